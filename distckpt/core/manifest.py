@@ -1,0 +1,289 @@
+"""The manifest: the file whose presence commits a checkpoint.
+
+``ckpt-12.manifest.json`` says what was meant to be written: every tensor entry with its pieces
+(file, offset, size, checksum), every file with its size, the index with its checksum, and who wrote
+it when. docs/manifest.md is the reference of the format.
+
+While an existing checkpoint is being replaced, the manifest holds both versions: the new one, and
+under ``replaces`` the old one. Which of them is in force is told by the checksum of the index file,
+whose rename is the instant of the switch (see `Manifest.in_force`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from distckpt.core import layout
+from distckpt.errors import ManifestError
+
+FORMAT = "distckpt-manifest"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRecord:
+    """A file of the checkpoint. `worker` wrote its bytes; `name` is relative to the directory."""
+
+    name: str
+    size: int
+    worker: int
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexRecord:
+    """The merged index: its name, its size in bytes, and the CRC32C of its bytes (not masked)."""
+
+    name: str
+    size: int
+    crc32c: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceRecord:
+    """Where a part of a tensor is: which of `Manifest.files`, offset and size in bytes.
+
+    `crc32c` is the masked CRC32C that TensorFlow's writer computed from memory while writing.
+    `spec` is the slice spec, "" for a whole tensor.
+    """
+
+    file: int
+    offset: int
+    size: int
+    crc32c: int
+    spec: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EntryRecord:
+    """A tensor of the checkpoint and the pieces it is stored in."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: tuple[PieceRecord, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerRecord:
+    """What one worker did: host and process, bytes it wrote, seconds that took, flush included."""
+
+    worker: int
+    host: str
+    pid: int
+    bytes: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """The version that is being replaced: its index, and its manifest (None: it had none)."""
+
+    index: IndexRecord
+    manifest: Manifest | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A committed checkpoint.
+
+    Attributes:
+      name: The checkpoint's name, e.g. "ckpt-12".
+      step: The training step if a step counter was given, else the checkpoint's number.
+      epoch: The epoch of the chief that committed it.
+      sequence: Counts the commits of that epoch, from 1. (epoch, sequence) orders checkpoints.
+      attempt: The id of the attempt.
+      committed_at: Seconds since 1970, by the chief's clock.
+      seconds: Duration of the save on the chief up to the commit.
+      index: The index file.
+      files: The data files, by the number in their names, then others.
+      entries: The tensors, sorted by key.
+      workers: One record for each worker.
+      versions: Versions of distckpt, tensorflow and python.
+      replaces: While this checkpoint replaces one of the same name: that one.
+    """
+
+    name: str
+    step: int
+    epoch: int
+    sequence: int
+    attempt: str
+    committed_at: float
+    seconds: float
+    index: IndexRecord
+    files: tuple[FileRecord, ...]
+    entries: tuple[EntryRecord, ...]
+    workers: tuple[WorkerRecord, ...]
+    versions: dict[str, str]
+    replaces: Replaced | None = None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What "newer" means: greater by epoch, then by the order of commits in it."""
+        return (self.epoch, self.sequence)
+
+    @property
+    def bytes(self) -> int:
+        """Total size of the checkpoint's files, without the manifest."""
+        return self.index.size + sum(f.size for f in self.files)
+
+    def in_force(self, index_crc32c: int) -> Manifest | None:
+        """Returns the manifest of the version on disk, told by the index file's CRC32C.
+
+        Returns None if the version on disk is the replaced one and had no manifest.
+
+        Raises:
+          ManifestError: The index belongs to neither version.
+        """
+        if index_crc32c == self.index.crc32c:
+            return self
+        if self.replaces and index_crc32c == self.replaces.index.crc32c:
+            return self.replaces.manifest
+        raise ManifestError(
+            f"{self.index.name} is not the index that the manifest of {self.name} was written for "
+            f"(checksum {index_crc32c:#010x}, expected {self.index.crc32c:#010x}). The checkpoint "
+            "is damaged or was overwritten by another program; restore an older one."
+        )
+
+
+def render(manifest: Manifest) -> bytes:
+    """Returns the file's content: one JSON object, with one line for each tensor entry."""
+    body = _to_json(manifest)
+    rows = body.pop("entries")
+    head = json.dumps(body, indent=1)[:-2]  # without the closing "\n}"
+    lines = ",\n".join([json.dumps(row, separators=(",", ":")) for row in rows])
+    return f'{head},\n "entries": [\n{lines}\n ]\n}}\n'.encode()
+
+
+def parse(data: bytes, source: str = "manifest") -> Manifest:
+    """Returns the manifest that `render` wrote.
+
+    Args:
+      data: The file's content.
+      source: What to call it in errors: its path.
+
+    Raises:
+      ManifestError: It is damaged, of a newer version, or names files outside the directory.
+    """
+    try:
+        body = json.loads(data)
+        found, version = body["format"], body["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ManifestError(
+            f"{source} is not a readable manifest ({type(error).__name__}: {error}). The file is "
+            "damaged; the checkpoint cannot be trusted. Restore an older one."
+        ) from None
+    if found != FORMAT:
+        raise ManifestError(f"{source} is not a distckpt manifest (its format is {found!r}).")
+    if version != VERSION:
+        raise ManifestError(
+            f"{source} has manifest version {version!r}; this distckpt reads version {VERSION}. "
+            "Use a newer distckpt, or restore the checkpoint with plain TensorFlow."
+        )
+    try:
+        return _from_json(body)
+    except ManifestError as error:
+        raise ManifestError(f"{source}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ManifestError(
+            f"{source} is damaged ({type(error).__name__}: {error}). Restore an older checkpoint."
+        ) from None
+
+
+def _to_json(manifest: Manifest) -> dict[str, Any]:
+    m = manifest
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": m.name,
+        "step": m.step,
+        "epoch": m.epoch,
+        "sequence": m.sequence,
+        "attempt": m.attempt,
+        "committed_at": m.committed_at,
+        "seconds": m.seconds,
+        "versions": m.versions,
+        "workers": [dataclasses.asdict(w) for w in m.workers],
+        "index": dataclasses.asdict(m.index),
+        "files": [dataclasses.asdict(f) for f in m.files],
+    }
+    if m.replaces:
+        old = m.replaces.manifest
+        body["replaces"] = {
+            "index": dataclasses.asdict(m.replaces.index),
+            "manifest": _to_json(old) if old else None,
+        }
+    body["entries"] = [
+        [e.key, e.dtype, e.shape, [_piece_row(p) for p in e.pieces]] for e in m.entries
+    ]
+    return body
+
+
+def _piece_row(piece: PieceRecord) -> list[Any]:
+    row: list[Any] = [piece.file, piece.offset, piece.size, piece.crc32c]
+    return [*row, piece.spec] if piece.spec else row
+
+
+def _from_json(body: dict[str, Any]) -> Manifest:
+    replaces = None
+    if body.get("replaces") is not None:
+        old = body["replaces"]
+        if old["manifest"] and old["manifest"].get("replaces"):
+            raise ManifestError("a replaced version cannot itself replace another.")
+        replaces = Replaced(
+            _index(old["index"]), _from_json(old["manifest"]) if old["manifest"] else None
+        )
+    files = tuple(
+        FileRecord(layout.safe_name(f["name"]), _count(f["size"]), _count(f["worker"]))
+        for f in body["files"]
+    )
+    return Manifest(
+        name=layout.safe_name(body["name"]),
+        step=int(body["step"]),
+        epoch=_count(body["epoch"]),
+        sequence=_count(body["sequence"]),
+        attempt=str(body["attempt"]),
+        committed_at=float(body["committed_at"]),
+        seconds=float(body["seconds"]),
+        index=_index(body["index"]),
+        files=files,
+        entries=tuple(_entry(row, len(files)) for row in body["entries"]),
+        workers=tuple(
+            WorkerRecord(
+                _count(w["worker"]),
+                str(w["host"]),
+                _count(w["pid"]),
+                _count(w["bytes"]),
+                float(w["seconds"]),
+            )
+            for w in body["workers"]
+        ),
+        versions={str(k): str(v) for k, v in body["versions"].items()},
+        replaces=replaces,
+    )
+
+
+def _index(data: dict[str, Any]) -> IndexRecord:
+    return IndexRecord(
+        layout.safe_name(data["name"]), _count(data["size"]), _count(data["crc32c"])
+    )
+
+
+def _entry(row: list[Any], files: int) -> EntryRecord:
+    key, dtype, shape, pieces = row
+    records = tuple(
+        PieceRecord(int(p[0]), int(p[1]), int(p[2]), int(p[3]), str(p[4]) if len(p) > 4 else "")
+        for p in pieces
+    )
+    for p in records:
+        if not 0 <= p.file < files or p.offset < 0 or p.size < 0:
+            raise ManifestError(f"entry {key!r} points outside the checkpoint's files.")
+    return EntryRecord(str(key), str(dtype), tuple(int(d) for d in shape), records)
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    return number

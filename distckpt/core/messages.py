@@ -1,0 +1,187 @@
+"""What the workers tell each other during a save or a restore, as plain data that turns to JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from distckpt.core.plan import Entry
+from distckpt.errors import Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """Chief to all: a save has begun.
+
+    Attributes:
+      attempt: The id of the attempt, which stands in the pending folder's name.
+      name: The checkpoint's name, e.g. "ckpt-12".
+      directory: The directory as the chief was given it, made absolute.
+      fingerprint: `Plan.fingerprint` of the chief's plan.
+      token: The content of the probe file in the pending folder.
+    """
+
+    attempt: str
+    name: str
+    directory: str
+    fingerprint: str
+    token: str
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenPiece:
+    """One piece as it stands in a worker's shard: `file` counts within the report's `files`."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    spec: str
+    file: int
+    offset: int
+    size: int
+    crc32c: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenFile:
+    """A data file of a shard: its name within the pending folder and its size in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Worker to chief: my shard is written and flushed.
+
+    Attributes:
+      worker: The worker's index.
+      host: Its host's name.
+      pid: Its process.
+      seconds: Duration of writing and flushing.
+      prefixes: Names within the pending folder of the bundles to merge, in order; empty when the
+        plan gave this worker nothing.
+      files: The data files of those bundles, in order.
+      pieces: What is in them.
+      extras: Other files that the state's own savers wrote beside them.
+    """
+
+    worker: int
+    host: str
+    pid: int
+    seconds: float
+    prefixes: tuple[str, ...]
+    files: tuple[WrittenFile, ...]
+    pieces: tuple[WrittenPiece, ...]
+    extras: tuple[WrittenFile, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the worker wrote, without indexes."""
+        return sum(f.size for f in (*self.files, *self.extras))
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Worker to chief: I cannot take part, and this is why.
+
+    `entries` is sent when the plans differ, so that the chief can name the first difference.
+    """
+
+    worker: int
+    failure: Failure
+    entries: tuple[Entry, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Chief to all: how it ended.
+
+    Attributes:
+      failure: None when it was committed or restored.
+      name: The checkpoint's name; None if there was none to restore.
+      active: (name, timestamp) of the managed checkpoints, oldest first.
+      last_preserved: Seconds since 1970, as in TensorFlow's `checkpoint` file.
+    """
+
+    failure: Failure | None
+    name: str | None = None
+    active: tuple[tuple[str, float], ...] = ()
+    last_preserved: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """Chief to all: let us restore this checkpoint.
+
+    Attributes:
+      name: The checkpoint's name.
+      directory: The directory as the chief was given it, made absolute.
+      index_crc32c: CRC32C of its index file as the chief sees it.
+    """
+
+    name: str
+    directory: str
+    index_crc32c: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Worker to chief: what I found. `damaged` tells a bad checkpoint from another failure."""
+
+    worker: int
+    failure: Failure | None = None
+    damaged: bool = False
+
+
+def to_json(message: Any) -> str:
+    """Returns a message as JSON text."""
+    return json.dumps(dataclasses.asdict(message), separators=(",", ":"))
+
+
+def opening_from_json(text: str) -> Opening:
+    """Returns the `Opening` in `text`."""
+    return Opening(**json.loads(text))
+
+
+def answer_from_json(text: str) -> Report | Refusal:
+    """Returns the `Report` or `Refusal` in `text`."""
+    data = json.loads(text)
+    if "failure" in data:
+        entries = data["entries"]
+        return Refusal(
+            data["worker"],
+            Failure.from_json(data["failure"]),
+            None
+            if entries is None
+            else tuple(Entry(**{**e, "shape": tuple(e["shape"])}) for e in entries),
+        )
+    data["prefixes"] = tuple(data["prefixes"])
+    data["files"] = tuple(WrittenFile(**f) for f in data["files"])
+    data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])
+    data["pieces"] = tuple(WrittenPiece(**{**p, "shape": tuple(p["shape"])}) for p in data["pieces"])
+    return Report(**data)
+
+
+def outcome_from_json(text: str) -> Outcome:
+    """Returns the `Outcome` in `text`."""
+    data = json.loads(text)
+    return Outcome(
+        Failure.from_json(data["failure"]) if data["failure"] else None,
+        data["name"],
+        tuple((name, stamp) for name, stamp in data["active"]),
+        data["last_preserved"],
+    )
+
+
+def proposal_from_json(text: str) -> Proposal:
+    """Returns the `Proposal` in `text`."""
+    return Proposal(**json.loads(text))
+
+
+def verdict_from_json(text: str) -> Verdict:
+    """Returns the `Verdict` in `text`."""
+    data = json.loads(text)
+    failure = Failure.from_json(data["failure"]) if data["failure"] else None
+    return Verdict(data["worker"], failure, data["damaged"])

@@ -1,0 +1,394 @@
+"""The save protocol as two state machines without I/O: events in, actions out.
+
+`ChiefSave` runs on worker 0, `WorkerSave` on all others, one instance for each call of ``save()``.
+A driver (`distckpt.roles.session`, or a simulator) performs the actions in the order given and
+feeds back one event for each action that has one; etcd's raft is built this way. The steps, with
+the numbers of docs/protocol.md:
+
+    chief                              worker
+    2 Open      → Opened | Failed      2 AwaitOpening → Opened | Told | Lost | TimedOut
+      Announce opening                 3 Write        → Written | Failed
+    3 Write     → Written | Failed       Send answer
+    4 AwaitAnswer → Answered |         8 AwaitOutcome → Told | Lost | TimedOut
+        Lost | TimedOut                  Finish
+    5 Merge     → Merged | Failed
+    6 Commit    → Committed | Failed
+    7 Prune     → Pruned
+    8 Tell outcome, Finish
+
+Whatever fails before step 6 ends in Discard, Tell, Finish. After step 6 nothing fails any more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from distckpt.core import plan as planning
+from distckpt.core.messages import Opening, Outcome, Refusal, Report
+from distckpt.core.plan import Plan
+from distckpt.errors import Failure
+
+# --- Actions ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Open:
+    """Chief: take or confirm the epoch, make the pending folder with its probe."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnounceOpening:
+    """Chief: publish `opening`. No event."""
+
+    opening: Opening
+
+
+@dataclasses.dataclass(frozen=True)
+class AwaitOpening:
+    """Worker: wait for the chief's opening, or for its refusal to open."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    """Any: check that the probe is visible, write the own share, flush it."""
+
+    opening: Opening
+
+
+@dataclasses.dataclass(frozen=True)
+class SendAnswer:
+    """Worker: publish `answer` for the chief. No event."""
+
+    answer: Report | Refusal
+
+
+@dataclasses.dataclass(frozen=True)
+class AwaitAnswer:
+    """Chief: wait for the answer of any of `workers`, for a death, or for the deadline."""
+
+    workers: frozenset[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Merge:
+    """Chief: merge the shards of `reports` (by worker) into one checkpoint, still pending."""
+
+    reports: tuple[Report, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Commit:
+    """Chief: check the epoch, publish the manifest, then the `checkpoint` file."""
+
+    reports: tuple[Report, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prune:
+    """Chief: let retention delete. Cannot fail the save."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Discard:
+    """Any: remove what this attempt has written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tell:
+    """Chief: publish how it ended. No event. `failure` is None after a commit."""
+
+    failure: Failure | None
+
+
+@dataclasses.dataclass(frozen=True)
+class AwaitOutcome:
+    """Worker: wait for the chief's word."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """Any: return the path (`failure` is None) or raise. The last action."""
+
+    failure: Failure | None
+
+
+Action = (
+    Open
+    | AnnounceOpening
+    | AwaitOpening
+    | Write
+    | SendAnswer
+    | AwaitAnswer
+    | Merge
+    | Commit
+    | Prune
+    | Discard
+    | Tell
+    | AwaitOutcome
+    | Finish
+)
+
+# --- Events -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The pending folder is there (chief), or the chief's opening has arrived (worker)."""
+
+    opening: Opening
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """The own shard is written and flushed."""
+
+    report: Report
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A worker's answer has arrived at the chief."""
+
+    answer: Report | Refusal
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """The shards are merged and flushed, still in the pending folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Committed:
+    """The manifest is in place."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruned:
+    """Retention has done what it could."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """The action failed here."""
+
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """A worker that is waited for is dead."""
+
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedOut:
+    """The deadline has passed; the text names who is missing."""
+
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """The chief's word has arrived at a worker."""
+
+    outcome: Outcome
+
+
+Event = Opened | Written | Answered | Merged | Committed | Pruned | Failed | Lost | TimedOut | Told
+
+
+class ProtocolError(AssertionError):
+    """A driver fed an event that the machine does not wait for: a bug, not a condition."""
+
+
+# --- Machines -----------------------------------------------------------------------------------
+
+
+class ChiefSave:
+    """The chief's side of one save.
+
+    Args:
+      plan: The chief's plan; its share 0 is the chief's own.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._reports: dict[int, Report] = {}
+        self._last: Action | None = None
+
+    def start(self) -> list[Action]:
+        """Returns the first actions."""
+        return self._then(Open())
+
+    def on(self, event: Event) -> list[Action]:
+        """Returns the actions that `event` leads to."""
+        match self._last, event:
+            case Open(), Opened(opening):
+                return self._then(AnnounceOpening(opening), Write(opening))
+            case Open(), Failed(failure):
+                return self._then(Tell(failure), Finish(failure))
+            case Write(), Written(report):
+                return self._take(report)
+            case AwaitAnswer(), Answered(Report() as report):
+                return self._take(report)
+            case AwaitAnswer(), Answered(Refusal() as refusal):
+                return self._fail(self._explain(refusal))
+            case AwaitAnswer(), Lost(failure) | TimedOut(failure):
+                return self._fail(failure)
+            case Merge(), Merged():
+                return self._then(Commit(self._in_order()))
+            case Commit(), Committed():
+                return self._then(Prune())
+            case Prune(), Pruned():
+                return self._then(Tell(None), Finish(None))
+            case Write() | Merge() | Commit(), Failed(failure):
+                return self._fail(failure)
+        raise ProtocolError(f"chief: {event} after {self._last}")
+
+    def _take(self, report: Report) -> list[Action]:
+        if report.worker in self._reports:
+            raise ProtocolError(f"chief: second report of worker {report.worker}")
+        wrong = unplanned(self._plan, report)
+        if wrong:
+            return self._fail(Failure("SaveFailedError", wrong, report.worker))
+        self._reports[report.worker] = report
+        missing = frozenset(range(self._plan.workers)) - self._reports.keys()
+        if missing:
+            return self._then(AwaitAnswer(missing))
+        return self._then(Merge(self._in_order()))
+
+    def _in_order(self) -> tuple[Report, ...]:
+        return tuple(self._reports[worker] for worker in sorted(self._reports))
+
+    def _explain(self, refusal: Refusal) -> Failure:
+        if refusal.entries is None:
+            return refusal.failure
+        lines = planning.first_differences(self._plan.entries, refusal.entries)
+        text = refusal.failure.message + "".join(f"\n  {line}" for line in lines)
+        return dataclasses.replace(refusal.failure, message=text)
+
+    def _fail(self, failure: Failure) -> list[Action]:
+        return self._then(Discard(), Tell(failure), Finish(failure))
+
+    def _then(self, *actions: Action) -> list[Action]:
+        self._last = actions[-1]
+        return list(actions)
+
+
+class WorkerSave:
+    """The side of one save of a worker that is not the chief.
+
+    Args:
+      index: The worker's index.
+      name: The name that this worker thinks the checkpoint will have.
+      directory: The directory as this worker was given it, made absolute.
+      plan: This worker's plan.
+    """
+
+    def __init__(self, index: int, name: str, directory: str, plan: Plan) -> None:
+        self._index = index
+        self._name = name
+        self._directory = directory
+        self._plan = plan
+        self._last: Action | None = None
+        self._refused: Failure | None = None
+
+    def start(self) -> list[Action]:
+        """Returns the first actions."""
+        return self._then(AwaitOpening())
+
+    def on(self, event: Event) -> list[Action]:
+        """Returns the actions that `event` leads to."""
+        match self._last, event:
+            case AwaitOpening(), Opened(opening):
+                refusal = self._compare(opening)
+                return self._refuse(refusal) if refusal else self._then(Write(opening))
+            case AwaitOpening(), Told(outcome):
+                return self._then(Finish(outcome.failure))
+            case AwaitOpening(), Lost(failure) | TimedOut(failure):
+                return self._then(Finish(failure))
+            case Write(), Written(report):
+                return self._then(SendAnswer(report), AwaitOutcome())
+            case Write(), Failed(failure):
+                return self._refuse(Refusal(self._index, failure))
+            case AwaitOutcome(), Told(outcome):
+                if outcome.failure is None:
+                    return self._then(Finish(None))
+                return self._then(Discard(), Finish(outcome.failure))
+            case AwaitOutcome(), Lost(failure) | TimedOut(failure):
+                # Nothing is discarded: the commit may have happened, and then the files count.
+                return self._then(Finish(self._refused or unknown(failure)))
+        raise ProtocolError(f"worker {self._index}: {event} after {self._last}")
+
+    def _refuse(self, refusal: Refusal) -> list[Action]:
+        self._refused = refusal.failure
+        return self._then(SendAnswer(refusal), AwaitOutcome())
+
+    def _compare(self, opening: Opening) -> Refusal | None:
+        """Returns why this worker cannot take part in what the chief has opened."""
+        here = f"worker {self._index}"
+        if self._directory != opening.directory:
+            text = (
+                f"{here} saves to {self._directory!r} and the chief to {opening.directory!r}. "
+                "Give every worker the same directory; distckpt needs no temporary directory for "
+                "the others."
+            )
+        elif self._name != opening.name:
+            text = (
+                f"{here} came to save {self._name!r} and the chief {opening.name!r}. The workers "
+                "must call save() at the same point of the program, with the same number; check "
+                "that all restored the same checkpoint."
+            )
+        elif self._plan.fingerprint != opening.fingerprint:
+            text = f"The state of {here} differs from the chief's. First differences:"
+            failure = Failure("StateMismatchError", text, self._index)
+            return Refusal(self._index, failure, self._plan.entries)
+        else:
+            return None
+        return Refusal(self._index, Failure("StateMismatchError", text, self._index))
+
+    def _then(self, *actions: Action) -> list[Action]:
+        self._last = actions[-1]
+        return list(actions)
+
+
+def unplanned(plan: Plan, report: Report) -> str | None:
+    """Returns what differs between a report and the worker's share of the plan, or None.
+
+    What the state's own savers wrote stands in no plan and is accepted from the chief alone.
+    """
+    share = {p.identity: p for p in plan.shares[report.worker]}
+    seen: set[tuple[str, str]] = set()
+    for piece in report.pieces:
+        identity = (piece.key, piece.spec)
+        planned = share.get(identity)
+        if planned is None:
+            if report.worker == 0:
+                continue
+            return f"worker {report.worker} wrote {piece.key!r}, which was not its share."
+        if identity in seen:
+            return f"worker {report.worker} wrote {piece.key!r} twice."
+        seen.add(identity)
+        if (piece.dtype, piece.shape) != (planned.entry.dtype, planned.shape):
+            return (
+                f"worker {report.worker} wrote {piece.key!r} as {piece.dtype}{list(piece.shape)}; "
+                f"planned was {planned.entry.dtype}{list(planned.shape)}."
+            )
+    missing: Sequence[tuple[str, str]] = sorted(share.keys() - seen)
+    if missing:
+        return (
+            f"worker {report.worker} did not write {missing[0][0]!r} "
+            f"({len(missing)} of {len(share)} entries are missing)."
+        )
+    return None
+
+
+def unknown(cause: Failure) -> Failure:
+    """Returns the failure of a worker that lost the chief after it had sent its report."""
+    text = (
+        f"{cause.message} The save may or may not have been committed. Restart, and restore the "
+        "newest checkpoint: it is this one or the one before."
+    )
+    return Failure("CommitUnknownError", text, cause.worker)

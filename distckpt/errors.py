@@ -1,0 +1,158 @@
+"""Every error distckpt raises on purpose.
+
+    DistckptError
+    ├── ConfigurationError (ValueError)      the call or the set-up is wrong; retrying is useless
+    │   ├── DirectoryError                   the directory cannot serve
+    │   │   └── DirectoryNotSharedError      a worker does not see what the chief wrote there
+    │   ├── UnsupportedOptionError           an option that cannot be honoured here
+    │   └── StateMismatchError               the workers' models, numbers or directories differ
+    ├── CoordinationError                    the workers could not agree
+    │   ├── DeadlineExceededError (TimeoutError)   somebody never came; the text names who
+    │   └── WorkerLostError                  somebody died; the text names who
+    ├── SaveFailedError                      not committed: the last checkpoint stands, save again
+    │   └── StorageFullError                 no space left on some worker's storage
+    ├── CommitUnknownError                   the chief died while committing: look before you retry
+    ├── SupersededError                      another process took the directory over
+    └── RestoreError                         no checkpoint could be restored
+        └── CheckpointDamagedError           a checkpoint's files are not what its manifest says
+            └── ManifestError                a manifest is damaged, too new, or unsafe
+
+The first four lines of the tree answer "what do I do next": fix the set-up, look at the named
+workers, call ``save()`` again, or read the directory first. "Not committed" and "unknown" are
+different errors, as pyiceberg's ``CommitFailedException`` and ``CommitStateUnknownException`` are.
+
+Errors travel between workers as `Failure` (plain data); `Failure.to_error` builds the same error on
+every worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from typing import Any
+
+
+class DistckptError(Exception):
+    """Base of all errors raised on purpose by distckpt."""
+
+
+class ConfigurationError(DistckptError, ValueError):
+    """The call or the set-up is wrong; the same call will fail again."""
+
+
+class DirectoryError(ConfigurationError):
+    """The checkpoint directory is a file, cannot be created, or cannot be written."""
+
+
+class DirectoryNotSharedError(DirectoryError):
+    """A worker does not see the file that the chief has just written."""
+
+
+class UnsupportedOptionError(ConfigurationError):
+    """An option was given that cannot be honoured in this situation."""
+
+
+class StateMismatchError(ConfigurationError):
+    """Workers came to the same save with different models, numbers or directories."""
+
+
+class CoordinationError(DistckptError):
+    """The workers could not reach agreement."""
+
+
+class DeadlineExceededError(CoordinationError, TimeoutError):
+    """A worker did not do its part before the deadline; the text names it."""
+
+
+class WorkerLostError(CoordinationError):
+    """A worker died, or cannot be reached any more; the text names it."""
+
+
+class SaveFailedError(DistckptError):
+    """The save was not committed; the last checkpoint stands and ``save()`` may be called again."""
+
+
+class StorageFullError(SaveFailedError):
+    """A worker had no space left to write its shard."""
+
+
+class CommitUnknownError(DistckptError):
+    """The chief was lost while it may have been committing; read the directory before retrying."""
+
+
+class SupersededError(DistckptError):
+    """Another process has taken over the directory; this one must not write to it any more."""
+
+
+class RestoreError(DistckptError):
+    """No checkpoint could be restored."""
+
+
+class CheckpointDamagedError(RestoreError):
+    """The files of a checkpoint are missing, truncated, or differ from their checksums."""
+
+
+class ManifestError(CheckpointDamagedError):
+    """A manifest cannot be trusted: damaged, of a newer format, or naming foreign files."""
+
+
+_BY_NAME: dict[str, type[DistckptError]] = {
+    cls.__name__: cls
+    for cls in (
+        DistckptError,
+        ConfigurationError,
+        DirectoryError,
+        DirectoryNotSharedError,
+        UnsupportedOptionError,
+        StateMismatchError,
+        CoordinationError,
+        DeadlineExceededError,
+        WorkerLostError,
+        SaveFailedError,
+        StorageFullError,
+        CommitUnknownError,
+        SupersededError,
+        RestoreError,
+        CheckpointDamagedError,
+        ManifestError,
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """An error as plain data, so that it can travel between workers.
+
+    Attributes:
+      kind: Name of a class of this module.
+      message: The whole text of the error.
+      worker: Index of the worker where it happened, or None when it concerns nobody in particular.
+      trace: The traceback on that worker as text, or "".
+    """
+
+    kind: str
+    message: str
+    worker: int | None = None
+    trace: str = ""
+
+    @classmethod
+    def from_exception(cls, error: BaseException, worker: int | None = None) -> Failure:
+        """Returns the failure that describes `error`; foreign errors become `SaveFailedError`."""
+        known = isinstance(error, DistckptError) and type(error).__name__ in _BY_NAME
+        kind = type(error).__name__ if known else SaveFailedError.__name__
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return cls(kind, message, worker, trace)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Failure:
+        """Returns the failure written by `to_json`."""
+        return cls(data["kind"], data["message"], data.get("worker"), data.get("trace", ""))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data for `from_json`."""
+        return dataclasses.asdict(self)
+
+    def to_error(self) -> DistckptError:
+        """Returns the error to raise; the same on every worker."""
+        return _BY_NAME.get(self.kind, SaveFailedError)(self.message)

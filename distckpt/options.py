@@ -1,0 +1,47 @@
+"""Options of a manager: what `ManagerOptions` takes, with defaults, units and checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from distckpt.errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ManagerOptions:
+    """How a `CheckpointManager` behaves beyond what `tf.train.CheckpointManager` knows.
+
+    Give all workers the same options.
+
+    Attributes:
+      save_deadline: Seconds that a save may take, from the moment a worker calls ``save()``. Then
+        `DeadlineExceededError` names the workers that are missing. Default: 600.
+      restore_deadline: The same for one attempt to restore one checkpoint. Default: 600.
+      durable: Whether files are forced to stable storage (fsync) before the commit. With False, as
+        in TensorFlow itself, a power failure may take the newest checkpoints with it; a process
+        that dies takes nothing. Default: True.
+      verify_on_restore: Whether every byte is checked against its checksum before anything is
+        restored (each worker checks its share). With False only the presence and size of files
+        and the index are checked, and TensorFlow checks what it happens to read. Default: True.
+    """
+
+    save_deadline: float = 600.0
+    restore_deadline: float = 600.0
+    durable: bool = True
+    verify_on_restore: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("save_deadline", "restore_deadline"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not value > 0 or math.isinf(value):
+                raise ConfigurationError(
+                    f"ManagerOptions.{name} must be a positive, finite number of seconds, "
+                    f"got {value!r}."
+                )
+        for name in ("durable", "verify_on_restore"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(
+                    f"ManagerOptions.{name} must be True or False, got {getattr(self, name)!r}."
+                )

@@ -1,0 +1,86 @@
+"""The storage port: the few file operations that the protocol is built from.
+
+Every operation takes plain path strings and raises `OSError` (or a subclass: `FileNotFoundError`,
+`FileExistsError`, `PermissionError`, …, with `errno` set) and nothing else, whatever lies below, so
+that the roles need not know which adapter they use. The contract is spelled out, clause by clause,
+as tests in `distckpt.testing.storage_contract`.
+"""
+
+from __future__ import annotations
+
+import abc
+
+
+class Storage(abc.ABC):
+    """A file system as seen by one process."""
+
+    @abc.abstractmethod
+    def exists(self, path: str) -> bool:
+        """Returns whether `path` is there, as a file or a directory. A dangling link is not."""
+
+    @abc.abstractmethod
+    def is_directory(self, path: str) -> bool:
+        """Returns whether `path` is a directory."""
+
+    @abc.abstractmethod
+    def size(self, path: str) -> int:
+        """Returns the size of the file `path` in bytes. Raises FileNotFoundError."""
+
+    @abc.abstractmethod
+    def list(self, directory: str) -> list[str]:
+        """Returns the sorted names in `directory`; an absent directory is an empty one.
+
+        Raises NotADirectoryError if it is a file.
+        """
+
+    @abc.abstractmethod
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Returns `size` bytes from `offset` (all the rest if None; fewer at the end of the file).
+
+        Raises FileNotFoundError, or IsADirectoryError when `path` is a directory.
+        """
+
+    @abc.abstractmethod
+    def make_directory(self, path: str) -> None:
+        """Creates `path` and its parents; it is fine if it exists.
+
+        Raises NotADirectoryError or FileExistsError if a file stands in the way.
+        """
+
+    @abc.abstractmethod
+    def write(self, path: str, data: bytes, *, durable: bool) -> None:
+        """Makes `path` hold `data`, atomically: a reader sees the old content or the new, whole.
+
+        With `durable` it is on stable storage, its name included, when this returns.
+        """
+
+    @abc.abstractmethod
+    def create(self, path: str, data: bytes, *, durable: bool) -> None:
+        """Like `write`, for a file that must not exist: of two processes that try, one succeeds.
+
+        Raises FileExistsError if it exists.
+        """
+
+    @abc.abstractmethod
+    def rename(self, source: str, target: str) -> None:
+        """Renames a file or directory; an existing *file* `target` is replaced, atomically.
+
+        Raises FileNotFoundError if `source` is not there. On file systems without an atomic rename
+        (object stores) this copies and deletes.
+        """
+
+    @abc.abstractmethod
+    def remove(self, path: str) -> None:
+        """Removes the file (or the link itself) `path`; it is fine if it does not exist."""
+
+    @abc.abstractmethod
+    def remove_tree(self, path: str) -> None:
+        """Removes a directory and all in it, following no links; fine if it does not exist."""
+
+    @abc.abstractmethod
+    def flush(self, path: str) -> None:
+        """Forces the file's content to stable storage, whichever process wrote it."""
+
+    @abc.abstractmethod
+    def flush_directory(self, path: str) -> None:
+        """Forces the directory's entries (creations, renames, removals) to stable storage."""
