@@ -1,1 +1,42 @@
-""""""
+"""The command line: the group `main`; each command lives in a module of its own.
+
+Imports click and nothing heavy, so that ``distckpt --help`` answers at once. A command imports
+what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from distckpt.cli.launch import launch_command
+
+__all__ = ["main"]
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib import metadata
+
+    try:
+        version = metadata.version("distckpt")
+    except metadata.PackageNotFoundError:
+        version = "(not installed: running from its source)"
+    click.echo(f"distckpt {version}")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """Sharded, committed checkpoints for tf.distribute."""
+
+
+main.add_command(launch_command)

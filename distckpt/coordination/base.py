@@ -33,6 +33,14 @@ class Coordinator(abc.ABC):
         """Whether this worker is the one that commits and prunes."""
         return self.index == 0
 
+    @property
+    def mirrors_only_distributed(self) -> bool:
+        """Whether only variables made under a `tf.distribute` strategy are equal on all workers.
+
+        True where TensorFlow runs the job. Elsewhere all of the state is taken to be.
+        """
+        return False
+
     def name(self, index: int) -> str:
         """Returns what people call worker `index`, for messages: "worker 1"."""
         return f"worker {index}"

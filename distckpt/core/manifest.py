@@ -78,9 +78,10 @@ class WorkerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Replaced:
-    """The version that is being replaced: its index, and its manifest (None: it had none)."""
+    """The version that is being replaced: its index, its other files, its manifest if it had one."""
 
     index: IndexRecord
+    files: tuple[str, ...]
     manifest: Manifest | None
 
 
@@ -127,6 +128,12 @@ class Manifest:
     def bytes(self) -> int:
         """Total size of the checkpoint's files, without the manifest."""
         return self.index.size + sum(f.size for f in self.files)
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Names of all files, indexes apart, that this manifest or the one it replaces needs."""
+        old = self.replaces.files if self.replaces else ()
+        return frozenset(f.name for f in self.files) | frozenset(old)
 
     def in_force(self, index_crc32c: int) -> Manifest | None:
         """Returns the manifest of the version on disk, told by the index file's CRC32C.
@@ -212,6 +219,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         old = m.replaces.manifest
         body["replaces"] = {
             "index": dataclasses.asdict(m.replaces.index),
+            "files": m.replaces.files,
             "manifest": _to_json(old) if old else None,
         }
     body["entries"] = [
@@ -232,7 +240,9 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         if old["manifest"] and old["manifest"].get("replaces"):
             raise ManifestError("a replaced version cannot itself replace another.")
         replaces = Replaced(
-            _index(old["index"]), _from_json(old["manifest"]) if old["manifest"] else None
+            _index(old["index"]),
+            tuple(layout.safe_name(name) for name in old["files"]),
+            _from_json(old["manifest"]) if old["manifest"] else None,
         )
     files = tuple(
         FileRecord(layout.safe_name(f["name"]), _count(f["size"]), _count(f["worker"]))

@@ -113,17 +113,17 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """Chief to all: let us restore this checkpoint.
+    """Chief to all: let us do this with that checkpoint.
 
     Attributes:
+      task: "verify" or "restore".
       name: The checkpoint's name.
       directory: The directory as the chief was given it, made absolute.
-      index_crc32c: CRC32C of its index file as the chief sees it.
     """
 
+    task: str
     name: str
     directory: str
-    index_crc32c: int
 
 
 @dataclasses.dataclass(frozen=True)

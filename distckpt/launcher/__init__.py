@@ -1,1 +1,30 @@
-""""""
+"""Starts workers as processes of this machine: ``distckpt launch``, and the same from Python.
+
+`launch` runs a whole job: output on the console, signals passed on, restarts. `LocalCluster` is one
+start of the workers in the hands of a test or a program. Neither imports TensorFlow. From the top:
+
+    run         launch: wires the rest together
+    supervisor  when to stop, kill, restart and finish (pure)
+    cluster     LocalCluster
+    guarded     one worker, by way of its guard
+    guard       the process that sees to it that nothing is left behind
+    pump        output, from pipes to console, files and memory; console, lines: how it looks
+    spec, tasks, outcome
+                what to run, who is who, how it ended (pure)
+"""
+
+from __future__ import annotations
+
+from distckpt.launcher.cluster import CommandError, LocalCluster
+from distckpt.launcher.outcome import LaunchResult, WorkerProcess
+from distckpt.launcher.run import launch
+from distckpt.launcher.spec import LaunchSpec
+
+__all__ = [
+    "CommandError",
+    "LaunchResult",
+    "LaunchSpec",
+    "LocalCluster",
+    "WorkerProcess",
+    "launch",
+]

@@ -1,0 +1,38 @@
+"""Sharded, committed checkpoints for `tf.distribute`: a drop-in for `tf.train.CheckpointManager`.
+
+    manager = distckpt.CheckpointManager(checkpoint, directory, max_to_keep=3)
+
+Names are imported when they are first used, because TensorFlow takes seconds to import and what
+only looks at a directory does without it (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distckpt import errors as errors
+    from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
+    from distckpt.manager import CheckpointManager as CheckpointManager
+    from distckpt.options import ManagerOptions as ManagerOptions
+
+_WHERE = {
+    "CheckpointManager": "distckpt.manager",
+    "ManagerOptions": "distckpt.options",
+    "SharedDirectory": "distckpt.coordination.shared_directory",
+    "errors": "distckpt.errors",
+}
+
+__all__ = ["CheckpointManager", "ManagerOptions", "SharedDirectory", "errors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'distckpt' has no attribute {name!r}")
+    module = importlib.import_module(_WHERE[name])
+    return module if name == "errors" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

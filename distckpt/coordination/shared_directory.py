@@ -1,0 +1,274 @@
+"""Coordination through files in a directory that all workers see; no TensorFlow cluster is needed.
+
+    <directory>/<run id>/
+      key.<key>          one published value; "/" in the key is written "="
+      worker-00001       worker 1's heartbeat: who it is; touched again and again while it lives
+
+A file is created once, whole, and never changed, so whoever finds it finds the value. The run id
+stands in every name, so a restarted job meets nothing that its predecessor left. Clocks of different
+hosts are never compared: a worker counts as dead when its heartbeat file has not *changed* for a
+while, by the watcher's own clock. On network file systems that cache directories, a key is seen as
+late as the cache allows (for NFS, see ``acdirmin`` in nfs(5)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from distckpt import errors
+from distckpt.coordination import base
+from distckpt.storage.local import LocalStorage
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
+_logger = logging.getLogger(__name__)
+
+
+class SharedDirectory(base.Coordinator):
+    """One worker of a job whose workers share a directory.
+
+    Creates ``<directory>/<run_id>`` and starts a daemon thread for the heartbeat. The files of a
+    finished job may be deleted by whoever started it.
+
+    Args:
+      directory: A local or network directory that all workers see under some path.
+      run_id: Of letters, digits, "_", "-" and "."; the same on all workers of this start of the
+        job, and of no other start.
+      index: This worker's index, from 0 (the chief).
+      count: The number of workers.
+      heartbeat_seconds: Seconds between two heartbeats.
+      lost_after: Seconds without a heartbeat after which a worker counts as dead. One that has
+        never shown up is not dead but missing.
+
+    Raises:
+      errors.ConfigurationError: An argument does not make sense.
+      errors.DirectoryError: The directory cannot be created or written.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        run_id: str,
+        index: int,
+        count: int,
+        *,
+        heartbeat_seconds: float = 1.0,
+        lost_after: float = 10.0,
+    ) -> None:
+        _check_arguments(run_id, index, count, heartbeat_seconds, lost_after)
+        self._index = index
+        self._count = count
+        self._storage = LocalStorage()
+        self._directory = os.path.join(directory, run_id)
+        try:
+            self._storage.make_directory(self._directory)
+            self._pulse = _Pulse(self._directory, index, count, heartbeat_seconds, lost_after)
+        except OSError as error:
+            raise errors.DirectoryError(
+                f"worker {index} cannot use {self._directory} to coordinate with the others: "
+                f"{error}. Give a directory that every worker can write."
+            ) from error
+
+    @property
+    def index(self) -> int:
+        """See base."""
+        return self._index
+
+    @property
+    def count(self) -> int:
+        """See base."""
+        return self._count
+
+    def publish(self, key: str, value: str) -> None:
+        """See base. Raises WorkerLostError naming this worker if the directory cannot be used."""
+        with self._engine(), contextlib.suppress(FileExistsError):
+            # A job does not outlive a power failure, so nothing here needs to.
+            self._storage.create(self._path(key), _encode(value), durable=False)
+
+    def fetch(self, keys: Sequence[str], timeout: float) -> tuple[str, str] | None:
+        """See base. Raises WorkerLostError naming this worker if the directory cannot be used."""
+        deadline = time.monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while True:
+            with self._engine():
+                for key in keys:
+                    if (value := self._look(key)) is not None:
+                        return key, value
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return None
+            time.sleep(min(pause, remaining))
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
+
+    def lost(self) -> dict[int, str]:
+        """See base. Answers at once, with what the last heartbeat found."""
+        return self._pulse.lost()
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """See base."""
+        for key in keys:
+            with contextlib.suppress(OSError):
+                self._storage.remove(self._path(key))
+
+    def close(self) -> None:
+        """Stops the heartbeat and tells the others that this worker has left."""
+        self._pulse.stop()
+
+    def _look(self, key: str) -> str | None:
+        try:
+            return _decode(self._storage.read(self._path(key)))
+        except FileNotFoundError:
+            return None
+
+    def _path(self, key: str) -> str:
+        # One flat name, so that "a" and "a/b" can both be keys and ".." leads nowhere.
+        return os.path.join(self._directory, "key." + key.replace("/", "="))
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise errors.WorkerLostError(
+                f"{self.name(self._index)} cannot use {self._directory} to coordinate with the "
+                f"others: {error}"
+            ) from error
+
+
+class _Pulse:
+    """Shows the others that this worker lives, and finds out which of them do.
+
+    A thread does both in turn. If it is held up, because the process is stopped or the file system
+    hangs, it also stops counting the silence of the others, whose heartbeats hang just as well.
+    """
+
+    def __init__(
+        self, directory: str, index: int, count: int, interval: float, lost_after: float
+    ) -> None:
+        self._paths = [os.path.join(directory, f"worker-{n:05d}") for n in range(count)]
+        self._index = index
+        self._interval = interval
+        self._lost_after = lost_after
+        self._storage = LocalStorage()
+        self._others = {n: _Other() for n in range(count) if n != index}
+        self._lost: dict[int, str] = {}
+        self._stopping = threading.Event()
+        self._show("alive")
+        self._thread = threading.Thread(target=self._run, name="distckpt-heartbeat", daemon=True)
+        self._thread.start()
+
+    def lost(self) -> dict[int, str]:
+        """Returns the dead workers with the reasons."""
+        return dict(self._lost)
+
+    def stop(self) -> None:
+        """Ends the thread and leaves word that this worker has left. May be called again."""
+        if not self._stopping.is_set():
+            self.fall_silent()
+            with contextlib.suppress(OSError):
+                self._show("left")
+
+    def fall_silent(self) -> None:
+        """Ends the thread without a word, as the death of the process would."""
+        self._stopping.set()
+        self._thread.join(timeout=self._lost_after)  # it may hang in a file system that hangs
+
+    def _run(self) -> None:
+        seen = time.monotonic()
+        while not self._stopping.wait(self._interval):
+            try:
+                self._beat()
+            except OSError as error:
+                _logger.warning("no heartbeat could be written: %s", error)
+                continue
+            now = time.monotonic()
+            elapsed, seen = min(now - seen, 2 * self._interval), now
+            self._lost = self._judge(elapsed)
+
+    def _beat(self) -> None:
+        try:
+            os.utime(self._paths[self._index])  # takes no space, so it works on a full disk too
+        except FileNotFoundError:
+            self._show("alive")
+
+    def _show(self, state: str) -> None:
+        who = {"state": state, "host": socket.gethostname(), "pid": os.getpid()}
+        path = self._paths[self._index]
+        self._storage.write(path, json.dumps(who).encode(), durable=False)
+
+    def _judge(self, elapsed: float) -> dict[int, str]:
+        lost = {}
+        for index, other in self._others.items():
+            other.look(self._paths[index], elapsed)
+            reason = other.verdict(self._lost_after)
+            if reason is not None:
+                lost[index] = reason
+        return lost
+
+
+class _Other:
+    """What is known of another worker's heartbeat."""
+
+    def __init__(self) -> None:
+        self._mark: tuple[int, int] | None = None
+        self._who: dict[str, object] = {}
+        self._silence = 0.0
+
+    def look(self, path: str, elapsed: float) -> None:
+        """Looks at the heartbeat file, `elapsed` seconds of undisturbed watching after the last."""
+        self._silence += elapsed
+        # Opened, not only asked for its status: that makes NFS look at the server's copy.
+        with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            mark = (status.st_ino, status.st_mtime_ns)
+            if mark != self._mark:
+                self._who = json.loads(file.read())
+                self._mark = mark
+                self._silence = 0.0
+
+    def verdict(self, lost_after: float) -> str | None:
+        """Returns why the worker is lost, or None if it lives or has not shown up yet."""
+        who = f"on host {self._who.get('host')}, pid {self._who.get('pid')}"
+        if self._who.get("state") == "left":
+            return f"it has left the job, {who}"
+        if self._mark is not None and self._silence >= lost_after:
+            return f"no heartbeat for {lost_after:g} s, {who}"
+        return None
+
+
+def _check_arguments(
+    run_id: str, index: int, count: int, heartbeat_seconds: float, lost_after: float
+) -> None:
+    if not _SAFE_NAME.fullmatch(run_id):
+        raise errors.ConfigurationError(
+            f"run_id {run_id!r} must be made of letters, digits, '_', '-' and '.', and not begin "
+            "with '.'"
+        )
+    if not 0 <= index < count:
+        raise errors.ConfigurationError(f"no worker {index} in a job of {count}")
+    if not 0 < 3 * heartbeat_seconds <= lost_after:
+        raise errors.ConfigurationError(
+            f"lost_after ({lost_after:g} s) must be at least three times heartbeat_seconds "
+            f"({heartbeat_seconds:g} s), or one late heartbeat would pass for a death"
+        )
+
+
+# The first byte tells a value, even an empty one, from a file that is still being filled, which can
+# be met where the file system has no hard links (see `LocalStorage.create`).
+
+
+def _encode(value: str) -> bytes:
+    return b"=" + value.encode("utf-8", "surrogatepass")
+
+
+def _decode(data: bytes) -> str | None:
+    return data[1:].decode("utf-8", "surrogatepass") if data else None

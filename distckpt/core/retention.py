@@ -1,0 +1,145 @@
+"""Which checkpoints to keep: TensorFlow's rules, as functions of lists.
+
+A rule takes a `Sweep`, the decisions so far, and returns one with its own decisions made; rules are
+applied one after the other. `keep_newest` lets checkpoints go; `spare_every` takes some of these
+back. The shape is that of Orbax's ``preservation_policy`` and of tenacity's ``stop`` conditions.
+
+Source: ``CheckpointManager.__init__``, ``save`` and ``_sweep`` in
+``tensorflow/python/checkpoint/checkpoint_management.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from distckpt.core.checkpoint_state import CheckpointState
+
+
+class Kept(NamedTuple):
+    """A managed checkpoint: its name, or path, and when it was saved (seconds since 1970)."""
+
+    name: str
+    timestamp: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What happens to the managed checkpoints.
+
+    Attributes:
+      active: Stay managed, oldest first.
+      victims: Are to be deleted, oldest first.
+      preserved: Are never to be deleted, and no longer listed, oldest first.
+      last_preserved: Timestamp of the newest checkpoint ever preserved, in seconds since 1970.
+    """
+
+    active: tuple[Kept, ...]
+    victims: tuple[Kept, ...]
+    preserved: tuple[Kept, ...]
+    last_preserved: float
+
+
+Rule = Callable[[Sweep], Sweep]
+
+
+def sweep(
+    active: Sequence[Kept],
+    max_to_keep: int | None,
+    keep_every_hours: float | None,
+    last_preserved: float,
+) -> Sweep:
+    """Decides as `tf.train.CheckpointManager` does after a save. Chief only acts on it.
+
+    Args:
+      active: The managed checkpoints, oldest first, the one just saved among them.
+      max_to_keep: How many stay; None for all.
+      keep_every_hours: Of those which would go, the ones saved at least so many hours after the
+        last preserved one are preserved; None for none.
+      last_preserved: Timestamp of the last preserved checkpoint, in seconds since 1970.
+    """
+    decisions = Sweep(tuple(active), (), (), last_preserved)
+    rules = (keep_newest(max_to_keep), spare_every(keep_every_hours))
+    for rule in rules:
+        decisions = rule(decisions)
+    return decisions
+
+
+def keep_newest(count: int | None) -> Rule:
+    """Returns the rule that lets all but the `count` newest go; None or 0 keeps all."""
+
+    def rule(so_far: Sweep) -> Sweep:
+        surplus = max(0, len(so_far.active) - count) if count else 0
+        return dataclasses.replace(
+            so_far,
+            active=so_far.active[surplus:],
+            victims=so_far.victims + so_far.active[:surplus],
+        )
+
+    return rule
+
+
+def spare_every(hours: float | None) -> Rule:
+    """Returns the rule that preserves a victim every so many `hours`; None or 0 preserves none."""
+
+    def rule(so_far: Sweep) -> Sweep:
+        victims, preserved, last = [], list(so_far.preserved), so_far.last_preserved
+        for checkpoint in so_far.victims:
+            if hours and checkpoint.timestamp - hours * 3600.0 >= last:
+                preserved.append(checkpoint)
+                last = checkpoint.timestamp
+            else:
+                victims.append(checkpoint)
+        return Sweep(so_far.active, tuple(victims), tuple(preserved), last)
+
+    return rule
+
+
+def record(active: Sequence[Kept], name: str, timestamp: float) -> tuple[Kept, ...]:
+    """Returns the managed checkpoints after `name` was saved, which makes it the newest of them."""
+    return (*(kept for kept in active if kept.name != name), Kept(name, timestamp))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovered:
+    """What a new manager takes over from a `checkpoint` file.
+
+    Attributes:
+      active: The managed checkpoints, oldest first.
+      latest: The newest checkpoint, or None.
+      last_preserved: Timestamp of the last preserved checkpoint, in seconds since 1970.
+      clock_went_back: None, or how many seconds the clock is behind the last preserved checkpoint.
+    """
+
+    active: tuple[Kept, ...]
+    latest: str | None
+    last_preserved: float
+    clock_went_back: float | None = None
+
+
+def recover(state: CheckpointState | None, now: float) -> Recovered:
+    """Returns what the constructor of `tf.train.CheckpointManager` takes over.
+
+    No timestamp is later than `now` afterwards, so that a clock that was set back does not make old
+    checkpoints look new. What is not newer than the last preserved one is not managed any more; so
+    are all checkpoints of a file without timestamps.
+
+    Args:
+      state: What the `checkpoint` file says; None without one.
+      now: The time, in seconds since 1970.
+    """
+    if state is None:
+        # A little earlier, so that a first save within the clock's resolution counts as later.
+        return Recovered((), None, now - 1.0)
+    last_preserved = state.last_preserved or 0.0
+    clock_went_back = last_preserved - now if now < last_preserved else None
+    last_preserved = min(last_preserved, now)
+    timestamps = state.timestamps or (last_preserved,) * len(state.paths)
+    active: dict[str, float] = {}
+    # One path that stands there twice keeps its first place; surplus paths or times are dropped.
+    for path, timestamp in zip(state.paths, timestamps, strict=False):
+        if min(timestamp, now) > last_preserved:
+            active[path] = min(timestamp, now)
+    kept = tuple(Kept(path, timestamp) for path, timestamp in active.items())
+    return Recovered(kept, state.latest, last_preserved, clock_went_back)

@@ -1,0 +1,267 @@
+"""The guard: a small process that owns one worker and lets nothing of it outlive the launcher.
+
+Run as a script by `distckpt.launcher.guarded`, one for each worker; it sits between the launcher
+and the worker and uses nothing but the standard library, so that ``python -I -S guard.py`` starts
+in a few hundredths of a second whatever the worker's environment looks like.
+
+Why a process between? The obvious ways fail in the one case that matters, a launcher that is
+killed with SIGKILL and cannot clean up:
+
+- ``PR_SET_PDEATHSIG`` on the worker is tied to the *thread* that forked it, must be set in a
+  ``preexec_fn`` (unsafe in a launcher with threads), and is not inherited: the worker's own
+  children would stay behind.
+- A process group can only be killed by somebody who is still alive.
+
+The guard is that somebody. It holds one end of a socket whose other end only the launcher has. When
+the launcher dies, however it dies, the kernel closes its end; the guard reads end-of-file and kills
+the worker and all its descendants. It has one thread, so for its own child ``preexec_fn`` and
+``PR_SET_PDEATHSIG`` are safe: they cover the death of the guard itself. And it is a *child
+subreaper* (Linux): descendants that lost their parent become its children, even those that went
+into a session of their own, so it can find them all.
+
+On systems without ``prctl`` and ``/proc`` the worker's process group is all that can be killed; a
+descendant that left the group stays.
+
+The conversation, one JSON object a line:
+
+    launcher → guard   {"command": [...], "env": {...}}    once, first: start the worker; the bytes
+                                                           of each string as Latin-1
+                       {"signal": n}                       send n to the worker's process group
+                       {"kill": true}                      SIGKILL for worker and all descendants
+                       end-of-file                         the launcher is dead or done: the same
+    guard → launcher   {"pid": n}                          started
+                       {"error": text, "errno": n}         not started
+                       {"returncode": n, "at": seconds}    the worker has ended (time.monotonic)
+                       end-of-file                         nothing of the worker is left
+
+When a worker ends by itself, what it leaves running gets SIGTERM, and SIGKILL after `LINGER`. While
+the launcher is stopping the worker, leftovers have as long as the launcher allows, because the one
+that wants to finish its checkpoint may be the child of a shell that has already ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+LINGER = 5.0
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LINUX = sys.platform.startswith("linux")
+
+
+class Guard:
+    """Owns one worker. Single-threaded by design: see the module's docstring."""
+
+    def __init__(self, control: socket.socket) -> None:
+        """Prepares this process.
+
+        Args:
+          control: The guard's end of the socket to the launcher.
+        """
+        self._control = control
+        self._received = b""
+        self._launcher = os.getppid()
+        self._worker: int | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._ended = False
+        self._stopping = False
+        self._killing = False
+        self._linger_until: float | None = None
+        self._libc = ctypes.CDLL(None, use_errno=True) if _LINUX else None
+        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._bell = _ring_on_signals()
+
+    def run(self) -> None:
+        """Serves until the worker and all that it started have ended."""
+        while True:
+            self._reap()
+            if self._ended and not self._alive():
+                return
+            self._enforce()
+            # Deaths of descendants other than our children ring no bell, hence the short turns.
+            pause = 0.02 if self._ended or self._killing else 1.0
+            ready, _, _ = select.select(self._inputs(), [], [], pause)
+            if self._bell in ready:
+                os.read(self._bell, 4096)
+            if self._control.fileno() in ready:
+                self._obey()
+
+    def _inputs(self) -> list[int]:
+        # After end-of-file the socket would be readable for ever.
+        return [self._bell] if self._killing else [self._bell, self._control.fileno()]
+
+    def _obey(self) -> None:
+        try:
+            data = self._control.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self._killing = True
+            self._ended = self._ended or self._worker is None
+            return
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "command" in message:
+                self._start(message["command"], message["env"])
+            elif "signal" in message:
+                self._stopping = True
+                self._send_group(message["signal"])
+            else:
+                self._killing = True
+
+    def _start(self, command: list[str], env: dict[str, str]) -> None:
+        guard = os.getpid()
+
+        def die_with_guard() -> None:
+            self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != guard:  # it died before the line above took effect
+                os._exit(1)
+
+        try:
+            # Kept, and never asked: a Popen that is asked or collected as garbage would take the
+            # exit status away from `_reap`.
+            self._popen = subprocess.Popen(
+                [word.encode("latin-1") for word in command],
+                env={k.encode("latin-1"): v.encode("latin-1") for k, v in env.items()},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=die_with_guard,
+            )
+        except OSError as error:
+            self._ended = True
+            self._tell(error=error.strerror or str(error), errno=error.errno)
+            return
+        self._worker = self._popen.pid
+        self._tell(pid=self._worker)
+
+    def _reap(self) -> None:
+        """Collects dead children, adopted ones too, and reports the worker's end."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._worker:
+                self._ended = True
+                code = os.waitstatus_to_exitcode(status)
+                self._tell(returncode=code, at=time.monotonic())
+                if not self._stopping:
+                    self._linger_until = time.monotonic() + LINGER
+                    self._send_all(signal.SIGTERM)
+
+    def _enforce(self) -> None:
+        """Kills what must not live any longer."""
+        if os.getppid() != self._launcher:
+            # A child forked from the launcher can hold its end of the socket open after its death.
+            self._killing = True
+        if self._linger_until is not None and time.monotonic() >= self._linger_until:
+            self._killing = True
+        if self._killing:
+            self._send_all(signal.SIGKILL)
+
+    def _alive(self) -> bool:
+        if _has_proc():
+            return bool(_descendants())
+        return self._worker is not None and _send(os.killpg, self._worker, 0)
+
+    def _send_group(self, number: int) -> None:
+        if self._worker is None:
+            return
+        if not self._ended:
+            _send(os.killpg, self._worker, number)
+            return
+        # The worker has been reaped: its number may belong to somebody else by now.
+        for pid, group in _descendants().items():
+            if group == self._worker:
+                _send(os.kill, pid, number)
+
+    def _send_all(self, number: int) -> None:
+        if self._worker is not None and (not self._ended or not _has_proc()):
+            _send(os.killpg, self._worker, number)
+        for pid in _descendants():
+            _send(os.kill, pid, number)
+
+    def _tell(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the launcher is dead: noticed in `_obey`
+            self._control.sendall(json.dumps(message).encode() + b"\n")
+
+    def _prctl(self, option: int, value: int) -> None:
+        if self._libc is not None:
+            self._libc.prctl(option, value, 0, 0, 0)
+
+
+def _ring_on_signals() -> int:
+    """Returns a file descriptor that becomes readable when a child ends.
+
+    Signals meant to end the guard are taken and dropped: when a whole machine is told to stop,
+    everybody gets SIGTERM, but it is the launcher that decides. Handlers are used because, unlike
+    SIG_IGN, the worker does not inherit them; what was ignored before (nohup) stays ignored.
+    """
+    bell, clapper = os.pipe()
+    os.set_blocking(clapper, False)
+    os.set_blocking(bell, False)
+    signal.set_wakeup_fd(clapper, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    return bell
+
+
+def _has_proc() -> bool:
+    return _LINUX and os.path.exists("/proc/self/stat")
+
+
+def _descendants() -> dict[int, int]:
+    """Returns the process group of each descendant of this process; {} without ``/proc``."""
+    if not _has_proc():
+        return {}
+    parents, groups = {}, {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                # proc(5): pid (name) state ppid pgrp …; the name may hold spaces and brackets.
+                _, parent, group = file.read().rpartition(b")")[2].split()[:3]
+                parents[int(name)], groups[int(name)] = int(parent), int(group)
+    found: set[int] = set()
+    newest = {os.getpid()}
+    while newest:
+        newest = {pid for pid, parent in parents.items() if parent in newest}
+        found |= newest
+    return {pid: groups[pid] for pid in found}
+
+
+def _send(send: Any, target: int, number: int) -> bool:
+    try:
+        send(target, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs as somebody else; it is there all the same
+        return True
+    return True
+
+
+def main() -> None:
+    """Runs the guard; its one argument is the number of the control socket's file descriptor."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    Guard(control).run()
+    os._exit(0)  # nothing to flush, and nothing may take time now
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Carries workers' output to the console, to the log files and to memory, on a thread of its own.
+
+A thread, because the console can block for as long as it likes (a pager, a stopped terminal) and
+the supervision of the workers must go on meanwhile. One thread for all workers: each gets one
+chunk a turn, so one that floods its pipe does not starve the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import threading
+import time
+from collections import deque
+
+from distckpt.launcher.console import Console
+from distckpt.launcher.lines import LineAssembler
+
+TAIL = 1024 * 1024
+_CHUNK = 64 * 1024
+
+# More than any pipe can hold: one MiB at the most (pipe(7)).
+_LAST_TURNS = 32
+
+# An unfinished line is shown after this many seconds; also how often a progress bar is shown.
+PATIENCE = 1.0
+
+
+class WorkerOutput:
+    """All that one worker has written: in its log file whole, in memory the last `TAIL` bytes.
+
+    Attributes:
+      index: Position of the worker in the cluster.
+      name: What to call it.
+      log: Path of the log file, or None.
+    """
+
+    def __init__(self, index: int, name: str, log: str | None = None) -> None:
+        """Opens the log.
+
+        Args:
+          index: Position of the worker in the cluster.
+          name: What to call it.
+          log: Path of the log file, replaced if it exists; or None.
+
+        Raises:
+          OSError: The log file cannot be written.
+        """
+        self.index = index
+        self.name = name
+        self.log = log
+        self._tail = bytearray()
+        self._lock = threading.Lock()
+        # Open for as long as the pump runs, and unbuffered, so that it can be followed.
+        self._file = None if log is None else open(log, "wb", buffering=0)  # noqa: SIM115
+
+    def record(self, data: bytes) -> str | None:
+        """Keeps `data`; returns a message for the user if the log could not be written any more."""
+        with self._lock:
+            self._tail += data
+            if len(self._tail) > 2 * TAIL:  # seldom, since cutting the front moves the rest
+                del self._tail[:-TAIL]
+        try:
+            while self._file is not None and data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self.close()
+            return f"the output of {self.name} is no longer kept: {self.log}: {error.strerror}."
+        return None
+
+    def text(self) -> str:
+        """Returns the last `TAIL` bytes as text; what is not UTF-8 becomes U+FFFD."""
+        with self._lock:
+            return bytes(self._tail[-TAIL:]).decode(errors="replace")
+
+    def close(self) -> None:
+        """Closes the log file. May be repeated."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+class _Stream:
+    """One of the two pipes of one worker."""
+
+    def __init__(self, fd: int, output: WorkerOutput, name: str) -> None:
+        self.fd = fd
+        self.output = output
+        self.name = name
+        self.lines = LineAssembler()
+        self.since = 0.0
+
+
+class Pump:
+    """The thread and its pipes. Add the pipes, `start`, and in the end `finish`."""
+
+    def __init__(self, console: Console | None) -> None:
+        """Prepares the pump; with a `console` of None nothing is shown."""
+        self._console = console
+        self._selector = selectors.DefaultSelector()
+        self._streams: list[_Stream] = []
+        self._outputs: list[WorkerOutput] = []
+        self._messages: deque[str] = deque()
+        self._turns_left: int | None = None
+        self._bell, self._clapper = os.pipe()
+        for fd in (self._bell, self._clapper):
+            os.set_blocking(fd, False)
+        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        # A daemon, so that a console that blocks for ever does not keep the launcher from exiting.
+        self._thread = threading.Thread(target=self._run, name="distckpt-output", daemon=True)
+
+    def add(self, fd: int, output: WorkerOutput, name: str) -> None:
+        """Takes over the reading end of a pipe, and the closing of `output`.
+
+        Args:
+          fd: File descriptor.
+          output: Where to keep what comes out of it.
+          name: "stdout" or "stderr".
+        """
+        os.set_blocking(fd, False)
+        self._outputs.append(output)
+        stream = _Stream(fd, output, name)
+        self._streams.append(stream)
+        self._selector.register(fd, selectors.EVENT_READ, stream)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def say(self, text: str) -> None:
+        """Shows a message of the launcher's, after what has been read by now. Never blocks.
+
+        A message that comes after `finish` is dropped.
+        """
+        self._messages.append(text)
+        if self._turns_left is None:
+            self._ring()
+
+    def finish(self, seconds: float) -> bool:
+        """Carries what is still in the pipes, and ends; call it when the workers have ended.
+
+        Does not wait for the end of the pipes: a process that escaped may hold them open, and may
+        go on writing.
+
+        Args:
+          seconds: How long to wait for it. If the console blocks, the thread goes on after that.
+
+        Returns:
+          Whether all is done. If not, call it again.
+        """
+        if self._turns_left is None:
+            self._turns_left = _LAST_TURNS
+            if self._thread.ident is None:
+                self._close()
+                return True
+            self._ring()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # a full pipe rings too
+            os.write(self._clapper, b"!")
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._close()
+
+    def _turn(self) -> bool:
+        """Carries one chunk of every stream that has one; returns whether to go on."""
+        finishing = self._turns_left is not None
+        pending = any(stream.lines.pending for stream in self._streams)
+        ready = self._selector.select(0 if finishing else PATIENCE / 4 if pending else None)
+        streams = [key.data for key, _ in ready if key.data is not None]
+        if len(streams) < len(ready):
+            os.read(self._bell, 4096)
+        for stream in streams:
+            self._carry(stream)
+        self._show_stale()
+        self._show_messages()
+        if self._turns_left is None or not finishing:
+            return True
+        self._turns_left -= 1
+        return bool(streams) and self._turns_left > 0
+
+    def _carry(self, stream: _Stream) -> None:
+        try:
+            data = os.read(stream.fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._show(stream, stream.lines.flush())
+            self._drop(stream)
+            return
+        complaint = stream.output.record(data)
+        if complaint:
+            self.say(complaint)
+        if not stream.lines.pending:
+            stream.since = time.monotonic()
+        self._show(stream, stream.lines.feed(data))
+
+    def _show_stale(self) -> None:
+        now = time.monotonic()
+        for stream in self._streams:
+            if stream.lines.pending and now - stream.since >= PATIENCE:
+                self._show(stream, stream.lines.flush())
+
+    def _show(self, stream: _Stream, lines: list[bytes]) -> None:
+        if lines and self._console is not None:
+            stream.since = time.monotonic()
+            self._console.show(stream.output.index, stream.output.name, stream.name, lines)
+
+    def _show_messages(self) -> None:
+        while self._messages:
+            text = self._messages.popleft()
+            if self._console is not None:
+                self._console.say(text)
+
+    def _drop(self, stream: _Stream) -> None:
+        self._selector.unregister(stream.fd)
+        self._streams.remove(stream)
+        os.close(stream.fd)
+
+    def _close(self) -> None:
+        for stream in list(self._streams):
+            self._show(stream, stream.lines.flush())
+            self._drop(stream)
+        self._show_messages()
+        for output in self._outputs:
+            output.close()
+        self._selector.close()
+        os.close(self._bell)
+        os.close(self._clapper)

@@ -1,0 +1,86 @@
+"""What to launch: `LaunchSpec`, which checks itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+from distckpt.errors import ConfigurationError
+from distckpt.launcher.tasks import RESERVED_VARIABLES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """A local cluster to run, and what to do when it breaks.
+
+    Attributes:
+      command: The program of every worker and its arguments; the program is looked up on PATH.
+      workers: Number of processes, at least 1, the chief included.
+      chief: Whether the first process is TensorFlow's task "chief" 0 and the others are workers
+        0 to `workers` - 2. Default: all are workers.
+      max_restarts: How many times the whole cluster is started again after a worker died.
+      log_dir: Directory for each worker's output, created if absent; None keeps none.
+      env: Variables for every worker on top of those of this process.
+      grace: Seconds that workers have to finish after a signal to the launcher, before SIGKILL.
+      stop_grace: Seconds that workers have after SIGTERM because another one died.
+
+    Raises:
+      ConfigurationError: A value makes no sense; the text says which.
+    """
+
+    command: Sequence[str]
+    workers: int
+    chief: bool = False
+    max_restarts: int = 0
+    log_dir: str | os.PathLike[str] | None = None
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    grace: float = 30.0
+    stop_grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_command(self.command)
+        _check_count("workers", self.workers, 1)
+        _check_count("max_restarts", self.max_restarts, 0)
+        check_seconds("grace", self.grace)
+        check_seconds("stop_grace", self.stop_grace)
+        for name, value in self.env.items():
+            _check_variable(name, value)
+        # Frozen copies: what was checked is what will run.
+        object.__setattr__(self, "command", tuple(self.command))
+        object.__setattr__(self, "env", dict(self.env))
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Raises ConfigurationError unless `value` is a finite number of seconds, 0 or more."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise ConfigurationError(
+            f"{name} must be a finite number of seconds, 0 or more, got {value!r}."
+        )
+
+
+def _check_command(command: Sequence[str]) -> None:
+    if isinstance(command, (str, bytes)):
+        raise ConfigurationError(
+            f"command must be a list of arguments such as ['python', 'train.py'], got {command!r}."
+        )
+    if not command or not command[0]:
+        raise ConfigurationError("There is no command to run.")
+    if not all(isinstance(word, str) and "\0" not in word for word in command):
+        raise ConfigurationError(
+            f"command must be made of strings without NUL characters, got {list(command)!r}."
+        )
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number, {least} or more, got {value!r}.")
+
+
+def _check_variable(name: str, value: str) -> None:
+    if name in RESERVED_VARIABLES:
+        raise ConfigurationError(f"{name} is set by the launcher, differently for each worker.")
+    if not name or "=" in name or "\0" in f"{name}{value}":
+        raise ConfigurationError(f"{name!r}={value!r} cannot be an environment variable.")

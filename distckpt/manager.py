@@ -1,0 +1,397 @@
+"""`CheckpointManager`: `tf.train.CheckpointManager` for workers that share the writing.
+
+A façade: it numbers, captures, and hands over to the roles.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import os
+from types import TracebackType
+from typing import Any
+
+import tensorflow as tf
+
+from distckpt.coordination.base import Coordinator
+from distckpt.coordination.choose import default_coordinator
+from distckpt.core import layout, messages
+from distckpt.core.plan import make_plan
+from distckpt.errors import (
+    ConfigurationError,
+    DistckptError,
+    Failure,
+    UnsupportedOptionError,
+    WorkerLostError,
+)
+from distckpt.options import ManagerOptions
+from distckpt.roles.books import Books
+from distckpt.roles.committer import Committer
+from distckpt.roles.ownership import ownership_of
+from distckpt.roles.pruner import Pruner
+from distckpt.roles.restore import RestoreSession
+from distckpt.roles.session import SaveSession
+from distckpt.roles.waiting import Keys
+from distckpt.roles.writer import Writer
+from distckpt.state.capture import capture
+from distckpt.state.numbering import SaveCounter, evaluate
+from distckpt.state.restore import restore
+from distckpt.state.shards import BundleMerger
+from distckpt.storage.choose import storage_for
+
+_log = logging.getLogger("distckpt")
+_managers = itertools.count()
+# Keys of this many calls are kept, for workers that are late to read them.
+_KEPT_CALLS = 8
+
+
+class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
+    """Saves and keeps checkpoints of a job of one or more workers.
+
+    A drop-in for `tf.train.CheckpointManager`: the same arguments, the same meaning, the same files.
+    Under `tf.distribute.MultiWorkerMirroredStrategy` every worker constructs one with the same
+    arguments and calls the same methods at the same points of the program; each then writes its
+    share of the bytes, and the chief commits. What is written is a plain TensorFlow checkpoint.
+
+    Example:
+      ```python
+      checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+      manager = distckpt.CheckpointManager(checkpoint, "/shared/run-1", max_to_keep=3)
+      manager.restore_or_initialize()
+      while step < steps:
+        train_step()
+        if step % 100 == 0:
+          manager.save()
+      ```
+
+    Constructing a manager, restoring and listing never write to the directory.
+
+    Args:
+      checkpoint: The `tf.train.Checkpoint` to save and restore.
+      directory: Where; a path or `os.PathLike`, on a file system that all workers share, or a
+        URL that TensorFlow can write to. It need not exist.
+      max_to_keep: How many checkpoints to keep; None for all.
+      keep_checkpoint_every_n_hours: Of those that would be deleted, keep one every so many hours.
+      checkpoint_name: How the names of checkpoints begin.
+      step_counter: A `tf.Variable` with the current step; needed with `checkpoint_interval`, and
+        recorded in the manifest.
+      checkpoint_interval: The least number of steps between two checkpoints.
+      init_fn: Called by `restore_or_initialize` if there is no checkpoint.
+      last_checkpoint_step: The step of the last checkpoint, as a start for `checkpoint_interval`.
+      coordinator: How the workers talk to each other. Default: found from the job: the coordination
+        service of `MultiWorkerMirroredStrategy`, or none for a single process.
+      options: A `distckpt.ManagerOptions`.
+
+    Raises:
+      ValueError: As `tf.train.CheckpointManager`: `max_to_keep` is not positive, or
+        `checkpoint_interval` is given without `step_counter`.
+      ConfigurationError: (also a ValueError) `checkpoint_name` is not a plain name.
+    """
+
+    def __init__(
+        self,
+        checkpoint: tf.train.Checkpoint,
+        directory: str | os.PathLike[str],
+        max_to_keep: int | None,
+        keep_checkpoint_every_n_hours: float | None = None,
+        checkpoint_name: str = "ckpt",
+        step_counter: tf.Variable | None = None,
+        checkpoint_interval: int | None = None,
+        init_fn: Any = None,
+        last_checkpoint_step: int | None = None,
+        *,
+        coordinator: Coordinator | None = None,
+        options: ManagerOptions | None = None,
+    ) -> None:
+        directory = os.fspath(directory)
+        layout.check_checkpoint_name(checkpoint_name)
+        if options is not None and not isinstance(options, ManagerOptions):
+            raise ConfigurationError(
+                f"options must be a distckpt.ManagerOptions, got {type(options).__name__}."
+            )
+        self._options = options or ManagerOptions()
+        self._directory_path = _absolute(directory)
+        self._storage = storage_for(self._directory_path)
+        self._init_base(
+            checkpoint,
+            directory,
+            max_to_keep,
+            keep_checkpoint_every_n_hours,
+            checkpoint_name,
+            step_counter,
+            checkpoint_interval,
+            init_fn,
+            last_checkpoint_step,
+        )
+        self._target = checkpoint
+        self._name = checkpoint_name
+        self._initialize = init_fn
+        self._steps = step_counter
+        self._interval = checkpoint_interval
+        self._saved_step = last_checkpoint_step
+        self._counter = SaveCounter(checkpoint)
+        self._coordinator = coordinator
+        self._namespace = f"manager-{next(_managers) if coordinator is None else 'given'}"
+        self._calls = {"save": itertools.count(), "restore": itertools.count()}
+        self._books = Books(
+            self._storage,
+            self._directory_path,
+            max_to_keep,
+            keep_checkpoint_every_n_hours,
+            durable=self._options.durable,
+        )
+        self._committer: Committer | None = None
+
+    # --- What is there --------------------------------------------------------------------------
+
+    @property
+    def latest_checkpoint(self) -> str | None:
+        """The path of the newest committed checkpoint, or None. Any process."""
+        return self._path(self._books.latest) if self._books.latest else None
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The paths of the managed checkpoints, oldest first; committed ones only. Any process.
+
+        As in TensorFlow, those kept by ``keep_checkpoint_every_n_hours`` are not among them.
+        """
+        return [self._path(kept.name) for kept in self._books.active]
+
+    # --- Saving ---------------------------------------------------------------------------------
+
+    def save(
+        self,
+        checkpoint_number: Any = None,
+        check_interval: bool = True,
+        options: tf.train.CheckpointOptions | None = None,
+    ) -> str | None:
+        """Saves a checkpoint. Every worker, at the same point of the program.
+
+        Returns when the checkpoint is committed. After an error nothing of the attempt is left, the
+        last checkpoint stands, and the manager can be used again.
+
+        Args:
+          checkpoint_number: The number in the checkpoint's name: an integer, an integer variable or
+            tensor. Default: ``checkpoint.save_counter``, which is incremented in any case.
+          check_interval: With ``checkpoint_interval``: whether to save only if so many steps have
+            passed. If False, save unless this very step has been saved.
+          options: `tf.train.CheckpointOptions`. Write callbacks are called after the commit, on
+            every worker. ``enable_async`` is refused.
+
+        Returns:
+          The checkpoint's path, the same on every worker, or None if the interval said no.
+
+        Raises:
+          SaveFailedError: Not committed; save again. `StorageFullError` if a disk is full.
+          DeadlineExceededError: Some worker did not come in time; the text names it.
+          WorkerLostError: Some worker died.
+          CommitUnknownError: The chief died and nobody knows whether it had committed.
+          SupersededError: Another process has taken over the directory.
+          ConfigurationError: The workers' states, numbers or directories differ, the directory
+            cannot be used, or `options` cannot be honoured.
+        """
+        _refuse_async(options)
+        coordinator = self._connect()
+        before = self._saved_step
+        if not self._is_due(check_interval):
+            return None
+        try:
+            name = layout.numbered_name(self._name, self._counter.advance(checkpoint_number))
+            outcome = self._save(coordinator, name, options)
+        except BaseException:
+            self._saved_step = before  # so that the same step can be tried again
+            raise
+        if not coordinator.is_chief:
+            self._books.adopt(outcome)
+        path = self._path(name)
+        _call_back(options, path)
+        return path
+
+    def _save(
+        self,
+        coordinator: Coordinator,
+        name: str,
+        options: tf.train.CheckpointOptions | None,
+    ) -> messages.Outcome:
+        number = next(self._calls["save"])
+        keys = Keys(self._namespace, "save", number)
+        try:
+            state = capture(
+                self._target, workers=coordinator.count, split=_split(coordinator), options=options
+            )
+        except Exception as error:
+            _withdraw(coordinator, keys, error, name)
+            raise
+        plan = make_plan(state.entries, coordinator.count)
+        state.keep(plan.shares[coordinator.index])
+        if coordinator.is_chief and number >= _KEPT_CALLS:
+            old = Keys(self._namespace, "save", number - _KEPT_CALLS)
+            coordinator.forget(old.all(coordinator.count))
+        writer = Writer(
+            self._storage,
+            self._directory_path,
+            coordinator.index,
+            coordinator.count,
+            durable=self._options.durable,
+        )
+        step = int(evaluate(self._steps)) if self._steps is not None else None
+        return SaveSession(
+            coordinator,
+            writer,
+            self._committer,
+            self._books if coordinator.is_chief else None,
+            keys,
+            name=name,
+            directory=self._directory_path,
+            step=(layout.split_number(name)[1] or 0) if step is None else step,
+            plan=plan,
+            state=state,
+            deadline=self._options.save_deadline,
+        ).run()
+
+    def _is_due(self, check_interval: bool) -> bool:
+        """Decides by the step counter, as `tf.train.CheckpointManager.save` does."""
+        if self._interval is None:
+            return True
+        step = evaluate(self._steps)
+        if self._saved_step is not None:
+            if step == self._saved_step:
+                return False
+            if check_interval and step < self._saved_step + self._interval:
+                return False
+        self._saved_step = step
+        return True
+
+    # --- Restoring ------------------------------------------------------------------------------
+
+    def restore_or_initialize(self) -> str | None:
+        """Restores the newest good checkpoint, or calls ``init_fn``. Every worker, at the same point.
+
+        All workers take the same one, as the chief proposes. If it is damaged, all fall back to the
+        one before, and the log says why. Nothing is restored before all bytes have been checked
+        (`ManagerOptions.verify_on_restore`).
+
+        Returns:
+          The path of the checkpoint, the same on every worker; None if there is none.
+
+        Raises:
+          RestoreError: There are checkpoints, but none that can be restored.
+          DeadlineExceededError: Some worker did not come in time; the text names it.
+          WorkerLostError: Some worker died.
+          ConfigurationError: The workers see different directories.
+        """
+        coordinator = self._connect()
+        session = RestoreSession(
+            coordinator,
+            self._storage,
+            self._directory_path,
+            self._books,
+            Keys(self._namespace, "restore", next(self._calls["restore"])),
+            lambda name: restore(self._target, self._path(name)),
+            deadline=self._options.restore_deadline,
+            verify_data=self._options.verify_on_restore,
+        )
+        name = session.run()
+        if name is not None:
+            if self._interval is not None:
+                self._saved_step = evaluate(self._steps)
+            return self._path(name)
+        if self._initialize is not None:
+            self._initialize()
+            _log.info("There is no checkpoint in %s; init_fn was called.", self._directory_path)
+        return None
+
+    # --- Life -----------------------------------------------------------------------------------
+
+    def __enter__(self) -> CheckpointManager:
+        """Returns the manager."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Waits for saves in flight."""
+        self.sync()
+
+    def _init_base(self, checkpoint: Any, directory: str, max_to_keep: Any, *rest: Any) -> None:
+        """Initialises the base class, which raises on bad arguments and reads `checkpoint`."""
+        try:
+            super().__init__(checkpoint, directory, max_to_keep, *rest)
+        except ValueError:
+            interval, steps = rest[3], rest[2]
+            bad_count = max_to_keep is not None and max_to_keep <= 0
+            if bad_count or (interval is not None and steps is None):
+                raise
+            # The file is damaged. The manifests say all that is needed, and so does our own state:
+            # nothing of the base class's is used.
+            _log.warning("The file `checkpoint` in %s is damaged.", directory)
+
+    def _connect(self) -> Coordinator:
+        """Returns the job's coordinator, finding it at the first use."""
+        if self._coordinator is None:
+            self._coordinator = default_coordinator()
+        if self._committer is None and self._coordinator.is_chief:
+            durable = self._options.durable
+            owner = ownership_of(self._storage, self._directory_path, durable=durable)
+            self._books.delete = Pruner(
+                self._storage, self._directory_path, owner, durable=durable
+            ).prune
+            self._committer = Committer(
+                self._storage,
+                self._directory_path,
+                owner,
+                BundleMerger(),
+                durable=durable,
+                on_takeover=self._books.reload,
+            )
+        return self._coordinator
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+def _absolute(directory: str) -> str:
+    return directory if "://" in directory else os.path.abspath(directory)
+
+
+def _split(coordinator: Coordinator) -> str:
+    """Returns what is known to be equal on all workers, see `state.capture.capture`.
+
+    TensorFlow's strategies mirror the variables made under them, and no others. Where another
+    coordinator was given, the caller vouches for all of the state.
+    """
+    return "distributed" if coordinator.mirrors_only_distributed else "all"
+
+
+def _refuse_async(options: tf.train.CheckpointOptions | None) -> None:
+    if options is not None and options.enable_async:
+        raise UnsupportedOptionError(
+            "CheckpointOptions(enable_async=True) is not supported by this version of distckpt. "
+            "Save without it: save() then returns when the checkpoint is committed."
+        )
+
+
+def _call_back(options: tf.train.CheckpointOptions | None, path: str) -> None:
+    """Calls the user's write callbacks, each with as many arguments as it takes."""
+    for callback in (options and options.experimental_write_callbacks) or []:
+        callback(*[path][: len(inspect.signature(callback).parameters)])
+
+
+def _withdraw(coordinator: Coordinator, keys: Keys, error: Exception, name: str) -> None:
+    """Tells the others that this worker could not capture its state, so that none waits in vain."""
+    me = coordinator.index
+    failure = Failure.from_exception(error, me)
+    if not isinstance(error, DistckptError):
+        text = f"{coordinator.name(me)} could not read its state for {name}: {failure.message}"
+        failure = Failure(failure.kind, text, me, failure.trace)
+    try:
+        if coordinator.is_chief:
+            coordinator.publish(keys.outcome, messages.to_json(messages.Outcome(failure)))
+        else:
+            coordinator.publish(keys.answer(me), messages.to_json(messages.Refusal(me, failure)))
+    except WorkerLostError as lost:
+        _log.warning("%s", lost)

@@ -1,0 +1,140 @@
+"""The list of managed checkpoints: in memory on every worker, in TensorFlow's file by the chief."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+from distckpt.core import checkpoint_state, layout, retention
+from distckpt.core.checkpoint_state import CheckpointState
+from distckpt.core.manifest import Manifest
+from distckpt.core.messages import Outcome
+from distckpt.errors import Failure
+from distckpt.roles.catalog import Catalog
+from distckpt.storage.base import Storage
+
+_log = logging.getLogger("distckpt")
+
+
+class Books:
+    """What one manager knows of its directory.
+
+    Reading it is for every process; `record` and `prune` are the chief's, after a commit.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      max_to_keep: As in `tf.train.CheckpointManager`.
+      keep_every_hours: As ``keep_checkpoint_every_n_hours`` there.
+      delete: The chief's pruner; None on the others.
+      durable: Whether TensorFlow's file is forced to stable storage.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        directory: str,
+        max_to_keep: int | None,
+        keep_every_hours: float | None,
+        *,
+        durable: bool,
+    ) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._max_to_keep = max_to_keep
+        self._keep_every_hours = keep_every_hours
+        self._durable = durable
+        self._catalog = Catalog(storage, directory)
+        self._damaged: dict[str, tuple[int | None, str]] = {}
+        self._pointer_is_true = True
+        self.delete: Callable[[list[str]], None] | None = None
+        self.reload()
+
+    def reload(self) -> None:
+        """Reads the directory again."""
+        view = self._catalog.view(time.time())
+        self.active = tuple(k for k in view.active if k.name not in self._damaged)
+        self.latest = view.latest
+        if self.latest in self._damaged:
+            self.latest = self.active[-1].name if self.active else None
+        self.last_preserved = view.last_preserved
+
+    def quarantine(self, name: str, index_crc32c: int | None, reason: str) -> None:
+        """Takes a damaged checkpoint off the list. The note on disk comes with the next `record`.
+
+        Restoring never writes: another process may be saving there.
+        """
+        self._damaged[name] = (index_crc32c, reason)
+        self.active = tuple(k for k in self.active if k.name != name)
+        if self.latest == name:
+            self.latest = self.active[-1].name if self.active else None
+
+    def record(self, manifest: Manifest) -> None:
+        """Puts a committed checkpoint on the list, as the newest. Never raises."""
+        self._damaged.pop(manifest.name, None)
+        self.active = retention.record(self.active, manifest.name, time.time())
+        self.latest = manifest.name
+        self._write_notes()
+        self._write_pointer()
+
+    def prune(self) -> None:
+        """Lets retention decide and deletes. Never raises.
+
+        TensorFlow's file is written before anything is deleted and again after, as TensorFlow does.
+        While it cannot be written, nothing is deleted: it would name what is not there.
+        """
+        if not self._pointer_is_true or self.delete is None:
+            return
+        decided = retention.sweep(
+            self.active, self._max_to_keep, self._keep_every_hours, self.last_preserved
+        )
+        self.active = decided.active
+        self.last_preserved = decided.last_preserved
+        self.delete([k.name for k in decided.victims])
+        if decided.victims or decided.preserved:
+            self._write_pointer()
+
+    def outcome(self, name: str | None, failure: Failure | None = None) -> Outcome:
+        """Returns what the other workers must know."""
+        active = tuple((k.name, k.timestamp) for k in self.active)
+        return Outcome(failure, name, active, self.last_preserved)
+
+    def adopt(self, outcome: Outcome) -> None:
+        """Takes over the chief's list."""
+        self.active = tuple(retention.Kept(n, t) for n, t in outcome.active)
+        self.last_preserved = outcome.last_preserved
+        self.latest = outcome.name
+
+    def _write_pointer(self) -> None:
+        state = CheckpointState(
+            latest=self.latest or "",
+            paths=tuple(k.name for k in self.active),
+            timestamps=tuple(k.timestamp for k in self.active),
+            last_preserved=self.last_preserved,
+        )
+        path = layout.join(self._directory, layout.POINTER_FILE)
+        try:
+            self._storage.write(path, checkpoint_state.render(state), durable=self._durable)
+            self._pointer_is_true = True
+        except OSError as error:
+            self._pointer_is_true = False
+            _log.warning(
+                "%s is committed, but %s could not be written (%s): plain TensorFlow still finds "
+                "the checkpoint before it. Nothing is deleted until it can be written.",
+                self.latest,
+                path,
+                error,
+            )
+
+    def _write_notes(self) -> None:
+        folder = layout.quarantine_folder(self._directory)
+        for name, (index_crc32c, reason) in self._damaged.items():
+            note = {"name": name, "index_crc32c": index_crc32c, "reason": reason}
+            try:
+                self._storage.make_directory(folder)
+                path = layout.join(folder, layout.note_name(name))
+                self._storage.write(path, json.dumps(note).encode(), durable=self._durable)
+            except OSError as error:
+                _log.warning("No note of the damage of %s could be written: %s", name, error)

@@ -1,0 +1,205 @@
+"""What is in a directory: which checkpoints are committed, which is newest, what retention manages.
+
+Reads and never writes; any process may call it. Commitment is the manifest's presence. TensorFlow's
+`checkpoint` file adds what plain TensorFlow knows (the active set, its timestamps), and brings in
+checkpoints that plain TensorFlow wrote. The file may lag behind the manifests by one commit, when a
+chief died between the two; then the manifests win.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+import google_crc32c
+
+from distckpt.core import checkpoint_state, layout, retention
+from distckpt.core import manifest as manifests
+from distckpt.core.manifest import Manifest
+from distckpt.core.retention import Kept
+from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError
+from distckpt.storage.base import Storage
+
+_log = logging.getLogger("distckpt")
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A directory at one moment.
+
+    Attributes:
+      active: The checkpoints that retention manages, oldest first. All are whole.
+      latest: Name of the newest checkpoint, or None.
+      last_preserved: As in TensorFlow's `checkpoint` file, seconds since 1970.
+    """
+
+    active: tuple[Kept, ...]
+    latest: str | None
+    last_preserved: float
+
+
+class Catalog:
+    """Reads one directory.
+
+    Args:
+      storage: Where it is.
+      directory: Its path.
+    """
+
+    def __init__(self, storage: Storage, directory: str) -> None:
+        self._storage = storage
+        self._directory = directory
+
+    def view(self, now: float) -> View:
+        """Returns the directory as it stands.
+
+        Args:
+          now: The time, in seconds since 1970: timestamps beyond it are cut back to it.
+
+        Raises:
+          OSError: The directory cannot be read.
+        """
+        listing = layout.classify(self._storage.list(self._directory))
+        state = self._state()
+        recovered = retention.recover(state, now)
+        if recovered.clock_went_back is not None:
+            _log.warning(
+                "The clock is %.0f s behind the time of the last preserved checkpoint in %s; "
+                "timestamps of checkpoints are cut back to now.",
+                recovered.clock_went_back,
+                self._directory,
+            )
+        quarantined = self.quarantined()
+        whole = {n for n, c in listing.checkpoints.items() if c.has_index} - quarantined.keys()
+        active = [k for k in recovered.active if k.name in whole]
+        committed = {n for n, c in listing.checkpoints.items() if c.has_manifest and n in whole}
+        newer = self._newer_than_listed(committed, state)
+        active += [Kept(m.name, min(m.committed_at, now)) for m in newer]
+        latest = newer[-1].name if newer else recovered.latest
+        if latest not in whole:
+            latest = active[-1].name if active else None
+        return View(tuple(active), latest, recovered.last_preserved)
+
+    def candidates(self, now: float) -> list[str]:
+        """Returns the names of checkpoints to try to restore, newest first.
+
+        Those that the directory's `View` manages come first, then other committed ones (kept by
+        ``keep_checkpoint_every_n_hours``), by their order of commit.
+        """
+        view = self.view(now)
+        names = [k.name for k in reversed(view.active)]
+        if view.latest is not None:
+            names = [view.latest, *(n for n in names if n != view.latest)]
+        listing = layout.classify(self._storage.list(self._directory))
+        quarantined = self.quarantined()
+        rest = [
+            n
+            for n, c in listing.checkpoints.items()
+            if c.has_manifest and c.has_index and n not in names and n not in quarantined
+        ]
+        others = sorted(self._readable(rest), key=lambda m: m.order, reverse=True)
+        return names + [m.name for m in others]
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Returns the manifest in force of checkpoint `name`; None if it has none.
+
+        Raises:
+          ManifestError: The manifest is damaged, too new, or not of this index.
+          CheckpointDamagedError: The index is missing.
+        """
+        path = layout.join(self._directory, layout.manifest_name(name))
+        try:
+            manifest = manifests.parse(self._storage.read(path), path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CheckpointDamagedError(f"{path} cannot be read: {error}") from error
+        if manifest.name != name:
+            raise ManifestError(
+                f"{path} is the manifest of {manifest.name!r}; somebody copied or renamed it. "
+                f"Remove it, and {name!r} is a plain TensorFlow checkpoint."
+            )
+        return manifest.in_force(self.index_crc32c(name))
+
+    def index_crc32c(self, name: str) -> int:
+        """Returns the CRC32C of the index file of `name`.
+
+        Raises:
+          CheckpointDamagedError: It is missing or cannot be read.
+        """
+        path = layout.join(self._directory, layout.index_name(name))
+        try:
+            return int(google_crc32c.value(self._storage.read(path)))
+        except OSError as error:
+            raise CheckpointDamagedError(f"{path} cannot be read: {error}") from error
+
+    def quarantined(self) -> dict[str, str]:
+        """Returns the checkpoints that failed to restore: name → why.
+
+        A note holds as long as the files are those that it was written about.
+        """
+        folder = layout.quarantine_folder(self._directory)
+        notes: dict[str, str] = {}
+        for file in self._storage.list(folder):
+            try:
+                note = json.loads(self._read_or_empty(layout.join(folder, file)))
+                name, index_crc32c, reason = note["name"], note["index_crc32c"], note["reason"]
+            except (ValueError, KeyError, TypeError):
+                continue  # not a note of ours
+            try:
+                same = index_crc32c == self.index_crc32c(name)
+            except CheckpointDamagedError:
+                same = index_crc32c is None
+            if same:
+                notes[name] = reason
+        return notes
+
+    def _newer_than_listed(
+        self, committed: set[str], state: checkpoint_state.CheckpointState | None
+    ) -> list[Manifest]:
+        """Returns the manifests that TensorFlow's file does not know of yet, oldest first."""
+        listed = set(state.paths) | {state.latest} if state else set()
+        unlisted = self._readable(sorted(committed - listed))
+        if not unlisted:
+            return []
+        if state is None:
+            newer = unlisted
+        else:
+            known = [m.order for m in self._readable(sorted(committed & listed))]
+            since = max(state.timestamps, default=state.last_preserved or 0.0)
+            newer = [
+                m
+                for m in unlisted
+                if (m.order > max(known) if known else m.committed_at > since)
+            ]
+        return sorted(newer, key=lambda m: m.order)
+
+    def _readable(self, names: list[str]) -> list[Manifest]:
+        """Returns the manifests of those of `names` that can be read."""
+        found = []
+        for name in names:
+            try:
+                manifest = self.manifest(name)
+            except DistckptError as error:
+                _log.warning("%s is left out: %s", name, error)
+                continue
+            if manifest is not None:
+                found.append(manifest)
+        return found
+
+    def _state(self) -> checkpoint_state.CheckpointState | None:
+        data = self._read_or_empty(layout.join(self._directory, layout.POINTER_FILE))
+        if not data:
+            return None
+        try:
+            return checkpoint_state.parse(data)
+        except CheckpointDamagedError as error:
+            _log.warning("%s; the manifests are used instead.", error)
+            return None
+
+    def _read_or_empty(self, path: str) -> bytes:
+        try:
+            return self._storage.read(path)
+        except (FileNotFoundError, IsADirectoryError):
+            return b""

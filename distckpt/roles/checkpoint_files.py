@@ -1,0 +1,77 @@
+"""The files of one checkpoint in a directory: what is there, and how they are removed.
+
+Used by recovery and the pruner, the only ones that remove anything.
+"""
+
+from __future__ import annotations
+
+import google_crc32c
+
+from distckpt.core import layout
+from distckpt.core import manifest as manifests
+from distckpt.core.manifest import IndexRecord, Manifest
+from distckpt.roles.ownership import Ownership
+from distckpt.storage.base import Storage
+
+
+class CheckpointFiles:
+    """The files of checkpoint `name` in `directory`. Chief only, in possession of the epoch."""
+
+    def __init__(
+        self, storage: Storage, directory: str, name: str, ownership: Ownership, *, durable: bool
+    ) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._name = name
+        self._ownership = ownership
+        self._durable = durable
+
+    def manifest(self) -> Manifest | None:
+        """Returns the manifest file as it stands, or None.
+
+        Raises:
+          ManifestError: It is damaged.
+          OSError: It cannot be read.
+        """
+        path = layout.join(self._directory, layout.manifest_name(self._name))
+        try:
+            return manifests.parse(self._storage.read(path), path)
+        except FileNotFoundError:
+            return None
+
+    def index(self) -> IndexRecord | None:
+        """Returns what the index file on disk is, or None if there is none."""
+        return read_index_record(self._storage, self._directory, layout.index_name(self._name))
+
+    def data(self) -> tuple[str, ...]:
+        """Returns the names of all data files, those of interrupted saves included."""
+        listing = layout.classify(self._storage.list(self._directory))
+        found = listing.checkpoints.get(self._name)
+        return found.data if found else ()
+
+    def remove_index(self) -> None:
+        """Removes the index: the checkpoint is no longer one."""
+        self._remove(layout.index_name(self._name))
+
+    def remove_data(self, keep: frozenset[str], also: frozenset[str] = frozenset()) -> None:
+        """Removes the data files, and those of `also`, but for `keep`."""
+        for name in sorted((frozenset(self.data()) | also) - keep):
+            self._remove(name)
+
+    def flush(self) -> None:
+        """Makes removals and renames durable, if that was asked for."""
+        if self._durable:
+            self._storage.flush_directory(self._directory)
+
+    def _remove(self, name: str) -> None:
+        self._ownership.check()  # a replaced chief must not delete what its successor has written
+        self._storage.remove(layout.join(self._directory, name))
+
+
+def read_index_record(storage: Storage, folder: str, name: str) -> IndexRecord | None:
+    """Returns the size and the checksum of the index file `name` of `folder`, None if absent."""
+    try:
+        data = storage.read(layout.join(folder, name))
+    except FileNotFoundError:
+        return None
+    return IndexRecord(name, len(data), int(google_crc32c.value(data)))

@@ -1,0 +1,383 @@
+"""The chief's part of a save: open, merge, commit. Nobody else commits.
+
+The order of the commit, each step on stable storage before the next (with ``durable``):
+
+    1  the prepared manifest, in the pending folder
+    2  data files move into the directory, under names that nothing there uses
+    3  only if a checkpoint of the same name exists: a manifest that holds both versions
+    4  the index moves into the directory: plain TensorFlow sees the new checkpoint, whole
+    5  the manifest moves into the directory: committed
+
+A death before 5 (before 4 if a checkpoint is replaced) leaves what was there before; `recovery`
+takes the rest back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import platform
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from distckpt.core import layout
+from distckpt.core import manifest as manifests
+from distckpt.core.bundle import header_only_index
+from distckpt.core.bundle_merge import merge_indexes
+from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord
+from distckpt.core.messages import Opening, Report
+from distckpt.errors import (
+    CommitUnknownError,
+    DirectoryError,
+    ManifestError,
+    SaveFailedError,
+    SupersededError,
+)
+from distckpt.roles.checkpoint_files import CheckpointFiles, read_index_record
+from distckpt.roles.ownership import Ownership
+from distckpt.roles.pruner import Pruner
+from distckpt.roles.recovery import Recovery
+from distckpt.state.base import Merger
+from distckpt.storage.base import Storage
+
+_log = logging.getLogger("distckpt")
+
+
+class Committer:
+    """Opens, merges and commits attempts in one directory. Chief only.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      ownership: This process's hold on it.
+      merger: Puts the shards together.
+      durable: Whether each step is forced to stable storage before the next.
+      on_takeover: Called when this process has just become the directory's owner and everything
+        unfinished is settled.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        directory: str,
+        ownership: Ownership,
+        merger: Merger,
+        *,
+        durable: bool,
+        on_takeover: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_takeover = on_takeover
+        self._storage = storage
+        self._directory = directory
+        self._ownership = ownership
+        self._merger = merger
+        self._durable = durable
+        self._recovery = Recovery(storage, directory, ownership, durable=durable)
+
+    def open(self, name: str, fingerprint: str) -> Opening:
+        """Makes the pending folder of a new attempt to save checkpoint `name`.
+
+        Raises:
+          DirectoryError: The directory cannot be made or written.
+          SupersededError: Another process has taken it over.
+        """
+        try:
+            return self._open(name, fingerprint)
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def merge(self, opening: Opening, reports: Sequence[Report]) -> None:
+        """Merges the shards within the pending folder.
+
+        Raises:
+          SaveFailedError: The storage failed.
+        """
+        folder = self._folder(opening)
+        try:
+            prefixes = [prefix for report in reports for prefix in report.prefixes]
+            self._merger.merge(folder, prefixes, opening.name)
+            self._renumber(opening.name, folder, sum(len(r.files) for r in reports))
+            if self._durable:
+                self._storage.flush(layout.join(folder, layout.index_name(opening.name)))
+        except OSError as error:
+            raise SaveFailedError(
+                f"The chief could not merge the shards in {folder}: {error}. The last checkpoint "
+                "is untouched; save again."
+            ) from error
+
+    def commit(
+        self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
+    ) -> Manifest:
+        """Commits a merged attempt.
+
+        Args:
+          opening: The attempt.
+          reports: All reports, in the order in which they were merged.
+          step: What the manifest calls the step.
+          seconds: Duration of the save so far.
+
+        Raises:
+          SupersededError: Another process has taken the directory over.
+          SaveFailedError: The storage failed; nothing is committed.
+          CommitUnknownError: The storage failed in the last instant.
+        """
+        self._ownership.check()
+        folder = self._folder(opening)
+        try:
+            manifest = self._manifest(opening, reports, step, seconds)
+            self._prepare(manifest, reports, folder)
+            old = self._replaced(opening.name, manifest)
+            if old is None:
+                self._move(folder, layout.index_name(opening.name))
+            else:
+                self._switch(dataclasses.replace(manifest, replaces=old), folder)
+        except OSError as error:
+            self._ownership.check()  # a successor that has moved the folder away is the cause
+            raise SaveFailedError(
+                f"The chief could not commit {opening.name} in {self._directory}: {error}. The "
+                "last checkpoint is untouched; save again."
+            ) from error
+        self._publish(opening.name, folder, replacing=old is not None)
+        return manifest
+
+    def close(self, opening: Opening) -> None:
+        """Removes what a committed attempt leaves: the pending folder, the version replaced."""
+        try:
+            self._recovery.roll_back(_pending(opening))
+        except (OSError, ManifestError, SupersededError) as error:
+            _log.warning("%s was not tidied up: %s", self._folder(opening), error)
+        self._ownership.in_flight.discard(_pending(opening))
+
+    def discard(self, opening: Opening) -> None:
+        """Takes back an attempt that failed. Best effort: the next save tries again."""
+        self.close(opening)
+
+    def _open(self, name: str, fingerprint: str) -> Opening:
+        self._storage.make_directory(self._directory)
+        taken_over = self._ownership.take()
+        self._recovery.finish_all()
+        if taken_over:
+            self._ownership.forget_older()
+            Pruner(
+                self._storage, self._directory, self._ownership, durable=self._durable
+            ).finish_all()
+            self._on_takeover()
+        attempt = self._ownership.next_attempt()
+        opening = Opening(attempt, name, self._directory, fingerprint, secrets.token_hex(16))
+        folder = self._folder(opening)
+        self._ownership.in_flight.add(_pending(opening))
+        try:
+            # The folder first, the check after: see `ownership`.
+            self._storage.make_directory(folder)
+            self._ownership.check()
+            token = opening.token.encode()
+            self._storage.write(layout.join(folder, layout.PROBE_FILE), token, durable=False)
+        except BaseException:
+            self.discard(opening)
+            raise
+        return opening
+
+    def _renumber(self, name: str, folder: str, files: int) -> None:
+        """Gives the merged data files names that nothing in the directory uses.
+
+        The number of data files is part of their names, so empty ones are added until it is new.
+        """
+        existing = self._files(name).data()
+        taken = {parsed.shards for parsed in map(layout.parse_data_name, existing) if parsed}
+        total = files
+        while total in taken:
+            total += 1
+        if total == files:
+            return
+        index = layout.join(folder, layout.index_name(name))
+        parts = [self._storage.read(index), *[header_only_index()] * (total - files)]
+        for shard in range(total):
+            target = layout.join(folder, layout.data_name(name, shard, total))
+            if shard < files:
+                source = layout.join(folder, layout.data_name(name, shard, files))
+                self._storage.rename(source, target)
+            else:
+                self._storage.write(target, b"", durable=self._durable)
+        self._storage.write(index, merge_indexes(parts), durable=self._durable)
+
+    def _manifest(
+        self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
+    ) -> Manifest:
+        folder = self._folder(opening)
+        index = read_index_record(self._storage, folder, layout.index_name(opening.name))
+        if index is None:
+            raise SaveFailedError(f"{folder} has lost its merged index.")
+        data = [n for n in self._storage.list(folder) if layout.parse_data_name(n)]
+        merged = sorted(n for n in data if n.startswith(f"{opening.name}.data-"))
+        files = merged_files(merged, reports)
+        for file in files:
+            found = self._storage.size(layout.join(folder, file.name))
+            if found != file.size:
+                raise SaveFailedError(
+                    f"{file.name} has {found} bytes; worker {file.worker} wrote {file.size}. "
+                    "The file system does not show the chief what the worker wrote."
+                )
+        attempt = layout.parse_attempt_id(opening.attempt)
+        assert attempt is not None
+        return Manifest(
+            name=opening.name,
+            step=step,
+            epoch=attempt.epoch,
+            sequence=attempt.sequence,
+            attempt=opening.attempt,
+            committed_at=time.time(),
+            seconds=seconds,
+            index=index,
+            files=(*files, *extra_files(opening.name, reports)),
+            entries=merged_entries(reports),
+            workers=tuple(
+                manifests.WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds)
+                for r in reports
+            ),
+            versions=_versions(),
+        )
+
+    def _prepare(self, manifest: Manifest, reports: Sequence[Report], folder: str) -> None:
+        """Steps 1 and 2."""
+        prepared = layout.join(folder, layout.PREPARED_MANIFEST)
+        self._storage.write(prepared, manifests.render(manifest), durable=self._durable)
+        extras = [f.name for r in reports for f in r.extras]
+        targets = [f.name for f in manifest.files]
+        for source, target in zip(
+            targets[: len(targets) - len(extras)] + extras, targets, strict=True
+        ):
+            self._storage.rename(
+                layout.join(folder, source), layout.join(self._directory, target)
+            )
+        self._files(manifest.name).flush()
+
+    def _replaced(self, name: str, manifest: Manifest) -> manifests.Replaced | None:
+        """Returns the version of `name` that is in force now, if there is one."""
+        files = self._files(name)
+        index = files.index()
+        if index is None:
+            return None
+        try:
+            old = files.manifest()
+            old = old.in_force(index.crc32c) if old else None
+        except ManifestError:
+            old = None  # damaged: the plain checkpoint is all there is
+        ours = {f.name for f in manifest.files}
+        return manifests.Replaced(
+            index, tuple(sorted((set(files.data()) | (old.claims if old else set())) - ours)), old
+        )
+
+    def _switch(self, both: Manifest, folder: str) -> None:
+        """Steps 3 and 4 where a checkpoint is replaced."""
+        final = dataclasses.replace(both, replaces=None)
+        for name, manifest in ((layout.SWITCH_MANIFEST, both), (layout.FINAL_MANIFEST, final)):
+            data = manifests.render(manifest)
+            self._storage.write(layout.join(folder, name), data, durable=self._durable)
+        self._move(folder, layout.SWITCH_MANIFEST, layout.manifest_name(both.name))
+        self._move(folder, layout.index_name(both.name))
+
+    def _publish(self, name: str, folder: str, *, replacing: bool) -> None:
+        """Step 5. If a version is replaced, the prepared manifest stays, for `close` to see."""
+        target = layout.join(self._directory, layout.manifest_name(name))
+        source = layout.FINAL_MANIFEST if replacing else layout.PREPARED_MANIFEST
+        try:
+            self._storage.rename(layout.join(folder, source), target)
+        except OSError as error:
+            if replacing:  # the switch is done, and `close` or a successor writes the rest
+                _log.warning("%s keeps its double manifest for now: %s", target, error)
+                return
+            self._ownership.check()
+            raise SaveFailedError(
+                f"The chief could not write {target}: {error}. The last checkpoint is untouched; "
+                "save again."
+            ) from error
+        try:
+            self._files(name).flush()
+        except OSError as error:
+            raise CommitUnknownError(
+                f"{target} is written, but {self._directory} could not be flushed: {error}. It may "
+                "be lost if the machine fails now. Look at the file system, then save again."
+            ) from error
+
+    def _move(self, folder: str, name: str, target: str | None = None) -> None:
+        self._storage.rename(
+            layout.join(folder, name), layout.join(self._directory, target or name)
+        )
+        if self._durable:
+            self._storage.flush_directory(self._directory)
+
+    def _folder(self, opening: Opening) -> str:
+        return layout.join(self._directory, _pending(opening))
+
+    def _files(self, name: str) -> CheckpointFiles:
+        return CheckpointFiles(
+            self._storage, self._directory, name, self._ownership, durable=self._durable
+        )
+
+    def _explain(self, error: OSError) -> DirectoryError:
+        d = self._directory
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            return DirectoryError(
+                f"{d} cannot be a checkpoint directory: it, or a part of its path, is a file "
+                f"({error}). Give a directory."
+            )
+        if isinstance(error, PermissionError):
+            return DirectoryError(
+                f"The chief may not write to {d} ({error}). Give it the rights, or another "
+                "directory."
+            )
+        return DirectoryError(f"The chief cannot save to {d}: {error}.")
+
+
+def merged_files(names: Sequence[str], reports: Sequence[Report]) -> list[FileRecord]:
+    """Returns the merged data files with who wrote each; fillers count as the chief's."""
+    written = [(f.size, r.worker) for r in reports for f in r.files]
+    written += [(0, 0)] * (len(names) - len(written))
+    return [
+        FileRecord(name, size, worker)
+        for name, (size, worker) in zip(names, written, strict=True)
+    ]
+
+
+def merged_entries(reports: Sequence[Report]) -> tuple[EntryRecord, ...]:
+    """Returns the entries of all reports, with files counted through, sorted by key."""
+    found: dict[str, tuple[str, tuple[int, ...], list[PieceRecord]]] = {}
+    first = 0
+    for report in reports:
+        for p in report.pieces:
+            shape = tuple(int(d) for d in p.spec.split(" ")[:-1]) if p.spec else p.shape
+            record = PieceRecord(first + p.file, p.offset, p.size, p.crc32c, p.spec)
+            found.setdefault(p.key, (p.dtype, shape, []))[2].append(record)
+        first += len(report.files)
+    return tuple(
+        EntryRecord(key, dtype, shape, tuple(pieces))
+        for key, (dtype, shape, pieces) in sorted(found.items())
+    )
+
+
+def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
+    """Returns what the state's own savers wrote, under the names that TensorFlow gives it."""
+    records = []
+    for report in reports:
+        stem = layout.shard_stem(report.worker, len(reports))
+        for file in report.extras:
+            records.append(
+                FileRecord(name + file.name[len(stem) :], file.size, report.worker)
+            )
+    return records
+
+
+def _pending(opening: Opening) -> str:
+    return layout.pending_name(opening.name, opening.attempt)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("distckpt", "tensorflow"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # e.g. tensorflow-cpu, or a source checkout
+            versions[package] = "unknown"
+    return versions

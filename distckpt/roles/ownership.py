@@ -1,0 +1,132 @@
+"""Who owns a directory: epochs, taken by the chief process and checked before each change.
+
+An epoch is a file ``.distckpt/epochs/00000007.json``, created exclusively; the highest one owns the
+directory. All managers of one process share its epoch, so that two of them (of different names) can
+work side by side.
+
+How a replaced chief is kept from doing harm, even one that was only paused: it makes its pending
+folder first and checks the epoch then, while its successor first takes the epoch and then moves
+every older pending folder away. One of the two must see the other. And all renames of a commit
+start in the pending folder, so that they fail once it has been moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from typing import Any
+
+from distckpt.core import layout
+from distckpt.errors import SupersededError
+from distckpt.storage.base import Storage
+
+
+class Ownership:
+    """This process's hold on one directory. Chief only. Thread-safe."""
+
+    def __init__(self, storage: Storage, directory: str, *, durable: bool) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._folder = layout.epochs_folder(directory)
+        self._durable = durable
+        self._lock = threading.RLock()
+        self._epoch: int | None = None
+        self._sequence = 0
+        self.in_flight: set[str] = set()  # pending folders of running saves
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that this process has taken, or None."""
+        return self._epoch
+
+    def take(self) -> bool:
+        """Takes an epoch above all others, once. Returns whether it was taken just now.
+
+        Raises:
+          OSError: The directory cannot be written.
+        """
+        with self._lock:
+            if self._epoch is not None:
+                return False
+            self._storage.make_directory(self._folder)
+            while True:
+                epoch = max(self._taken(), default=0) + 1
+                try:
+                    self._storage.create(self._path(epoch), _identity(), durable=self._durable)
+                except FileExistsError:
+                    continue  # another process was faster: its epoch is now the one to exceed
+                break
+            self._epoch = epoch
+            if self._durable:
+                self._flush_parents()
+            return True
+
+    def check(self) -> None:
+        """Makes sure that nobody has taken the directory over.
+
+        Raises:
+          SupersededError: Somebody has; names host, process and time.
+          OSError: The directory cannot be read.
+        """
+        highest = max(self._taken(), default=0)
+        if self._epoch is None or highest > self._epoch:
+            raise SupersededError(
+                f"{self._directory} has been taken over by {self._describe(highest)}. This process "
+                f"({socket.gethostname()}, pid {os.getpid()}, epoch {self._epoch}) neither "
+                "commits nor prunes there any more. If both should run, give each its own "
+                "directory; else stop one."
+            )
+
+    def next_attempt(self) -> str:
+        """Returns a new attempt id, made of the epoch, a count, and chance."""
+        with self._lock:
+            assert self._epoch is not None, "take() comes first"
+            self._sequence += 1
+            return layout.attempt_id(self._epoch, self._sequence, secrets.token_hex(4))
+
+    def forget_older(self) -> None:
+        """Removes the files of lower epochs; only the highest counts."""
+        for epoch in self._taken():
+            if self._epoch is not None and epoch < self._epoch:
+                self._storage.remove(self._path(epoch))
+
+    def _taken(self) -> list[int]:
+        names = self._storage.list(self._folder)
+        return [e for e in map(layout.parse_epoch_name, names) if e is not None]
+
+    def _path(self, epoch: int) -> str:
+        return layout.join(self._folder, layout.epoch_name(epoch))
+
+    def _flush_parents(self) -> None:
+        self._storage.flush_directory(layout.join(self._directory, layout.PRIVATE_FOLDER))
+        self._storage.flush_directory(self._directory)
+
+    def _describe(self, epoch: int) -> str:
+        try:
+            who: dict[str, Any] = json.loads(self._storage.read(self._path(epoch)))
+            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(float(who["since"])))
+            return f"{who['host']} (pid {who['pid']}, epoch {epoch}) at {since}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"another process (epoch {epoch})"
+
+
+def _identity() -> bytes:
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+    return json.dumps(who).encode() + b"\n"
+
+
+_registry: dict[tuple[int, str], Ownership] = {}
+_registry_lock = threading.Lock()
+
+
+def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownership:
+    """Returns this process's one `Ownership` of `directory`, an absolute path or URL."""
+    key = (os.getpid(), directory)  # a forked child is another process and must take its own
+    with _registry_lock:
+        if key not in _registry:
+            _registry[key] = Ownership(storage, directory, durable=durable)
+        return _registry[key]

@@ -1,0 +1,224 @@
+"""Runs one restore: all workers take the same checkpoint, or fall back together.
+
+    chief                                       worker
+    1 for each candidate, newest first:
+    2   Propose "verify" ──────────────────▶    check the own share of the bytes
+    3   gather all verdicts ◀──────────────     Verdict
+    4   Propose "restore" ─────────────────▶    checkpoint.restore
+    5   gather all verdicts ◀──────────────     Verdict
+      a damaged one: note it, next candidate
+    6 Outcome ─────────────────────────────▶    same path, or same error
+
+Nothing is restored before every worker has found its share in order, so that a damaged checkpoint
+never leaves a state half restored. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+from distckpt.coordination.base import Coordinator
+from distckpt.core import layout, messages, protocol
+from distckpt.core.messages import Outcome, Proposal, Verdict
+from distckpt.errors import (
+    CheckpointDamagedError,
+    DirectoryNotSharedError,
+    DistckptError,
+    Failure,
+    RestoreError,
+    StateMismatchError,
+)
+from distckpt.roles.books import Books
+from distckpt.roles.catalog import Catalog
+from distckpt.roles.verifier import Verifier
+from distckpt.roles.waiting import Keys, Waiting
+from distckpt.storage.base import Storage
+
+_log = logging.getLogger("distckpt")
+
+VERIFY, RESTORE = "verify", "restore"
+# NFS may serve a stale listing for as long as its attribute cache lives.
+PATIENCE = 10.0
+
+
+class RestoreSession:
+    """One call of ``restore_or_initialize()`` on one worker.
+
+    Args:
+      coordinator: The job.
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      books: This worker's list.
+      keys: Names of the keys of this call.
+      restore: Restores from a checkpoint's name; raises `CheckpointDamagedError` if its files are
+        to blame.
+      deadline: Seconds for each step.
+      verify_data: Whether to read all bytes before restoring.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        storage: Storage,
+        directory: str,
+        books: Books,
+        keys: Keys,
+        restore: Callable[[str], None],
+        *,
+        deadline: float,
+        verify_data: bool,
+    ) -> None:
+        self._coordinator = coordinator
+        self._storage = storage
+        self._directory = directory
+        self._books = books
+        self._keys = keys
+        self._restore = restore
+        self._seconds = deadline
+        self._verify_data = verify_data
+        self._catalog = Catalog(storage, directory)
+        self._verifier = Verifier(storage, directory)
+        self._cause: BaseException | None = None
+
+    def run(self) -> str | None:
+        """Restores the newest good checkpoint.
+
+        Returns:
+          Its name; None if there is none at all.
+
+        Raises:
+          RestoreError: There are checkpoints and none is usable.
+          DistckptError: As the failing worker's; the same on all.
+        """
+        outcome = self._lead() if self._coordinator.is_chief else self._follow()
+        if outcome.failure is not None:
+            raise outcome.failure.to_error() from self._cause
+        return outcome.name
+
+    # --- Chief ----------------------------------------------------------------------------------
+
+    def _lead(self) -> Outcome:
+        try:
+            outcome = self._find()
+        except BaseException as error:
+            self._tell(Outcome(Failure.from_exception(error, 0)))
+            raise
+        self._tell(outcome)
+        return outcome
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._coordinator.publish(self._keys.outcome, messages.to_json(outcome))
+
+    def _find(self) -> Outcome:
+        refused: list[str] = []
+        number = 0
+        for name in self._catalog.candidates(time.time()):
+            for task in (VERIFY, RESTORE):
+                verdict = self._ask(number, task, name)
+                number += 1
+                if verdict.failure is not None:
+                    break
+            if verdict.failure is None:
+                self._books.latest = name
+                return self._books.outcome(name)
+            if not verdict.damaged:
+                return Outcome(verdict.failure)
+            _log.warning("%s is not usable: %s", name, verdict.failure.message)
+            self._books.quarantine(name, self._crc(name), verdict.failure.message)
+            refused.append(f"{name}: {verdict.failure.message}")
+        if not refused:
+            return self._books.outcome(None)
+        text = "".join(f"\n  {line}" for line in refused)
+        return Outcome(
+            Failure(
+                RestoreError.__name__,
+                f"None of the {len(refused)} checkpoints in {self._directory} can be restored:"
+                f"{text}\nNothing was changed. Repair the files or point to another directory; to "
+                "train from the beginning, use an empty one.",
+            )
+        )
+
+    def _ask(self, number: int, task: str, name: str) -> Verdict:
+        """Lets all workers do `task` on `name`; returns the worst verdict."""
+        proposal = Proposal(task, name, self._directory)
+        self._coordinator.publish(self._keys.step(number), messages.to_json(proposal))
+        verdicts = [self._judge(proposal)]
+        missing = set(range(1, self._coordinator.count))
+        waiting = Waiting(self._coordinator, self._keys, f"{task} of {name}", self._seconds)
+        while missing:
+            event = waiting.for_verdict(number, missing)
+            if isinstance(event, protocol.Lost | protocol.TimedOut):
+                return Verdict(0, event.failure)
+            missing.discard(event.worker)
+            verdicts.append(event)
+        bad = [v for v in verdicts if v.failure is not None]
+        return min(bad, key=lambda v: v.damaged) if bad else verdicts[0]
+
+    def _crc(self, name: str) -> int | None:
+        try:
+            return self._catalog.index_crc32c(name)
+        except CheckpointDamagedError:
+            return None
+
+    # --- Worker ---------------------------------------------------------------------------------
+
+    def _follow(self) -> Outcome:
+        number = 0
+        while True:
+            what = "restore_or_initialize()"
+            waiting = Waiting(self._coordinator, self._keys, what, 1.1 * self._seconds + 5.0)
+            event = waiting.for_step(number)
+            if isinstance(event, protocol.Lost | protocol.TimedOut):
+                return Outcome(event.failure)
+            if isinstance(event, Outcome):
+                self._books.adopt(event)
+                return event
+            verdict = self._judge(event)
+            key = self._keys.verdict(number, self._coordinator.index)
+            self._coordinator.publish(key, messages.to_json(verdict))
+            number += 1
+
+    # --- Every worker ---------------------------------------------------------------------------
+
+    def _judge(self, proposal: Proposal) -> Verdict:
+        """Does what is proposed; returns how it went."""
+        me = self._coordinator.index
+        try:
+            if proposal.task == VERIFY:
+                self._check_directory(proposal)
+                count = self._coordinator.count
+                self._verifier.verify(proposal.name, me, count, data=self._verify_data)
+            else:
+                self._restore(proposal.name)
+        except CheckpointDamagedError as error:
+            return Verdict(me, Failure.from_exception(error, me), damaged=True)
+        except Exception as error:
+            self._cause = error
+            failure = Failure.from_exception(error, me)
+            if not isinstance(error, DistckptError):
+                text = f"{self._coordinator.name(me)} could not {proposal.task} {proposal.name}: "
+                failure = Failure(RestoreError.__name__, text + str(error), me, failure.trace)
+            return Verdict(me, failure)
+        return Verdict(me)
+
+    def _check_directory(self, proposal: Proposal) -> None:
+        if proposal.directory != self._directory:
+            raise StateMismatchError(
+                f"{self._coordinator.name(self._coordinator.index)} restores from "
+                f"{self._directory!r} and the chief from {proposal.directory!r}. Give every "
+                "worker the same directory."
+            )
+        path = layout.join(self._directory, layout.index_name(proposal.name))
+        deadline = time.monotonic() + PATIENCE
+        while not self._storage.exists(path):
+            if time.monotonic() > deadline:
+                raise DirectoryNotSharedError(
+                    f"{self._coordinator.name(self._coordinator.index)} ({socket.gethostname()}) "
+                    f"does not see {path}, which the chief sees. Mount one shared file system "
+                    "there on every host."
+                )
+            self._storage.list(self._directory)  # makes NFS look again
+            time.sleep(0.1)

@@ -1,0 +1,242 @@
+"""Runs one save: drives the protocol's state machine by performing its actions.
+
+Nothing here decides anything: `core.protocol` says what is next, the other roles do it. Everything
+from the first action on may run on a background thread; no collective is among it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from distckpt.coordination.base import Coordinator
+from distckpt.core import messages, protocol
+from distckpt.core.manifest import Manifest
+from distckpt.core.messages import Opening, Outcome
+from distckpt.core.plan import Plan
+from distckpt.errors import DistckptError, Failure, SaveFailedError, WorkerLostError
+from distckpt.roles.committer import Committer
+from distckpt.roles.waiting import Keys, Waiting
+from distckpt.roles.writer import Writer
+from distckpt.state.base import CapturedState
+
+_log = logging.getLogger("distckpt")
+
+
+class Bookkeeper(Protocol):
+    """What the chief does with a commit: TensorFlow's `checkpoint` file, retention."""
+
+    def record(self, manifest: Manifest) -> None:
+        """Puts the new checkpoint on the list. Never raises."""
+
+    def prune(self) -> None:
+        """Deletes what retention gives up. Never raises."""
+
+    def outcome(self, name: str) -> Outcome:
+        """Returns what all workers must know of the list."""
+
+
+class SaveSession:
+    """One call of ``save()`` on one worker.
+
+    Args:
+      coordinator: The job.
+      writer: Writes this worker's share.
+      committer: The chief's committer; None on the others.
+      books: The chief's bookkeeper; None on the others.
+      keys: Names of the keys of this save.
+      name: The checkpoint's name.
+      directory: The directory, absolute.
+      step: What the manifest calls the step.
+      plan: This worker's plan.
+      state: The captured values.
+      deadline: Seconds.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        writer: Writer,
+        committer: Committer | None,
+        books: Bookkeeper | None,
+        keys: Keys,
+        *,
+        name: str,
+        directory: str,
+        step: int,
+        plan: Plan,
+        state: CapturedState,
+        deadline: float,
+    ) -> None:
+        self._coordinator = coordinator
+        self._writer = writer
+        self._committer = committer
+        self._books = books
+        self._keys = keys
+        self._name = name
+        self._step = step
+        self._plan = plan
+        self._state = state
+        self._started = time.monotonic()
+        self._waiting = Waiting(coordinator, keys, f"save() of {name}", deadline)
+        self._opening: Opening | None = None
+        self._outcome = Outcome(None)
+        self._failure: Failure | None = None
+        self._cause: BaseException | None = None
+        self._committed = False
+        self._machine: protocol.ChiefSave | protocol.WorkerSave
+        if coordinator.is_chief:
+            self._machine = protocol.ChiefSave(plan)
+        else:
+            self._machine = protocol.WorkerSave(coordinator.index, name, directory, plan)
+
+    def run(self) -> Outcome:
+        """Saves.
+
+        Returns:
+          The outcome, the same on all workers.
+
+        Raises:
+          DistckptError: The save failed, with the same error on all workers that still live.
+        """
+        self._waiting.announce("arrived")
+        try:
+            self._drive()
+        except BaseException as error:
+            self._interrupted(error)
+            raise
+        if self._failure is not None:
+            raise self._failure.to_error() from self._cause
+        return self._outcome
+
+    def _drive(self) -> None:
+        todo = deque(self._machine.start())
+        while todo:
+            event = self._perform(todo.popleft())
+            if event is not None:
+                todo.extend(self._machine.on(event))
+
+    def _perform(self, action: protocol.Action) -> protocol.Event | None:
+        match action:
+            case protocol.Open():
+                return self._attempt(self._open)
+            case protocol.AnnounceOpening(opening):
+                self._coordinator.publish(self._keys.opening, messages.to_json(opening))
+            case protocol.AwaitOpening():
+                return self._take_opening(self._waiting.for_opening())
+            case protocol.Write(opening):
+                return self._attempt(lambda: self._write(opening))
+            case protocol.SendAnswer(answer):
+                self._send(answer)
+            case protocol.AwaitAnswer(workers):
+                return self._waiting.for_answer(workers)
+            case protocol.Merge(reports):
+                return self._attempt(lambda: self._merge(reports))
+            case protocol.Commit(reports):
+                return self._attempt(lambda: self._commit(reports))
+            case protocol.Prune():
+                return self._prune()
+            case protocol.Discard():
+                self._discard()
+            case protocol.Tell(failure):
+                self._tell(failure)
+            case protocol.AwaitOutcome():
+                return self._take_outcome(self._waiting.for_outcome())
+            case protocol.Finish(failure):
+                self._failure = failure
+        return None
+
+    # --- Steps ----------------------------------------------------------------------------------
+
+    def _attempt(self, step: Callable[[], protocol.Event]) -> protocol.Event:
+        """Performs a step that may fail; the failure becomes an event."""
+        try:
+            return step()
+        except (DistckptError, OSError, ValueError, TypeError, RuntimeError) as error:
+            self._cause = error
+            return protocol.Failed(Failure.from_exception(error, self._coordinator.index))
+
+    def _open(self) -> protocol.Event:
+        assert self._committer is not None
+        self._opening = self._committer.open(self._name, self._plan.fingerprint)
+        return protocol.Opened(self._opening)
+
+    def _write(self, opening: Opening) -> protocol.Event:
+        self._opening = opening
+        share = self._plan.shares[self._coordinator.index]
+        return protocol.Written(self._writer.write(opening, self._state, share))
+
+    def _merge(self, reports: tuple[messages.Report, ...]) -> protocol.Event:
+        assert self._committer is not None
+        assert self._opening is not None
+        self._committer.merge(self._opening, reports)
+        return protocol.Merged()
+
+    def _commit(self, reports: tuple[messages.Report, ...]) -> protocol.Event:
+        assert self._committer is not None
+        assert self._opening is not None
+        assert self._books is not None
+        seconds = time.monotonic() - self._started
+        manifest = self._committer.commit(self._opening, reports, self._step, seconds)
+        self._committed = True
+        self._books.record(manifest)
+        self._committer.close(self._opening)
+        return protocol.Committed()
+
+    def _prune(self) -> protocol.Event:
+        assert self._books is not None
+        self._books.prune()
+        return protocol.Pruned()
+
+    def _discard(self) -> None:
+        if self._opening is None:
+            return
+        if self._committer is not None:
+            self._committer.discard(self._opening)
+        else:
+            self._writer.discard(self._opening)
+
+    def _tell(self, failure: Failure | None) -> None:
+        if failure is None:
+            assert self._books is not None
+            self._outcome = self._books.outcome(self._name)
+        else:
+            self._outcome = Outcome(failure)
+        self._coordinator.publish(self._keys.outcome, messages.to_json(self._outcome))
+
+    def _send(self, answer: messages.Report | messages.Refusal) -> None:
+        key = self._keys.answer(self._coordinator.index)
+        try:
+            self._coordinator.publish(key, messages.to_json(answer))
+        except WorkerLostError as error:
+            _log.warning("%s", error)  # waiting for the outcome will find the same
+
+    def _take_opening(self, event: protocol.Event) -> protocol.Event:
+        if isinstance(event, protocol.Opened):
+            self._opening = event.opening
+        return event
+
+    def _take_outcome(self, event: protocol.Event) -> protocol.Event:
+        if isinstance(event, protocol.Told):
+            self._outcome = event.outcome
+        return event
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Lets the others know that this worker gave up, so that none waits in vain."""
+        where = self._coordinator.name(self._coordinator.index)
+        failure = Failure(
+            SaveFailedError.__name__,
+            f"{where} was interrupted in save() of {self._name} ({type(error).__name__}: {error}).",
+            self._coordinator.index,
+        )
+        try:
+            if self._committer is None:
+                self._send(messages.Refusal(self._coordinator.index, failure))
+            elif not self._committed:
+                self._discard()
+                self._tell(failure)
+        except DistckptError as other:
+            _log.warning("%s", other)

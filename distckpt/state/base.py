@@ -1,0 +1,53 @@
+"""The state port: what the roles need to know of the thing that is being saved."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+from distckpt.core.plan import Entry, Piece
+
+
+class CapturedState(abc.ABC):
+    """The values of one moment, held until they are written.
+
+    Attributes:
+      entries: What there is to write. Empty when TensorFlow's own saver decides (`capture`).
+    """
+
+    entries: tuple[Entry, ...] = ()
+
+    @abc.abstractmethod
+    def keep(self, pieces: Sequence[Piece]) -> None:
+        """Lets go of every value that is not needed for `pieces`."""
+
+    @abc.abstractmethod
+    def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        """Writes `pieces` as tensor bundles into `folder`; does not flush.
+
+        Args:
+          folder: An existing directory.
+          stem: How the names of all files written must begin.
+          pieces: What to write; must have been kept.
+
+        Returns:
+          The names within `folder` of the bundles written, in the order to merge them in.
+
+        Raises:
+          OSError: The storage failed; ENOSPC when it is full.
+        """
+
+
+class Merger(abc.ABC):
+    """Puts bundles together."""
+
+    @abc.abstractmethod
+    def merge(self, folder: str, prefixes: Sequence[str], name: str) -> None:
+        """Merges bundles of `folder` into the bundle `name` there. Metadata and renames only.
+
+        The data files get the names ``name.data-00000-of-0000N`` in the order of `prefixes`, the
+        indexes of the parts are removed.
+
+        Raises:
+          OSError: The storage failed.
+        """

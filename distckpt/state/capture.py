@@ -1,0 +1,227 @@
+"""Takes hold of the values of a `tf.train.Checkpoint`, on the training thread.
+
+On CPU nothing is copied: an eager read shares the variable's buffer, and TensorFlow copies it when
+the variable is next written (copy on read, ``resource_variable_ops.cc``). Variables with
+``synchronization=ON_READ`` need a collective to be read, so all workers read all of them, in the
+same order.
+
+What TensorFlow's saver must do itself is left to it (`DelegatedState`): graph-mode sessions, state
+that lives in other tasks (parameter servers), and a sharding callback of the user's.
+
+Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``Checkpoint._saver``,
+``registration.get_save_function``; tests/unit/state/test_capture.py would notice a change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.checkpoint import save_util
+from tensorflow.python.saved_model import registration
+from tensorflow.python.training.saving.saveable_object import SaveSpec
+
+from distckpt.core.layout import join
+from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece
+from distckpt.errors import UnsupportedOptionError
+from distckpt.state.base import CapturedState
+from distckpt.state.shards import os_errors, write_bundle
+
+_VARIABLE_SIZE = (tf.string, tf.variant, tf.resource)
+
+
+def capture(
+    checkpoint: tf.train.Checkpoint,
+    *,
+    workers: int,
+    split: str,
+    options: tf.train.CheckpointOptions | None = None,
+) -> CapturedState:
+    """Returns the state of `checkpoint` at this moment. Every worker, on its training thread.
+
+    Args:
+      checkpoint: What to save.
+      workers: The number of workers that share the writing.
+      split: "distributed": only variables made under a `tf.distribute` strategy are known to be
+        equal on all workers, the chief writes the rest. "all": everything is equal everywhere.
+      options: As given to ``save()``.
+
+    Raises:
+      UnsupportedOptionError: `options` or graph mode need what several workers cannot do.
+    """
+    if not tf.executing_eagerly():
+        return _delegate(checkpoint, options, workers, "saving in graph mode")
+    if options is not None and options.experimental_sharding_callback is not None:
+        return _delegate(checkpoint, options, workers, "experimental_sharding_callback")
+    tensors, _, savers, graph = save_util.serialize_graph_view(checkpoint._saver._graph_view, None)
+    found = list(_flatten(tensors))
+    if len({_task(value) for _, _, _, value in found}) > 1:
+        return _delegate(checkpoint, options, workers, "state on several tasks")
+    state = TensorState(split, savers, options)
+    for trackable, key, spec, value in found:
+        state.add(trackable, key, spec, value)
+    state.add_object_graph(graph.SerializeToString())
+    return state
+
+
+def _flatten(tensors: Any) -> Iterator[tuple[Any, str, str, Any]]:
+    """Yields (trackable, key, slice spec, value) in the order of the object graph."""
+    for trackable, by_key in tensors.items():
+        for key, value in by_key.items():
+            slices = value if isinstance(value, dict) else {"": value}
+            for spec, part in slices.items():
+                yield trackable, key, spec.strip(), part
+
+
+def _task(value: Any) -> tuple[str | None, int | None]:
+    """Returns the job and the task that `value` lives in, without reading it."""
+    device = value.device
+    parsed = tf.DeviceSpec.from_string(device) if isinstance(device, str) else device
+    return (parsed.job, parsed.task)
+
+
+def _delegate(checkpoint: Any, options: Any, workers: int, what: str) -> CapturedState:
+    if workers > 1:
+        raise UnsupportedOptionError(
+            f"{what} cannot be shared between {workers} workers. Save eagerly, without a sharding "
+            "callback, variables that live on the worker that reads them."
+        )
+    return DelegatedState(checkpoint, options)
+
+
+class TensorState(CapturedState):
+    """Values held as eager tensors.
+
+    Args:
+      split: As for `capture`.
+      savers: Registered savers: {name: {object name: trackable}}. The chief runs them.
+      options: As given to ``save()``; ``experimental_io_device`` is honoured.
+    """
+
+    def __init__(self, split: str, savers: Any, options: Any) -> None:
+        self._split = split
+        self._savers = savers
+        self._device = (options and options.experimental_io_device) or "CPU:0"
+        self._values: dict[tuple[str, str], Any] = {}
+        self._entries: list[Entry] = []
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:  # type: ignore[override]
+        """See the base class."""
+        return tuple(self._entries)
+
+    def add(self, trackable: Any, key: str, spec: str, value: Any) -> None:
+        """Reads `value` and holds it. An uninitialised variable has none and is left out."""
+        tensor = _read(value)
+        if tensor is None:
+            return
+        mirrored = self._split == "all" or _is_distributed(trackable, value)
+        self._hold(key, spec, tensor, not mirrored)
+
+    def add_object_graph(self, proto: bytes) -> None:
+        """Holds the object graph, which the chief writes."""
+        with tf.device("CPU:0"):
+            self._hold(OBJECT_GRAPH_KEY, "", tf.constant(proto, tf.string), True)
+
+    def _hold(self, key: str, spec: str, tensor: Any, chief_only: bool) -> None:
+        sizeless = tensor.dtype in _VARIABLE_SIZE
+        elements = tensor.shape.num_elements()
+        entry = Entry(
+            key=key,
+            dtype=tensor.dtype.name,
+            shape=tuple(tensor.shape.as_list()),
+            nbytes=elements * (16 if sizeless else tensor.dtype.size),
+            chief_only=chief_only or sizeless,
+            spec=spec,
+        )
+        self._entries.append(entry)
+        self._values[(key, spec)] = tensor
+
+    def keep(self, pieces: Sequence[Piece]) -> None:
+        """See the base class."""
+        wanted = {(p.entry.key, p.entry.spec) for p in pieces}
+        self._values = {k: v for k, v in self._values.items() if k in wanted}
+
+    def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        """See the base class."""
+        prefixes: list[str] = []
+        if any(p.entry.key == OBJECT_GRAPH_KEY for p in pieces):
+            prefixes += self._run_savers(folder, stem)
+        if pieces:
+            tensors = [self._slice(p) for p in pieces]
+            keys, specs = [p.entry.key for p in pieces], [p.spec for p in pieces]
+            write_bundle(join(folder, stem), keys, specs, tensors, self._device)
+            prefixes.append(stem)
+        return tuple(prefixes)
+
+    def _slice(self, piece: Piece) -> Any:
+        tensor = self._values[(piece.entry.key, piece.entry.spec)]
+        if piece.rows is None:
+            return tensor
+        return tensor[piece.rows[0] : piece.rows[1]]
+
+    def _run_savers(self, folder: str, stem: str) -> list[str]:
+        """Lets the registered savers write, before the rest, as TensorFlow does."""
+        written: list[str] = []
+        for name, trackables in self._savers.items():
+            function = registration.get_save_function(name)
+            with os_errors(folder), tf.device("CPU:0"):
+                prefix = tf.constant(join(folder, f"{stem}-{name}"))
+                result = function(trackables=trackables, file_prefix=prefix)
+            for part in tf.nest.flatten(result) if result is not None else []:
+                path = part.numpy().decode()
+                if not path.startswith(join(folder, "")):
+                    raise UnsupportedOptionError(
+                        f"The registered saver {name!r} wrote to {path!r}, outside the prefix it "
+                        "was given. It must write files whose names begin with that prefix."
+                    )
+                written.append(path[len(join(folder, "")) :])
+        return written
+
+
+class DelegatedState(CapturedState):
+    """State that TensorFlow's own saver reads and writes, at the time of `write`.
+
+    Args:
+      checkpoint: What to save.
+      options: As given to ``save()``.
+    """
+
+    def __init__(self, checkpoint: Any, options: Any) -> None:
+        self._checkpoint = checkpoint
+        self._options = None
+        if options is not None:
+            self._options = copy.copy(options)
+            self._options.experimental_write_callbacks = None  # the manager calls them
+
+    def keep(self, pieces: Sequence[Piece]) -> None:
+        """Holds nothing, so there is nothing to let go of."""
+
+    def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        """See the base class."""
+        path = join(folder, stem)
+        with os_errors(path):
+            self._checkpoint.write(path, options=self._options)
+        return (stem,)
+
+
+def _read(value: Any) -> Any:
+    """Returns the eager tensor of a value as ``_serialize_to_tensors`` may give it."""
+    if isinstance(value, SaveSpec):
+        with tf.device(value.device):
+            value = value.tensor
+    if value is None or (tf.is_tensor(value) and not isinstance(value, tf.Variable)):
+        return value
+    return tf.convert_to_tensor(value)
+
+
+def _is_distributed(trackable: Any, value: Any) -> bool:
+    """Tells a variable made under a strategy, which is equal on all workers."""
+    for candidate in (trackable, getattr(trackable, "obj", None), value):
+        if isinstance(candidate, tf.distribute.DistributedValues):
+            return True
+    # A Keras 3 variable holds the distributed variable in `value`.
+    inner = getattr(trackable, "value", None)
+    return not callable(inner) and isinstance(inner, tf.distribute.DistributedValues)

@@ -1,0 +1,88 @@
+"""Writes and merges tensor bundles with TensorFlow's ops SaveV2 and MergeV2Checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from distckpt.core.layout import join
+from distckpt.state.base import Merger
+
+
+@contextlib.contextmanager
+def os_errors(path: str) -> Iterator[None]:
+    """Turns TensorFlow's errors about `path` into `OSError`, with `errno` set."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        text = error.message or type(error).__name__
+        code = errno.EIO
+        if isinstance(error, tf.errors.ResourceExhaustedError) or "No space left" in text:
+            code = errno.ENOSPC
+        elif isinstance(error, tf.errors.NotFoundError):
+            code = errno.ENOENT
+        elif isinstance(error, tf.errors.PermissionDeniedError):
+            code = errno.EACCES
+        raise OSError(code, text.split("\n")[0], path) from error
+
+
+def run_eagerly(function: Callable[[], Any]) -> None:
+    """Runs ops now: as they are when executing eagerly, else in a session of their own."""
+    if tf.executing_eagerly():
+        function()
+        return
+    with tf.Graph().as_default():
+        operation = function()
+        with tf.compat.v1.Session() as session:
+            session.run(operation)
+
+
+def write_bundle(
+    path: str,
+    keys: Sequence[str],
+    specs: Sequence[str],
+    tensors: Sequence[Any],
+    device: str = "CPU:0",
+) -> None:
+    """Writes tensors as the bundle ``path.index``, ``path.data-00000-of-00001``.
+
+    Args:
+      path: Prefix of the files.
+      keys: The checkpoint key of each tensor; a key may stand more than once with other slices.
+      specs: The slice spec of each, "" for a whole tensor.
+      tensors: The eager tensors.
+      device: The device whose host accesses the file system.
+
+    Raises:
+      OSError: The storage failed.
+    """
+    with os_errors(path), tf.device(device):
+        tf.raw_ops.SaveV2(
+            prefix=path,
+            tensor_names=list(keys),
+            shape_and_slices=list(specs),
+            tensors=list(tensors),
+        )
+
+
+class BundleMerger(Merger):
+    """Merges with ``MergeV2Checkpoints``, on this process's CPU."""
+
+    def merge(self, folder: str, prefixes: Sequence[str], name: str) -> None:
+        """See the base class."""
+        target = join(folder, name)
+
+        def op() -> Any:
+            with tf.device("CPU:0"):
+                return tf.raw_ops.MergeV2Checkpoints(
+                    checkpoint_prefixes=[join(folder, p) for p in prefixes],
+                    destination_prefix=target,
+                    delete_old_dirs=False,
+                )
+
+        with os_errors(target):
+            run_eagerly(op)

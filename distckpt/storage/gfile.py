@@ -1,0 +1,192 @@
+"""Storage on whatever TensorFlow can open: ``gs://``, ``hdfs://``, ``ram://`` and the like.
+
+TensorFlow's file systems make an object durable when it is closed and offer no flush of their own,
+so `durable` and the two flush operations ask for nothing more. Directories of object stores are
+only prefixes of names: they come into being with the first file and have no links.
+
+TensorFlow is imported when the first operation runs, not with this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from distckpt.storage import base
+from distckpt.storage.temporary import temporary_path
+
+_CHUNK = 1 << 20
+
+# tf.errors class -> errno; OSError picks its own subclass by that.
+_ERRNO = {
+    "NotFoundError": errno.ENOENT,
+    "AlreadyExistsError": errno.EEXIST,
+    "PermissionDeniedError": errno.EACCES,
+    "UnauthenticatedError": errno.EACCES,
+    "ResourceExhaustedError": errno.ENOSPC,
+    "DeadlineExceededError": errno.ETIMEDOUT,
+    "UnimplementedError": errno.ENOTSUP,
+}
+
+
+class GFileStorage(base.Storage):
+    """Files behind `tf.io.gfile`; paths carry their scheme, as in ``gs://bucket/run``."""
+
+    def exists(self, path: str) -> bool:
+        """See base."""
+        with _gfile(path) as gfile:
+            return bool(gfile.exists(path))
+
+    def is_directory(self, path: str) -> bool:
+        """See base; an error that TensorFlow meets in looking counts as "no"."""
+        with _gfile(path) as gfile:
+            return bool(gfile.isdir(path))
+
+    def size(self, path: str) -> int:
+        """See base. Raises IsADirectoryError for a directory."""
+        with _gfile(path) as gfile:
+            status = gfile.stat(path)
+            if status.is_directory:
+                raise _refusal(errno.EISDIR, path)
+            return int(status.length)
+
+    def list(self, directory: str) -> list[str]:
+        """See base."""
+        with _gfile(directory) as gfile:
+            if not gfile.isdir(directory):
+                # exists() speaks up where isdir() says "no" to any error: an unknown scheme, say.
+                if gfile.exists(directory):
+                    raise _refusal(errno.ENOTDIR, directory)
+                return []
+            # Object stores put a slash after the name of a "directory".
+            names = [name.rstrip("/") for name in gfile.listdir(directory)]
+            if directory.startswith("ram://"):  # lists a neighbour "ab" as "b" in the directory "a"
+                names = [name for name in names if gfile.exists(f"{directory}/{name}")]
+            return sorted(names)
+
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """See base."""
+        import tensorflow as tf
+
+        missing = sys.maxsize if size is None else size
+        parts: list[bytes] = []
+        with _gfile(path) as gfile, gfile.GFile(path, "rb") as file:
+            try:
+                file.seek(offset)  # which opens the file, so absence shows even if nothing is read
+            except tf.errors.OutOfRangeError:
+                return b""  # the offset lies behind the end
+            # Never file.read() without a number: it asks for the size by *name*, and so cuts a file
+            # that has been replaced since it was opened.
+            while missing and (part := file.read(min(missing, _CHUNK))):
+                parts.append(part)
+                missing -= len(part)
+        return b"".join(parts)
+
+    def make_directory(self, path: str) -> None:
+        """See base."""
+        with _gfile(path) as gfile:
+            gfile.makedirs(path)
+
+    def write(self, path: str, data: bytes, *, durable: bool) -> None:
+        """See base; `durable` changes nothing, see the module."""
+        temporary = temporary_path(path)
+        try:
+            with _gfile(path) as gfile, gfile.GFile(temporary, "wb") as file:
+                file.write(data)
+            self.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.remove(temporary)
+            raise
+
+    def create(self, path: str, data: bytes, *, durable: bool) -> None:
+        """Writes `path` unless it exists. *Not* exclusive: of two that try at once, both may win.
+
+        TensorFlow offers no conditional creation. Raises FileExistsError if the file was there
+        before.
+        """
+        if self.exists(path):
+            raise _refusal(errno.EEXIST, path)
+        self.write(path, data, durable=durable)
+
+    def rename(self, source: str, target: str) -> None:
+        """See base; where only files can be renamed, a directory is, one file after the other."""
+        with _gfile(source) as gfile:
+            if gfile.isdir(source):
+                self._rename_directory(source, target)
+                return
+            # Some of TensorFlow's file systems would let the directory vanish.
+            if gfile.isdir(target):
+                raise _refusal(errno.EISDIR, target)
+            gfile.rename(source, target, overwrite=True)
+
+    def _rename_directory(self, source: str, target: str) -> None:
+        import tensorflow as tf
+
+        with _gfile(source) as gfile:
+            with contextlib.suppress(tf.errors.NotFoundError, tf.errors.UnimplementedError):
+                gfile.rename(source, target, overwrite=True)
+            if not gfile.exists(source):
+                return
+            # ram:// renames the directory's own entry, if it has one, and nothing in it.
+            gfile.makedirs(target)
+            for name in self.list(source):
+                self.rename(f"{source}/{name}", f"{target}/{name}")
+            self.remove_tree(source)
+
+    def remove(self, path: str) -> None:
+        """See base. Raises IsADirectoryError if `path` is a directory."""
+        import tensorflow as tf
+
+        with _gfile(path) as gfile, contextlib.suppress(tf.errors.NotFoundError):
+            if gfile.isdir(path):
+                raise _refusal(errno.EISDIR, path)
+            gfile.remove(path)
+
+    def remove_tree(self, path: str) -> None:
+        """See base. Raises NotADirectoryError for a file."""
+        import tensorflow as tf
+
+        with _gfile(path) as gfile, contextlib.suppress(tf.errors.NotFoundError):
+            if gfile.exists(path) and not gfile.isdir(path):
+                raise _refusal(errno.ENOTDIR, path)
+            gfile.rmtree(path)
+
+    def flush(self, path: str) -> None:
+        """Does nothing but look: closing the file has made it durable. Raises FileNotFoundError."""
+        with _gfile(path) as gfile:
+            gfile.stat(path)
+
+    def flush_directory(self, path: str) -> None:
+        """Does nothing: a name is as durable as its object."""
+
+
+@contextlib.contextmanager
+def _gfile(path: str) -> Iterator[Any]:
+    """Yields `tf.io.gfile`; its errors leave as the `OSError`s that the port promises."""
+    import tensorflow as tf
+
+    try:
+        yield tf.io.gfile
+    except tf.errors.OpError as error:
+        raise _os_error(error, path) from error
+
+
+def _os_error(error: Any, path: str) -> OSError:
+    text = str(error.message or type(error).__name__)
+    # TensorFlow has no code for these two: they come as FailedPrecondition or InvalidArgument.
+    if "not a directory" in text.lower():
+        number = errno.ENOTDIR
+    elif "is a directory" in text.lower():
+        number = errno.EISDIR
+    else:
+        number = _ERRNO.get(type(error).__name__, errno.EIO)
+    return OSError(number, text, path)
+
+
+def _refusal(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)

@@ -1,0 +1,197 @@
+"""Storage on a POSIX file system: a local disk, or a network mount such as NFS or Lustre.
+
+A file appears under its name only when it is complete: written under a temporary name, flushed,
+renamed, and then the directory is flushed too, for the name itself lives there. That is the order
+of hashicorp/raft's ``file_snapshot.go``. A process that dies in between leaves the old file as it
+was and, at the most, a file that `temporary.is_temporary` recognises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+
+from distckpt.storage import base
+from distckpt.storage.temporary import temporary_path
+
+# What file systems without hard links (FAT, SMB, some FUSE mounts) answer to link().
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+# What file systems answer to fsync() of a directory when they keep no such thing as a dirty one.
+_NO_DIRECTORY_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_TREE_ATTEMPTS = 100
+
+
+class LocalStorage(base.Storage):
+    """Files of the operating system, with the rights that the process's umask gives.
+
+    After an error of a durable `write`, `create` or `rename` the new state may be visible without
+    being durable: an error means "not promised", never "not there".
+    """
+
+    def exists(self, path: str) -> bool:
+        """See base; an error other than absence is raised, never taken for absence."""
+        return _mode(path) is not None
+
+    def is_directory(self, path: str) -> bool:
+        """See base; a link to a directory is one."""
+        mode = _mode(path)
+        return mode is not None and stat.S_ISDIR(mode)
+
+    def size(self, path: str) -> int:
+        """See base. Raises IsADirectoryError for a directory."""
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        return status.st_size
+
+    def list(self, directory: str) -> list[str]:
+        """See base."""
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
+
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """See base."""
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(-1 if size is None else size)
+
+    def make_directory(self, path: str) -> None:
+        """See base; to make it durable, flush the directory it stands in."""
+        os.makedirs(path, exist_ok=True)
+
+    def write(self, path: str, data: bytes, *, durable: bool) -> None:
+        """See base; a link at `path` is replaced, not followed."""
+        temporary = _written(path, data, durable)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        if durable:
+            self.flush_directory(_parent(path))
+
+    def create(self, path: str, data: bytes, *, durable: bool) -> None:
+        """See base.
+
+        Where the file system has no hard links the name is taken first and then filled: a reader
+        may find the file empty for a moment, and it stays empty if the process dies just then.
+        """
+        temporary = _written(path, data, durable)
+        try:
+            _place(temporary, path)
+        finally:
+            _discard(temporary)
+        if durable:
+            self.flush_directory(_parent(path))
+
+    def rename(self, source: str, target: str) -> None:
+        """See base; to make it durable, flush the directories of both."""
+        os.replace(source, target)
+
+    def remove(self, path: str) -> None:
+        """See base. Raises OSError if `path` is a directory."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+
+    def remove_tree(self, path: str) -> None:
+        """See base; of a link, only the link goes. Raises NotADirectoryError for a file."""
+        if os.path.islink(path):
+            self.remove(path)
+            return
+        for _ in range(_TREE_ATTEMPTS):
+            try:
+                shutil.rmtree(path)
+                return
+            except FileNotFoundError:
+                # Somebody else is removing the same tree: what is gone is gone, the rest remains.
+                if not os.path.lexists(path):
+                    return
+        raise OSError(errno.ENOTEMPTY, "files come and go while the tree is being removed", path)
+
+    def flush(self, path: str) -> None:
+        """See base."""
+        _fsync(path, os.O_RDONLY)
+
+    def flush_directory(self, path: str) -> None:
+        """See base; does nothing where the platform cannot flush directories."""
+        if not hasattr(os, "O_DIRECTORY"):
+            return
+        try:
+            _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY_FLUSH:
+                raise
+
+
+def _mode(path: str) -> int | None:
+    """Returns the mode of what is at `path`, or None if nothing is."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _parent(path: str) -> str:
+    return os.path.dirname(path) or os.curdir
+
+
+def _written(path: str, data: bytes, durable: bool) -> str:
+    """Returns the path of a new temporary file next to `path` that holds `data`."""
+    temporary = temporary_path(path)
+    # Not `tempfile`: it makes files that nobody but the owner may read.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
+    except BaseException:
+        _discard(temporary)
+        raise
+    return temporary
+
+
+def _place(temporary: str, path: str) -> None:
+    """Gives the complete file `temporary` the name `path`, if that is free."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may repeat a request whose answer got lost; then it is our own.
+        if not _same_file(temporary, path):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _place_without_links(temporary, path)
+
+
+def _place_without_links(temporary: str, path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        _discard(path)
+        raise
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.samestat(os.lstat(one), os.lstat(other))
+
+
+def _discard(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _fsync(path: str, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

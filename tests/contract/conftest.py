@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "distckpt.testing.storage_contract", "distckpt.testing.coordinator_contract"
+)

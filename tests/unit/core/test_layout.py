@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import os.path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distckpt.core import layout
+from distckpt.errors import ConfigurationError, ManifestError
+
+ATTEMPT = layout.attempt_id(7, 12, "a1b2c3d4")
+NAMES = st.text(min_size=1, max_size=20)
+COUNTS = st.integers(0, 10**7)
+
+
+# --- Paths
+
+
+@pytest.mark.parametrize("directory", ["gs://bucket/run", "/data/run", "run", "run/", ""])
+def test_paths_are_joined_as_tensorflow_joins_them(directory):
+    assert layout.join(directory, "ckpt-1") == os.path.join(directory, "ckpt-1")
+
+
+def test_private_folders_lie_in_the_directory():
+    assert layout.epochs_folder("gs://b/x") == "gs://b/x/.distckpt/epochs"
+    assert layout.tombstones_folder("gs://b/x") == "gs://b/x/.distckpt/tombstones"
+    assert layout.quarantine_folder("gs://b/x") == "gs://b/x/.distckpt/quarantine"
+
+
+# --- Names of checkpoints and their files
+
+
+@pytest.mark.parametrize("name", ["ckpt", "model.ckpt", "my model", "модель", "ckpt-5", "ab:c", "…"])
+def test_plain_names_can_begin_the_names_of_checkpoints(name):
+    assert layout.check_checkpoint_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "a/b", "/ckpt", "a\\b", "C:ckpt", ".distckpt", "checkpoint", "a\0", "a\nb"]
+    + ["a\udcff", 7, None, b"ckpt"],
+)
+def test_other_names_are_refused(name):
+    with pytest.raises(ConfigurationError, match="checkpoint_name="):
+        layout.check_checkpoint_name(name)
+
+
+@given(st.text())
+def test_the_files_of_every_accepted_name_are_safe(checkpoint_name):
+    try:
+        layout.check_checkpoint_name(checkpoint_name)
+    except ConfigurationError:
+        return
+    name = layout.numbered_name(checkpoint_name, 3)
+    for file in (layout.index_name(name), layout.data_name(name, 0, 1), layout.manifest_name(name)):
+        assert layout.safe_name(file, name) == file
+    assert list(layout.classify([layout.index_name(name)]).checkpoints) == [name]
+
+
+def test_the_files_of_a_checkpoint_have_tensorflows_names():
+    name = layout.numbered_name("ckpt", 12)
+    assert name == "ckpt-12"
+    assert layout.index_name(name) == "ckpt-12.index"
+    assert layout.data_name(name, 1, 4) == "ckpt-12.data-00001-of-00004"
+    assert layout.manifest_name(name) == "ckpt-12.manifest.json"
+    assert layout.worker_prefix(name, 1, 4) == "ckpt-12.worker-00001-of-00004"
+
+
+@given(NAMES, COUNTS)
+def test_the_number_of_a_checkpoint_can_be_read_from_its_name(name, number):
+    assert layout.split_number(layout.numbered_name(name, number)) == (name, number)
+
+
+@pytest.mark.parametrize("name", ["ckpt", "ckpt-", "-3", "ckpt-03", "ckpt-٣", "ckpt-" + "9" * 5000])
+def test_a_name_that_nobody_numbered_has_no_number(name):
+    assert layout.split_number(name) == (name, None)
+
+
+@given(NAMES, COUNTS, st.integers(1, 10**7))
+def test_what_a_data_file_is_can_be_read_from_its_name(name, shard, more):
+    file = layout.data_name(name, shard, shard + more)
+    assert layout.parse_data_name(file) == (name, shard, shard + more)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "ckpt-1.data-00000-of-00001.tempstate123",
+        "ckpt-1.data-0-of-1",
+        "ckpt-1.data-000000-of-00001",
+        "ckpt-1.data-00001-of-00001",
+        "ckpt-1.data-00000-of-00000",
+        "ckpt-1.data-00000-of-00001\n",
+        ".data-00000-of-00001",
+        "ckpt-1.data-٠٠٠٠٠-of-00001",
+        f"ckpt-1.data-00000-of-{'9' * 5000}",
+    ],
+)
+def test_only_exact_names_are_those_of_data_files(file):
+    assert layout.parse_data_name(file) is None
+
+
+@given(NAMES, COUNTS, st.integers(1, 10**7))
+def test_whose_state_it_is_can_be_read_from_a_workers_prefix(name, worker, more):
+    prefix = layout.worker_prefix(name, worker, worker + more)
+    assert layout.parse_worker_prefix(prefix) == (name, worker, worker + more)
+
+
+@pytest.mark.parametrize("prefix", ["ckpt-1", "ckpt-1.worker-00002-of-00002", "a.worker-1-of-2"])
+def test_other_prefixes_are_not_of_workers(prefix):
+    assert layout.parse_worker_prefix(prefix) is None
+
+
+# --- Saves in progress
+
+
+def test_the_epoch_can_be_read_from_an_attempt_id():
+    assert ATTEMPT == "00000007-000012-a1b2c3d4"
+    assert layout.parse_attempt_id(ATTEMPT) == (7, 12, "a1b2c3d4")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**8 - 1), st.integers(0, 10**6 - 1))))
+def test_attempt_ids_sort_by_age(ages):
+    ids = [layout.attempt_id(epoch, sequence, "x") for epoch, sequence in ages]
+    assert sorted(ids) == [layout.attempt_id(e, s, "x") for e, s in sorted(ages)]
+
+
+@pytest.mark.parametrize("text", ["", "7-12-a", "00000007-000012", "000000007-000012-a", "x" + ATTEMPT])
+def test_other_text_is_no_attempt_id(text):
+    assert layout.parse_attempt_id(text) is None
+
+
+@given(NAMES, st.integers(0, 10**12), st.integers(0, 10**9), st.text("abcdef0189", min_size=1))
+def test_checkpoint_and_attempt_can_be_read_from_a_pending_folder(name, epoch, sequence, token):
+    folder = layout.pending_name(name, layout.attempt_id(epoch, sequence, token))
+    assert layout.parse_pending_name(folder) == (folder, name, (epoch, sequence, token))
+
+
+@pytest.mark.parametrize("folder", ["ckpt-1.pending-", "ckpt-1.pending-1-1-a", f".pending-{ATTEMPT}"])
+def test_only_exact_names_are_those_of_pending_folders(folder):
+    assert layout.parse_pending_name(folder) is None
+
+
+def test_no_workers_shard_begins_like_anothers():
+    stems = [layout.shard_stem(worker, 12) for worker in range(12)]
+    assert stems[1] == "shard-00001-of-00012"
+    assert not any(a != b and a.startswith(b) for a in stems for b in stems)
+
+
+# --- The private folder
+
+
+@given(st.integers(0, 10**12))
+def test_the_epoch_can_be_read_from_the_name_of_its_file(epoch):
+    assert layout.parse_epoch_name(layout.epoch_name(epoch)) == epoch
+
+
+def test_epoch_files_have_eight_digits():
+    assert layout.epoch_name(7) == "00000007.json"
+    assert layout.parse_epoch_name("7.json") is None
+    assert layout.parse_epoch_name("00000007.json.tmp") is None
+
+
+@given(st.text("ckpt-0123.", min_size=1), st.integers(0, 10**9))
+def test_a_note_is_on_one_version_of_a_checkpoint(name, epoch):
+    attempt = layout.attempt_id(epoch, 3, "ab")
+    file = layout.note_name(name, attempt)
+    assert layout.parse_note_name(file) == (file, name, (epoch, 3, "ab"))
+
+
+def test_a_note_may_be_on_a_checkpoint_without_a_manifest():
+    assert layout.note_name("ckpt-3") == "ckpt-3.json"
+    assert layout.parse_note_name("ckpt-3.json") == ("ckpt-3.json", "ckpt-3", None)
+    assert layout.parse_note_name("ckpt-3.txt") is None
+    assert layout.parse_note_name(".json") is None
+
+
+# --- Listings
+
+FULL = [
+    "checkpoint",
+    ".distckpt",
+    "ckpt-9.index",
+    "ckpt-9.data-00000-of-00001",
+    "ckpt-10.index",
+    "ckpt-10.data-00001-of-00002",
+    "ckpt-10.data-00000-of-00002",
+    "ckpt-10.manifest.json",
+    "ckpt-10.worker-00000-of-00002.index",
+    "ckpt-10.worker-00000-of-00002.data-00000-of-00001",
+    f"ckpt-12.pending-{layout.attempt_id(8, 1, 'b')}",
+    f"ckpt-11.pending-{layout.attempt_id(7, 2, 'c')}",
+    f".distckpt/tombstones/ckpt-3.{ATTEMPT}.json",
+    f"other/ckpt-3.{ATTEMPT}.json",
+    "ckpt-11.data-00000-of-00001.tempstate77",
+    "events.out.tfevents.1",
+]
+
+
+def test_a_listing_is_sorted_into_checkpoints_in_natural_order():
+    listing = layout.classify(FULL)
+    assert list(listing.checkpoints) == ["ckpt-9", "ckpt-10"]
+    assert listing.checkpoints["ckpt-9"] == (
+        "ckpt-9",
+        True,
+        False,
+        ("ckpt-9.data-00000-of-00001",),
+        (),
+    )
+    assert listing.checkpoints["ckpt-10"] == layout.CheckpointFiles(
+        name="ckpt-10",
+        has_index=True,
+        has_manifest=True,
+        data=("ckpt-10.data-00000-of-00002", "ckpt-10.data-00001-of-00002"),
+        workers=(
+            "ckpt-10.worker-00000-of-00002.data-00000-of-00001",
+            "ckpt-10.worker-00000-of-00002.index",
+        ),
+    )
+
+
+def test_pending_folders_come_by_age():
+    assert [p.checkpoint for p in layout.classify(FULL).pending] == ["ckpt-11", "ckpt-12"]
+
+
+def test_tombstones_count_only_in_their_folder():
+    listing = layout.classify(FULL)
+    assert [(t.checkpoint, t.attempt) for t in listing.tombstones] == [("ckpt-3", (7, 12, "a1b2c3d4"))]
+    assert f"other/ckpt-3.{ATTEMPT}.json" in listing.others
+
+
+def test_what_is_not_understood_belongs_to_nobody():
+    assert set(layout.classify(FULL).others) == {
+        "checkpoint",
+        ".distckpt",
+        f"other/ckpt-3.{ATTEMPT}.json",
+        "ckpt-11.data-00000-of-00001.tempstate77",
+        "events.out.tfevents.1",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["ckpt-1.manifest.json", "ckpt-1.data-00000-of-00001", "ckpt-1.index", "a.index.index"]
+)
+def test_an_incomplete_checkpoint_is_listed_with_what_it_has(name):
+    (found,) = layout.classify([name]).checkpoints.values()
+    assert found.has_index == name.endswith(".index")
+    assert found.has_manifest == name.endswith(".manifest.json")
+    assert found.data == ((name,) if "data" in name else ())
+
+
+def test_a_checkpoint_named_like_a_workers_state_keeps_its_files():
+    odd = "x.worker-00000-of-00001.y-3"
+    listing = layout.classify([layout.index_name(odd), layout.data_name(odd, 0, 1)])
+    assert list(listing.checkpoints) == [odd]
+
+
+@given(st.lists(st.sampled_from(FULL) | st.text(max_size=30), unique=True))
+def test_no_name_gets_lost_in_a_listing(names):
+    listing = layout.classify(names)
+    found = [*listing.others, *(p.folder for p in listing.pending)]
+    found += [f".distckpt/tombstones/{t.file}" for t in listing.tombstones]
+    for name, files in listing.checkpoints.items():
+        found += [*files.data, *files.workers]
+        found += [layout.index_name(name)] * files.has_index
+        found += [layout.manifest_name(name)] * files.has_manifest
+    assert sorted(found) == sorted(names)
+
+
+# --- Trust
+
+
+@pytest.mark.parametrize("name", ["ckpt-1.index", "…", ".hidden", "..a", "a b", "-rf"])
+def test_the_name_of_a_file_in_the_directory_is_safe(name):
+    assert layout.safe_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "..\\x", "C:x", "C:\\x", "c:", "a\0b"]
+    + [None, 3, ["x"], b"x"],
+)
+def test_a_name_that_leaves_the_directory_is_refused(name):
+    with pytest.raises(ManifestError, match="not safe"):
+        layout.safe_name(name)
+
+
+@given(st.text())
+def test_a_safe_name_stays_in_the_directory(name):
+    try:
+        safe = layout.safe_name(name)
+    except ManifestError:
+        return
+    assert os.path.dirname(os.path.normpath(os.path.join("/d", safe))) == "/d"
+
+
+def test_a_manifest_may_name_only_its_own_checkpoints_files():
+    assert layout.safe_name("ckpt-1.data-00000-of-00001", "ckpt-1")
+    for name in ("ckpt-11.index", "ckpt-2.index", "checkpoint", ".distckpt", "ckpt-1"):
+        with pytest.raises(ManifestError, match="not one of the files of ckpt-1"):
+            layout.safe_name(name, "ckpt-1")
