@@ -51,10 +51,12 @@ class Coordinator(abc.ABC):
 
         Keys are made of ``[A-Za-z0-9._-]`` and "/". A key published a second time keeps its first
         value, silently: the protocol never publishes two different values under one key, and an
-        answer that got lost may be sent again.
+        answer that got lost may be sent again. A value is any text without NUL, of megabytes if
+        need be.
 
         Raises:
-          errors.WorkerLostError: The coordination engine (on the chief) cannot be reached.
+          errors.WorkerLostError: The coordination engine cannot be reached; the text names the
+            worker it runs on, or this one.
         """
 
     @abc.abstractmethod
@@ -70,12 +72,15 @@ class Coordinator(abc.ABC):
           `timeout`.
 
         Raises:
-          errors.WorkerLostError: The coordination engine (on the chief) cannot be reached.
+          errors.WorkerLostError: As for `publish`.
         """
 
     @abc.abstractmethod
     def lost(self) -> dict[int, str]:
-        """Returns the workers known to be dead, each with the reason as text. Never raises.
+        """Returns the workers known to be dead or gone, each with the reason. Never raises.
+
+        A reason is one line that completes "worker 1 died: …". A worker that has not come yet is
+        not lost.
 
         An engine that cannot be reached is reported as the death of worker 0, where it runs.
         """

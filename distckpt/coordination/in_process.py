@@ -36,8 +36,8 @@ class InProcessJob:
     def kill(self, index: int, reason: str) -> None:
         """Makes worker `index` count as dead, as if its process had died.
 
-        The others find it in `lost()`; its own calls, and after the chief's death everybody's, raise
-        WorkerLostError, and calls that wait are woken up. A second death changes nothing.
+        The others find it in `lost()`; its own calls, and after the chief's death everybody's,
+        raise WorkerLostError, and calls that wait are woken up. A second death changes nothing.
         """
         with self._changed:
             self._killed.setdefault(index, reason)

@@ -5,10 +5,10 @@
       worker-00001       worker 1's heartbeat: who it is; touched again and again while it lives
 
 A file is created once, whole, and never changed, so whoever finds it finds the value. The run id
-stands in every name, so a restarted job meets nothing that its predecessor left. Clocks of different
-hosts are never compared: a worker counts as dead when its heartbeat file has not *changed* for a
-while, by the watcher's own clock. On network file systems that cache directories, a key is seen as
-late as the cache allows (for NFS, see ``acdirmin`` in nfs(5)).
+stands in every path, so a restarted job meets nothing that its predecessor left. Clocks of
+different hosts are never compared: a worker counts as dead when its heartbeat file has not
+*changed* for a while, by the watcher's own clock. On network file systems that cache directories, a
+key is seen as late as the cache allows (for NFS, see ``acdirmin`` in nfs(5)).
 """
 
 from __future__ import annotations
@@ -267,8 +267,8 @@ def _check_arguments(
 
 
 def _encode(value: str) -> bytes:
-    return b"=" + value.encode("utf-8", "surrogatepass")
+    return b"=" + value.encode()
 
 
 def _decode(data: bytes) -> str | None:
-    return data[1:].decode("utf-8", "surrogatepass") if data else None
+    return data[1:].decode() if data else None

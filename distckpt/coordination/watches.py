@@ -1,9 +1,9 @@
 """Waiting for any of several keys, on top of a call that blocks on one and cannot be taken back.
 
-TensorFlow's service knows only "give me this key, I wait". A call that its caller has given up stays
-open in the service until the key is published, and then the value is sent once for each such call:
-after 300 short looks at a key, publishing 1 MB cost 300 MB. So there is one open call for each key
-that somebody waits for, in a thread of its own, however many fetches watch it.
+TensorFlow's service knows only "give me this key, I wait". A call that its caller has given up
+stays open in the service until the key is published, and then the value is sent once for each such
+call: after 300 short looks at a key, publishing 1 MB cost 300 MB. So there is one open call for
+each key that somebody waits for, in a thread of its own, however many fetches watch it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ORDER = 0.02
 _FORGETTING = 0.05
 
 
-class Forgotten(Exception):  # noqa: N818 - it is no error
+class Forgotten(Exception):
     """The key asked for has been forgotten while the call was open."""
 
 
@@ -90,18 +90,20 @@ class Watches:
     def _run(self, watch: _Watch) -> None:
         """Keeps one call for the key of `watch` open, until it is answered or nobody cares."""
         while True:
+            value, failure, over = None, None, False
             try:
-                watch.value = self._ask(watch.key, _CALL)
+                value = self._ask(watch.key, _CALL)
             except Forgotten:
                 time.sleep(_FORGETTING)
-                watch.over = True
+                over = True
             except Exception as error:
-                watch.error = error
+                failure = error
             with self._changed:
-                watch.over |= self._closed or watch.idle()
-                if watch.over and not watch.answered:
+                watch.value, watch.error = value, failure
+                over = over or self._closed or watch.idle()
+                if over and not watch.answered:
                     self._remove(watch)
-                if watch.over or watch.answered:
+                if over or watch.answered:
                     self._changed.notify_all()
                     return
 
@@ -131,7 +133,6 @@ class _Watch:
         self.wanted_until = self.since
         self.value: str | None = None
         self.error: Exception | None = None
-        self.over = False
 
     @property
     def answered(self) -> bool:

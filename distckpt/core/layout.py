@@ -103,7 +103,7 @@ def check_checkpoint_name(name: str) -> str:
         express, or stands for another file of the directory.
     """
     why = _refusal(name)
-    if not why and name in (PRIVATE_FOLDER, POINTER_FILE):
+    if not why and name == PRIVATE_FOLDER:
         why = "it is the name of another file there"
     if not why and _CONTROL.search(name):
         why = "it has a control character"

@@ -11,6 +11,19 @@ from distckpt.errors import Failure
 
 
 @dataclasses.dataclass(frozen=True)
+class Roll:
+    """Chief to all, before a collective read: everybody has come.
+
+    Attributes:
+      fingerprint: `Plan.fingerprint` of the chief's plan.
+      complete: Whether all workers have the same; only then may anybody begin to read.
+    """
+
+    fingerprint: str
+    complete: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Opening:
     """Chief to all: a save has begun.
 
@@ -138,6 +151,11 @@ class Verdict:
 def to_json(message: Any) -> str:
     """Returns a message as JSON text."""
     return json.dumps(dataclasses.asdict(message), separators=(",", ":"))
+
+
+def roll_from_json(text: str) -> Roll:
+    """Returns the `Roll` in `text`."""
+    return Roll(**json.loads(text))
 
 
 def opening_from_json(text: str) -> Opening:

@@ -40,6 +40,7 @@ class Entry:
         on every worker (it must not depend on the content).
       chief_only: True for what need not be equal on all workers: the chief's value is saved.
       spec: A slice spec that the object itself asked for (a partitioned variable), or "".
+      collective: True if all workers must read it together (``synchronization=ON_READ``).
     """
 
     key: str
@@ -48,6 +49,7 @@ class Entry:
     nbytes: int
     chief_only: bool = False
     spec: str = ""
+    collective: bool = False
 
     @property
     def sliceable(self) -> bool:
@@ -124,9 +126,17 @@ class Plan:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Equal on two workers exactly when their entries and number of workers are equal."""
-        rows = [[e.key, e.dtype, e.shape, e.nbytes, e.chief_only, e.spec] for e in self.entries]
+        rows = [
+            [e.key, e.dtype, e.shape, e.nbytes, e.chief_only, e.spec, e.collective]
+            for e in self.entries
+        ]
         text = json.dumps([self.workers, rows], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @functools.cached_property
+    def collective(self) -> bool:
+        """Whether some value must be read by all workers together."""
+        return any(e.collective for e in self.entries)
 
     @property
     def bytes_per_worker(self) -> tuple[int, ...]:
@@ -235,5 +245,6 @@ def first_differences(mine: Sequence[Entry], theirs: Sequence[Entry], most: int 
 def _describe(entry: Entry | None) -> str:
     if entry is None:
         return "absent"
-    kind = "" if not entry.chief_only else ", not mirrored"
+    kind = ", not mirrored" if entry.chief_only else ""
+    kind += ", read on all" if entry.collective else ""
     return f"{entry.dtype}{list(entry.shape)}{kind}"

@@ -5,16 +5,22 @@ A driver (`distckpt.roles.session`, or a simulator) performs the actions in the 
 feeds back one event for each action that has one; etcd's raft is built this way. The steps, with
 the numbers of docs/protocol.md:
 
-    chief                              worker
-    2 Open      → Opened | Failed      2 AwaitOpening → Opened | Told | Lost | TimedOut
-      Announce opening                 3 Write        → Written | Failed
-    3 Write     → Written | Failed       Send answer
-    4 AwaitAnswer → Answered |         8 AwaitOutcome → Told | Lost | TimedOut
-        Lost | TimedOut                  Finish
-    5 Merge     → Merged | Failed
-    6 Commit    → Committed | Failed
-    7 Prune     → Pruned
-    8 Tell outcome, Finish
+    chief                                 worker
+    1 SendReady                           1 SendReady
+      AwaitReady → Ready | Lost | …
+      AnnounceRoll                          AwaitOpening → Called | Opened | Told | Lost | TimedOut
+      ReadTogether → Read | Failed          ReadTogether → Read | Failed
+    2 Open       → Opened | Failed        2 AwaitOpening → Opened | Told | Lost | TimedOut
+      AnnounceOpening
+    3 Write      → Written | Failed       3 Write        → Written | Failed
+    4 AwaitAnswer → Answered | Lost | …   4 SendAnswer
+    5 Merge      → Merged | Failed
+    6 Commit     → Committed | Failed
+    7 Prune      → Pruned
+    8 Tell, Finish                        8 AwaitOutcome → Told | Lost | TimedOut, Finish
+
+Of step 1, all but SendReady is only for a state with values that all workers must read together, by a collective:
+a collective has no deadline, so it must not begin before all have come with the same state.
 
 Whatever fails before step 6 ends in Discard, Tell, Finish. After step 6 nothing fails any more.
 """
@@ -25,11 +31,37 @@ import dataclasses
 from collections.abc import Sequence
 
 from distckpt.core import plan as planning
-from distckpt.core.messages import Opening, Outcome, Refusal, Report
+from distckpt.core.messages import Opening, Outcome, Refusal, Report, Roll
 from distckpt.core.plan import Plan
 from distckpt.errors import Failure
 
 # --- Actions ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class SendReady:
+    """Any: publish that it has come, with the fingerprint of its plan. No event."""
+
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AwaitReady:
+    """Chief: wait until any of `workers` has come, for its refusal, a death, or the deadline."""
+
+    workers: frozenset[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnounceRoll:
+    """Chief: publish `roll`. No event."""
+
+    roll: Roll
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadTogether:
+    """Any, on the training thread: read what needs a collective."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +78,9 @@ class AnnounceOpening:
 
 @dataclasses.dataclass(frozen=True)
 class AwaitOpening:
-    """Worker: wait for the chief's opening, or for its refusal to open."""
+    """Worker: wait for the chief's opening, or its roll (if `roll`), or its refusal to open."""
+
+    roll: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +148,11 @@ class Finish:
 
 
 Action = (
-    Open
+    SendReady
+    | AwaitReady
+    | AnnounceRoll
+    | ReadTogether
+    | Open
     | AnnounceOpening
     | AwaitOpening
     | Write
@@ -130,6 +168,26 @@ Action = (
 )
 
 # --- Events -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A worker has come to the save."""
+
+    worker: int
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+    """The chief's roll has arrived."""
+
+    roll: Roll
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """What needs a collective has been read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +254,21 @@ class Told:
     outcome: Outcome
 
 
-Event = Opened | Written | Answered | Merged | Committed | Pruned | Failed | Lost | TimedOut | Told
+Event = (
+    Ready
+    | Called
+    | Read
+    | Opened
+    | Written
+    | Answered
+    | Merged
+    | Committed
+    | Pruned
+    | Failed
+    | Lost
+    | TimedOut
+    | Told
+)
 
 
 class ProtocolError(AssertionError):
@@ -215,16 +287,32 @@ class ChiefSave:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._others = frozenset(range(1, plan.workers))
+        self._ready: dict[int, str] = {}
         self._reports: dict[int, Report] = {}
         self._last: Action | None = None
 
     def start(self) -> list[Action]:
         """Returns the first actions."""
-        return self._then(Open())
+        if not self._plan.collective:
+            next_one: Action = Open()
+        else:
+            next_one = AwaitReady(self._others) if self._others else ReadTogether()
+        return self._then(SendReady(self._plan.fingerprint), next_one)
 
     def on(self, event: Event) -> list[Action]:
         """Returns the actions that `event` leads to."""
         match self._last, event:
+            case AwaitReady(), Ready(worker, fingerprint):
+                return self._call(worker, fingerprint)
+            case AwaitReady(), Answered(Refusal() as refusal):
+                return self._fail(self._explain(refusal))
+            case AwaitReady(), Lost(failure) | TimedOut(failure):
+                return self._fail(failure)
+            case ReadTogether(), Read():
+                return self._then(Open())
+            case ReadTogether(), Failed(failure):
+                return self._fail(failure)
             case Open(), Opened(opening):
                 return self._then(AnnounceOpening(opening), Write(opening))
             case Open(), Failed(failure):
@@ -246,6 +334,17 @@ class ChiefSave:
             case Write() | Merge() | Commit(), Failed(failure):
                 return self._fail(failure)
         raise ProtocolError(f"chief: {event} after {self._last}")
+
+    def _call(self, worker: int, fingerprint: str) -> list[Action]:
+        self._ready[worker] = fingerprint
+        missing = self._others - self._ready.keys()
+        if missing:
+            return self._then(AwaitReady(missing))
+        mine = self._plan.fingerprint
+        others = frozenset(w for w, f in self._ready.items() if f != mine)
+        if others:
+            return self._then(AnnounceRoll(Roll(mine, False)), AwaitAnswer(others))
+        return self._then(AnnounceRoll(Roll(mine, True)), ReadTogether())
 
     def _take(self, report: Report) -> list[Action]:
         if report.worker in self._reports:
@@ -297,11 +396,17 @@ class WorkerSave:
 
     def start(self) -> list[Action]:
         """Returns the first actions."""
-        return self._then(AwaitOpening())
+        return self._then(SendReady(self._plan.fingerprint), AwaitOpening(roll=True))
 
     def on(self, event: Event) -> list[Action]:
         """Returns the actions that `event` leads to."""
         match self._last, event:
+            case AwaitOpening(), Called(roll):
+                return self._answer(roll)
+            case ReadTogether(), Read():
+                return self._then(AwaitOpening(roll=False))
+            case ReadTogether(), Failed(failure):
+                return self._refuse(Refusal(self._index, failure))
             case AwaitOpening(), Opened(opening):
                 refusal = self._compare(opening)
                 return self._refuse(refusal) if refusal else self._then(Write(opening))
@@ -321,6 +426,12 @@ class WorkerSave:
                 # Nothing is discarded: the commit may have happened, and then the files count.
                 return self._then(Finish(self._refused or unknown(failure)))
         raise ProtocolError(f"worker {self._index}: {event} after {self._last}")
+
+    def _answer(self, roll: Roll) -> list[Action]:
+        """Answers the chief's roll: with a collective only if all workers will take part in it."""
+        if roll.fingerprint != self._plan.fingerprint:
+            return self._refuse(self._differs())
+        return self._then(ReadTogether() if roll.complete else AwaitOutcome())
 
     def _refuse(self, refusal: Refusal) -> list[Action]:
         self._refused = refusal.failure
@@ -342,12 +453,15 @@ class WorkerSave:
                 "that all restored the same checkpoint."
             )
         elif self._plan.fingerprint != opening.fingerprint:
-            text = f"The state of {here} differs from the chief's. First differences:"
-            failure = Failure("StateMismatchError", text, self._index)
-            return Refusal(self._index, failure, self._plan.entries)
+            return self._differs()
         else:
             return None
         return Refusal(self._index, Failure("StateMismatchError", text, self._index))
+
+    def _differs(self) -> Refusal:
+        text = f"The state of worker {self._index} differs from the chief's. First differences:"
+        failure = Failure("StateMismatchError", text, self._index)
+        return Refusal(self._index, failure, self._plan.entries)
 
     def _then(self, *actions: Action) -> list[Action]:
         self._last = actions[-1]

@@ -150,9 +150,11 @@ def _read_entries(block: bytes, offset: int, pairs: list[tuple[bytes, bytes]]) -
         if position > end or shared > len(key):
             raise damaged(f"an entry of the block at byte {offset} reaches beyond its bounds")
         key = key[:shared] + block[middle - fresh : middle]
-        budget -= len(key)
-        if (key <= last and not first) or budget < 0:
+        if key <= last and not first:
             raise damaged(f"the keys of the block at byte {offset} are out of order")
+        budget -= len(key)
+        if budget < 0:
+            raise damaged(f"the keys of the block at byte {offset} are far longer than it")
         append((key, block[middle:position]))
         last, first = key, False
 

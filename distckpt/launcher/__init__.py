@@ -8,7 +8,8 @@ start of the workers in the hands of a test or a program. Neither imports Tensor
     cluster     LocalCluster
     guarded     one worker, by way of its guard
     guard       the process that sees to it that nothing is left behind
-    pump        output, from pipes to console, files and memory; console, lines: how it looks
+    pump        output, from pipes to console, lines (how it looks) and worker_output (kept)
+    ports       free ports
     spec, tasks, outcome
                 what to run, who is who, how it ended (pure)
 """

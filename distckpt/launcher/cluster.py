@@ -13,21 +13,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import portpicker
-
 from distckpt.errors import ConfigurationError, DeadlineExceededError
 from distckpt.launcher import outcome
 from distckpt.launcher.console import Console
 from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.outcome import WorkerProcess
-from distckpt.launcher.pump import Pump, WorkerOutput
+from distckpt.launcher.ports import pick_ports
+from distckpt.launcher.pump import Pump
 from distckpt.launcher.spec import LaunchSpec, check_seconds
 from distckpt.launcher.tasks import make_tasks, tf_config, worker_environment
+from distckpt.launcher.worker_output import WorkerOutput
 
 # A guard needs a few hundredths of a second; a machine that is out of memory needs longer.
 _START_DEADLINE = 60.0
 _KILL_DEADLINE = 10.0
-_OUTPUT_DEADLINE = 5.0
+_OUTPUT_DEADLINE = 2.0
 
 
 class CommandError(ConfigurationError):
@@ -263,7 +263,7 @@ class LocalCluster:
         return WorkerOutput(index, task.name, str(Path(directory, name)))
 
     def _start_all(self, pump: Pump) -> None:
-        addresses = [f"127.0.0.1:{port}" for port in _pick_ports(len(self._tasks))]
+        addresses = [f"127.0.0.1:{port}" for port in pick_ports(len(self._tasks))]
         for task, output in zip(self._tasks, self._outputs, strict=True):
             env = worker_environment(
                 os.environ,
@@ -313,13 +313,3 @@ def _pipe(pump: Pump, output: WorkerOutput, stream: str, ends: contextlib.ExitSt
     ends.callback(os.close, writing)
     pump.add(reading, output, stream)
     return writing
-
-
-def _pick_ports(count: int) -> list[int]:
-    # Never given back, so that a restart in this process gets fresh ones: somebody may still hold
-    # on to the old. A port can be taken by others before the worker binds it; then the worker
-    # fails, and a restart tries others.
-    try:
-        return [portpicker.pick_unused_port() for _ in range(count)]
-    except portpicker.NoFreePortFoundError as error:
-        raise ConfigurationError("There is no free port on this machine.") from error

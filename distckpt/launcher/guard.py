@@ -34,9 +34,9 @@ The conversation, one JSON object a line:
                        {"returncode": n, "at": seconds}    the worker has ended (time.monotonic)
                        end-of-file                         nothing of the worker is left
 
-When a worker ends by itself, what it leaves running gets SIGTERM, and SIGKILL after `LINGER`. While
-the launcher is stopping the worker, leftovers have as long as the launcher allows, because the one
-that wants to finish its checkpoint may be the child of a shell that has already ended.
+When a worker ends, what it leaves running gets SIGTERM, and SIGKILL after `LINGER`. But while the
+launcher is stopping the worker, leftovers have as long as the launcher allows: the process that
+wants to finish its checkpoint may be the child of a shell that has already ended.
 """
 
 from __future__ import annotations
@@ -159,9 +159,9 @@ class Guard:
                 self._ended = True
                 code = os.waitstatus_to_exitcode(status)
                 self._tell(returncode=code, at=time.monotonic())
+                self._send_all(signal.SIGTERM)
                 if not self._stopping:
                     self._linger_until = time.monotonic() + LINGER
-                    self._send_all(signal.SIGTERM)
 
     def _enforce(self) -> None:
         """Kills what must not live any longer."""

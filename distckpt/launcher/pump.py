@@ -16,8 +16,8 @@ from collections import deque
 
 from distckpt.launcher.console import Console
 from distckpt.launcher.lines import LineAssembler
+from distckpt.launcher.worker_output import WorkerOutput
 
-TAIL = 1024 * 1024
 _CHUNK = 64 * 1024
 
 # More than any pipe can hold: one MiB at the most (pipe(7)).
@@ -25,61 +25,6 @@ _LAST_TURNS = 32
 
 # An unfinished line is shown after this many seconds; also how often a progress bar is shown.
 PATIENCE = 1.0
-
-
-class WorkerOutput:
-    """All that one worker has written: in its log file whole, in memory the last `TAIL` bytes.
-
-    Attributes:
-      index: Position of the worker in the cluster.
-      name: What to call it.
-      log: Path of the log file, or None.
-    """
-
-    def __init__(self, index: int, name: str, log: str | None = None) -> None:
-        """Opens the log.
-
-        Args:
-          index: Position of the worker in the cluster.
-          name: What to call it.
-          log: Path of the log file, replaced if it exists; or None.
-
-        Raises:
-          OSError: The log file cannot be written.
-        """
-        self.index = index
-        self.name = name
-        self.log = log
-        self._tail = bytearray()
-        self._lock = threading.Lock()
-        # Open for as long as the pump runs, and unbuffered, so that it can be followed.
-        self._file = None if log is None else open(log, "wb", buffering=0)  # noqa: SIM115
-
-    def record(self, data: bytes) -> str | None:
-        """Keeps `data`; returns a message for the user if the log could not be written any more."""
-        with self._lock:
-            self._tail += data
-            if len(self._tail) > 2 * TAIL:  # seldom, since cutting the front moves the rest
-                del self._tail[:-TAIL]
-        try:
-            while self._file is not None and data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            self.close()
-            return f"the output of {self.name} is no longer kept: {self.log}: {error.strerror}."
-        return None
-
-    def text(self) -> str:
-        """Returns the last `TAIL` bytes as text; what is not UTF-8 becomes U+FFFD."""
-        with self._lock:
-            return bytes(self._tail[-TAIL:]).decode(errors="replace")
-
-    def close(self) -> None:
-        """Closes the log file. May be repeated."""
-        file, self._file = self._file, None
-        if file is not None:
-            with contextlib.suppress(OSError):
-                file.close()
 
 
 class _Stream:
@@ -104,6 +49,9 @@ class Pump:
         self._outputs: list[WorkerOutput] = []
         self._messages: deque[str] = deque()
         self._turns_left: int | None = None
+        # The thread closes the bell when it is done; nobody may ring it after that.
+        self._lock = threading.Lock()
+        self._closed = False
         self._bell, self._clapper = os.pipe()
         for fd in (self._bell, self._clapper):
             os.set_blocking(fd, False)
@@ -135,8 +83,7 @@ class Pump:
         A message that comes after `finish` is dropped.
         """
         self._messages.append(text)
-        if self._turns_left is None:
-            self._ring()
+        self._ring()
 
     def finish(self, seconds: float) -> bool:
         """Carries what is still in the pipes, and ends; call it when the workers have ended.
@@ -161,8 +108,9 @@ class Pump:
         return not self._thread.is_alive()
 
     def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # a full pipe rings too
-            os.write(self._clapper, b"!")
+        with self._lock, contextlib.suppress(BlockingIOError):  # a full pipe rings too
+            if not self._closed:
+                os.write(self._clapper, b"!")
 
     def _run(self) -> None:
         try:
@@ -213,9 +161,13 @@ class Pump:
                 self._show(stream, stream.lines.flush())
 
     def _show(self, stream: _Stream, lines: list[bytes]) -> None:
-        if lines and self._console is not None:
-            stream.since = time.monotonic()
-            self._console.show(stream.output.index, stream.output.name, stream.name, lines)
+        if not lines or self._console is None:
+            return
+        began = time.monotonic()
+        self._console.show(stream.output.index, stream.output.name, stream.name, lines)
+        stream.since = now = time.monotonic()
+        for other in self._streams:  # the time that the console was blocked makes no line stale
+            other.since += now - began if other is not stream else 0.0
 
     def _show_messages(self) -> None:
         while self._messages:
@@ -236,5 +188,7 @@ class Pump:
         for output in self._outputs:
             output.close()
         self._selector.close()
-        os.close(self._bell)
-        os.close(self._clapper)
+        with self._lock:
+            self._closed = True
+            os.close(self._bell)
+            os.close(self._clapper)

@@ -12,7 +12,7 @@ from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Outcome
 from distckpt.errors import Failure
-from distckpt.roles.catalog import Catalog
+from distckpt.roles.catalog import Catalog, View
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -50,11 +50,20 @@ class Books:
         self._damaged: dict[str, tuple[int | None, str]] = {}
         self._pointer_is_true = True
         self.delete: Callable[[list[str]], None] | None = None
-        self.reload()
+        self._seen_at = time.time()
+        self._seen = self._catalog.view(self._seen_at)
+        self._take_over(self._seen)
 
     def reload(self) -> None:
-        """Reads the directory again."""
-        view = self._catalog.view(time.time())
+        """Reads the directory again, if it is not as it was at the construction.
+
+        If it is, the times stay, too: TensorFlow counts ``keep_checkpoint_every_n_hours`` from the
+        construction of the manager, not from its first save.
+        """
+        if self._catalog.view(self._seen_at) != self._seen:
+            self._take_over(self._catalog.view(time.time()))
+
+    def _take_over(self, view: View) -> None:
         self.active = tuple(k for k in view.active if k.name not in self._damaged)
         self.latest = view.latest
         if self.latest in self._damaged:

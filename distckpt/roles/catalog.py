@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 
 import google_crc32c
 
-from distckpt.core import checkpoint_state, layout, retention
+from distckpt.core import bundle, checkpoint_state, layout, retention
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import Manifest
 from distckpt.core.retention import Kept
@@ -60,7 +61,7 @@ class Catalog:
         Raises:
           OSError: The directory cannot be read.
         """
-        listing = layout.classify(self._storage.list(self._directory))
+        listing = layout.classify(self._names(self._directory))
         state = self._state()
         recovered = retention.recover(state, now)
         if recovered.clock_went_back is not None:
@@ -91,7 +92,7 @@ class Catalog:
         names = [k.name for k in reversed(view.active)]
         if view.latest is not None:
             names = [view.latest, *(n for n in names if n != view.latest)]
-        listing = layout.classify(self._storage.list(self._directory))
+        listing = layout.classify(self._names(self._directory))
         quarantined = self.quarantined()
         rest = [
             n
@@ -104,8 +105,11 @@ class Catalog:
     def manifest(self, name: str) -> Manifest | None:
         """Returns the manifest in force of checkpoint `name`; None if it has none.
 
+        It has none, either, when plain TensorFlow has written a checkpoint of that name since: then
+        the index is whole, which its own checksums tell, and another one.
+
         Raises:
-          ManifestError: The manifest is damaged, too new, or not of this index.
+          ManifestError: The manifest is damaged or too new, or the index is damaged.
           CheckpointDamagedError: The index is missing.
         """
         path = layout.join(self._directory, layout.manifest_name(name))
@@ -120,7 +124,20 @@ class Catalog:
                 f"{path} is the manifest of {manifest.name!r}; somebody copied or renamed it. "
                 f"Remove it, and {name!r} is a plain TensorFlow checkpoint."
             )
-        return manifest.in_force(self.index_crc32c(name))
+        try:
+            return manifest.in_force(self.index_crc32c(name))
+        except ManifestError:
+            if not self._is_whole_index(name):
+                raise
+            return None
+
+    def _is_whole_index(self, name: str) -> bool:
+        path = layout.join(self._directory, layout.index_name(name))
+        try:
+            bundle.read_index(self._storage.read(path))
+        except (OSError, CheckpointDamagedError):
+            return False
+        return True
 
     def index_crc32c(self, name: str) -> int:
         """Returns the CRC32C of the index file of `name`.
@@ -141,7 +158,7 @@ class Catalog:
         """
         folder = layout.quarantine_folder(self._directory)
         notes: dict[str, str] = {}
-        for file in self._storage.list(folder):
+        for file in self._names(folder):
             try:
                 note = json.loads(self._read_or_empty(layout.join(folder, file)))
                 name, index_crc32c, reason = note["name"], note["index_crc32c"], note["reason"]
@@ -165,14 +182,12 @@ class Catalog:
             return []
         if state is None:
             newer = unlisted
+        elif known := [m.order for m in self._readable(sorted(committed & listed))]:
+            newer = [m for m in unlisted if m.order > max(known)]
         else:
-            known = [m.order for m in self._readable(sorted(committed & listed))]
-            since = max(state.timestamps, default=state.last_preserved or 0.0)
-            newer = [
-                m
-                for m in unlisted
-                if (m.order > max(known) if known else m.committed_at > since)
-            ]
+            # Written by plain TensorFlow; by `tf.train.Checkpoint.save`, if there are no times.
+            since = max(state.timestamps, default=math.inf)
+            newer = [m for m in unlisted if m.committed_at > since]
         return sorted(newer, key=lambda m: m.order)
 
     def _readable(self, names: list[str]) -> list[Manifest]:
@@ -193,13 +208,27 @@ class Catalog:
         if not data:
             return None
         try:
-            return checkpoint_state.parse(data)
+            state = checkpoint_state.parse(data)
         except CheckpointDamagedError as error:
             _log.warning("%s; the manifests are used instead.", error)
             return None
+        return dataclasses.replace(
+            state, latest=self._name(state.latest), paths=tuple(map(self._name, state.paths))
+        )
+
+    def _name(self, path: str) -> str:
+        """Returns the name of a checkpoint that TensorFlow's file gives by its full path."""
+        prefix = layout.join(self._directory, "")
+        return path[len(prefix) :] if path.startswith(prefix) else path
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return self._storage.list(folder)
+        except NotADirectoryError:
+            return []  # nothing to read there; saving will say what is wrong
 
     def _read_or_empty(self, path: str) -> bytes:
         try:
             return self._storage.read(path)
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return b""

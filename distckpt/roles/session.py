@@ -102,7 +102,6 @@ class SaveSession:
         Raises:
           DistckptError: The save failed, with the same error on all workers that still live.
         """
-        self._waiting.announce("arrived")
         try:
             self._drive()
         except BaseException as error:
@@ -121,16 +120,26 @@ class SaveSession:
 
     def _perform(self, action: protocol.Action) -> protocol.Event | None:
         match action:
+            case protocol.SendReady(fingerprint):
+                self._publish(self._keys.ready(self._coordinator.index), fingerprint)
+            case protocol.AwaitReady(workers):
+                return self._waiting.for_ready(workers)
+            case protocol.AnnounceRoll(roll):
+                self._publish(self._keys.roll, messages.to_json(roll))
+            case protocol.ReadTogether():
+                return self._attempt(self._read_together)
             case protocol.Open():
                 return self._attempt(self._open)
             case protocol.AnnounceOpening(opening):
                 self._coordinator.publish(self._keys.opening, messages.to_json(opening))
-            case protocol.AwaitOpening():
-                return self._take_opening(self._waiting.for_opening())
+            case protocol.AwaitOpening(roll):
+                return self._take_opening(self._waiting.for_opening(roll=roll))
             case protocol.Write(opening):
                 return self._attempt(lambda: self._write(opening))
             case protocol.SendAnswer(answer):
-                self._send(answer)
+                self._publish(
+                    self._keys.answer(self._coordinator.index), messages.to_json(answer)
+                )
             case protocol.AwaitAnswer(workers):
                 return self._waiting.for_answer(workers)
             case protocol.Merge(reports):
@@ -158,6 +167,10 @@ class SaveSession:
         except (DistckptError, OSError, ValueError, TypeError, RuntimeError) as error:
             self._cause = error
             return protocol.Failed(Failure.from_exception(error, self._coordinator.index))
+
+    def _read_together(self) -> protocol.Event:
+        self._state.read_together()
+        return protocol.Read()
 
     def _open(self) -> protocol.Event:
         assert self._committer is not None
@@ -207,12 +220,11 @@ class SaveSession:
             self._outcome = Outcome(failure)
         self._coordinator.publish(self._keys.outcome, messages.to_json(self._outcome))
 
-    def _send(self, answer: messages.Report | messages.Refusal) -> None:
-        key = self._keys.answer(self._coordinator.index)
+    def _publish(self, key: str, value: str) -> None:
         try:
-            self._coordinator.publish(key, messages.to_json(answer))
+            self._coordinator.publish(key, value)
         except WorkerLostError as error:
-            _log.warning("%s", error)  # waiting for the outcome will find the same
+            _log.warning("%s", error)  # the wait that follows will find the same
 
     def _take_opening(self, event: protocol.Event) -> protocol.Event:
         if isinstance(event, protocol.Opened):
@@ -234,7 +246,9 @@ class SaveSession:
         )
         try:
             if self._committer is None:
-                self._send(messages.Refusal(self._coordinator.index, failure))
+                refusal = messages.Refusal(self._coordinator.index, failure)
+                key = self._keys.answer(self._coordinator.index)
+                self._publish(key, messages.to_json(refusal))
             elif not self._committed:
                 self._discard()
                 self._tell(failure)

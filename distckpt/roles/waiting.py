@@ -39,9 +39,14 @@ class Keys:
         """The answer of `worker`."""
         return f"{self._base}/answer-{worker}"
 
-    def phase(self, worker: int, phase: str) -> str:
-        """The sign that `worker` has reached `phase`."""
-        return f"{self._base}/{phase}-{worker}"
+    def ready(self, worker: int) -> str:
+        """The sign that `worker` has come."""
+        return f"{self._base}/ready-{worker}"
+
+    @property
+    def roll(self) -> str:
+        """The chief's word that all have come."""
+        return f"{self._base}/roll"
 
     def step(self, number: int) -> str:
         """The chief's proposal for step `number` of a restore."""
@@ -53,8 +58,8 @@ class Keys:
 
     def all(self, workers: int) -> list[str]:
         """All keys of the call."""
-        each = [k for w in range(workers) for k in (self.answer(w), self.phase(w, "arrived"))]
-        return [self.opening, self.outcome, *each]
+        each = [k for w in range(workers) for k in (self.answer(w), self.ready(w))]
+        return [self.roll, self.opening, self.outcome, *each]
 
 
 class Waiting:
@@ -72,17 +77,21 @@ class Waiting:
         self._keys = keys
         self._what = what
         self._seconds = deadline
+        self._grace = 0.1 * deadline + 5.0  # what a worker allows the chief to say its last word
         self._deadline = time.monotonic() + deadline
 
-    def announce(self, phase: str) -> None:
-        """Tells the others that this worker has reached `phase`."""
-        if self._coordinator.count == 1:
-            return
-        key = self._keys.phase(self._coordinator.index, phase)
-        try:
-            self._coordinator.publish(key, str(time.time()))
-        except WorkerLostError:
-            return  # the wait that follows says so
+    def for_ready(self, workers: Iterable[int]) -> protocol.Event:
+        """Chief: waits until any of `workers` has come, or has said that it cannot."""
+        missing = sorted(workers)
+        owners = {self._keys.ready(w): w for w in missing}
+        got = self._fetch([*owners, *(self._keys.answer(w) for w in missing)], missing)
+        if isinstance(got, Failure):
+            return protocol.Lost(got)
+        if got is None:
+            return protocol.TimedOut(self._too_late(missing))
+        if got[0] in owners:
+            return protocol.Ready(owners[got[0]], got[1])
+        return protocol.Answered(messages.answer_from_json(got[1]))
 
     def for_answer(self, workers: Iterable[int]) -> protocol.Event:
         """Chief: waits for an answer of any of `workers`."""
@@ -95,17 +104,25 @@ class Waiting:
             return protocol.TimedOut(self._too_late(missing))
         return protocol.Answered(messages.answer_from_json(got[1]))
 
-    def for_opening(self) -> protocol.Event:
-        """Worker: waits for the chief's opening, or its word that there will be none."""
-        got = self._fetch([self._keys.opening, self._keys.outcome], [0])
+    def for_opening(self, *, roll: bool) -> protocol.Event:
+        """Worker: waits for the chief's opening, its roll, or its word that there will be none."""
+        first = [self._keys.roll] if roll else []
+        keys = [*first, self._keys.opening, self._keys.outcome]
+        got = self._fetch(keys, [0])
+        if got is None and self._has_come(0):
+            # The chief waits for somebody else, and its verdict is due: hear whom it names.
+            self._deadline = time.monotonic() + self._grace
+            got = self._fetch(keys, [0])
         if isinstance(got, Failure):
             return protocol.Lost(got)
         if got is None:
             return protocol.TimedOut(self._too_late([0]))
         if got[0] == self._keys.outcome:
             return protocol.Told(messages.outcome_from_json(got[1]))
+        if got[0] == self._keys.roll:
+            return protocol.Called(messages.roll_from_json(got[1]))
         # From here on the chief's deadline counts; it began before the opening was published.
-        self._deadline = time.monotonic() + 1.1 * self._seconds + 5.0
+        self._deadline = time.monotonic() + self._seconds + self._grace
         return protocol.Opened(messages.opening_from_json(got[1]))
 
     def for_outcome(self) -> protocol.Event:
@@ -181,10 +198,12 @@ class Waiting:
 
     def _describe(self, worker: int) -> str:
         name = self._coordinator.name(worker)
+        if self._has_come(worker):
+            return f"{name} came, but did not finish its part"
+        return f"{name} never came"
+
+    def _has_come(self, worker: int) -> bool:
         try:
-            arrived = self._coordinator.fetch([self._keys.phase(worker, "arrived")], 0.0)
+            return self._coordinator.fetch([self._keys.ready(worker)], 0.0) is not None
         except WorkerLostError:
-            arrived = None
-        if arrived is None:
-            return f"{name} never came"
-        return f"{name} came, but did not finish its part"
+            return False

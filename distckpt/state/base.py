@@ -17,6 +17,9 @@ class CapturedState(abc.ABC):
 
     entries: tuple[Entry, ...] = ()
 
+    def read_together(self) -> None:  # noqa: B027 - most states have nothing to read so
+        """Reads the entries marked ``collective``. All workers at once, on the training thread."""
+
     @abc.abstractmethod
     def keep(self, pieces: Sequence[Piece]) -> None:
         """Lets go of every value that is not needed for `pieces`."""

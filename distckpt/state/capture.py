@@ -9,7 +9,7 @@ What TensorFlow's saver must do itself is left to it (`DelegatedState`): graph-m
 that lives in other tasks (parameter servers), and a sharding callback of the user's.
 
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``Checkpoint._saver``,
-``registration.get_save_function``; tests/unit/state/test_capture.py would notice a change.
+``registration.get_save_function``, ``save_context``; tests/unit/state/test_capture.py would notice a change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.checkpoint import save_util
-from tensorflow.python.saved_model import registration
+from tensorflow.python.saved_model import registration, save_context
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
 from distckpt.core.layout import join
@@ -29,7 +29,7 @@ from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import CapturedState
 from distckpt.state.shards import os_errors, write_bundle
 
-_VARIABLE_SIZE = (tf.string, tf.variant, tf.resource)
+_VARIABLE_SIZE = (tf.string, tf.variant)
 
 
 def capture(
@@ -55,7 +55,12 @@ def capture(
         return _delegate(checkpoint, options, workers, "saving in graph mode")
     if options is not None and options.experimental_sharding_callback is not None:
         return _delegate(checkpoint, options, workers, "experimental_sharding_callback")
-    tensors, _, savers, graph = save_util.serialize_graph_view(checkpoint._saver._graph_view, None)
+    # Within a save context an ON_READ variable answers for its first replica. Without it, the mere
+    # look for an attribute (``saveable_compat.get_saveable_name``) would be a collective.
+    with save_context.save_context(tf.saved_model.SaveOptions()):
+        tensors, _, savers, graph = save_util.serialize_graph_view(
+            checkpoint._saver._graph_view, None
+        )
     found = list(_flatten(tensors))
     if len({_task(value) for _, _, _, value in found}) > 1:
         return _delegate(checkpoint, options, workers, "state on several tasks")
@@ -105,6 +110,8 @@ class TensorState(CapturedState):
         self._savers = savers
         self._device = (options and options.experimental_io_device) or "CPU:0"
         self._values: dict[tuple[str, str], Any] = {}
+        self._unread: dict[tuple[str, str], Any] = {}
+        self._wanted: set[tuple[str, str]] | None = None
         self._entries: list[Entry] = []
 
     @property
@@ -113,12 +120,27 @@ class TensorState(CapturedState):
         return tuple(self._entries)
 
     def add(self, trackable: Any, key: str, spec: str, value: Any) -> None:
-        """Reads `value` and holds it. An uninitialised variable has none and is left out."""
-        tensor = _read(value)
-        if tensor is None:
+        """Reads `value` and holds it. An uninitialised variable has none and is left out.
+
+        What needs a collective is read later, by `read_together`.
+        """
+        distributed = _distributed(trackable, value)
+        chief_only = self._split != "all" and distributed is None
+        if getattr(distributed, "synchronization", None) == tf.VariableSynchronization.ON_READ:
+            self._enter(key, spec, distributed.dtype, distributed.shape, chief_only, True)
+            self._unread[(key, spec)] = value
             return
-        mirrored = self._split == "all" or _is_distributed(trackable, value)
-        self._hold(key, spec, tensor, not mirrored)
+        tensor = _read(value)
+        if tensor is not None:
+            self._hold(key, spec, tensor, chief_only)
+
+    def read_together(self) -> None:
+        """See the base class."""
+        for identity, value in self._unread.items():
+            tensor = _read(value)
+            if self._wanted is None or identity in self._wanted:
+                self._values[identity] = tensor
+        self._unread = {}
 
     def add_object_graph(self, proto: bytes) -> None:
         """Holds the object graph, which the chief writes."""
@@ -126,22 +148,32 @@ class TensorState(CapturedState):
             self._hold(OBJECT_GRAPH_KEY, "", tf.constant(proto, tf.string), True)
 
     def _hold(self, key: str, spec: str, tensor: Any, chief_only: bool) -> None:
-        sizeless = tensor.dtype in _VARIABLE_SIZE
-        elements = tensor.shape.num_elements()
+        self._enter(key, spec, tensor.dtype, tensor.shape, chief_only, False)
+        self._values[(key, spec)] = tensor
+
+    def _enter(
+        self, key: str, spec: str, dtype: Any, shape: Any, chief_only: bool, collective: bool
+    ) -> None:
+        if dtype == tf.resource:  # ``SaveV2`` would abort the process
+            raise UnsupportedOptionError(
+                f"{key!r} is a handle (dtype resource), which has no value to save. Track the "
+                "object it stands for instead."
+            )
+        sizeless = dtype in _VARIABLE_SIZE
         entry = Entry(
             key=key,
-            dtype=tensor.dtype.name,
-            shape=tuple(tensor.shape.as_list()),
-            nbytes=elements * (16 if sizeless else tensor.dtype.size),
+            dtype=dtype.name,
+            shape=tuple(shape.as_list()),
+            nbytes=shape.num_elements() * (16 if sizeless else dtype.size),
             chief_only=chief_only or sizeless,
             spec=spec,
+            collective=collective,
         )
         self._entries.append(entry)
-        self._values[(key, spec)] = tensor
 
     def keep(self, pieces: Sequence[Piece]) -> None:
         """See the base class."""
-        wanted = {(p.entry.key, p.entry.spec) for p in pieces}
+        self._wanted = wanted = {(p.entry.key, p.entry.spec) for p in pieces}
         self._values = {k: v for k, v in self._values.items() if k in wanted}
 
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
@@ -217,11 +249,11 @@ def _read(value: Any) -> Any:
     return tf.convert_to_tensor(value)
 
 
-def _is_distributed(trackable: Any, value: Any) -> bool:
-    """Tells a variable made under a strategy, which is equal on all workers."""
-    for candidate in (trackable, getattr(trackable, "obj", None), value):
+def _distributed(trackable: Any, value: Any) -> Any:
+    """Returns the variable behind `trackable` if it was made under a strategy, else None."""
+    # A Keras 3 variable holds the distributed variable in `value`; a method of others has that name.
+    candidates = (trackable, getattr(trackable, "obj", None), value, getattr(trackable, "value", 0))
+    for candidate in candidates:
         if isinstance(candidate, tf.distribute.DistributedValues):
-            return True
-    # A Keras 3 variable holds the distributed variable in `value`.
-    inner = getattr(trackable, "value", None)
-    return not callable(inner) and isinstance(inner, tf.distribute.DistributedValues)
+            return candidate
+    return None

@@ -12,7 +12,20 @@ from tensorflow.python.checkpoint import checkpoint_management
 from distckpt.core.checkpoint_state import CheckpointState, parse, render
 from distckpt.errors import CheckpointDamagedError
 
-ODD_NAMES = ['a"b', "a'b", "a\\b", "a b", "ä ö/ü", "日本", "a\tb", "a\nb", "\x01", "😀", "{", "a: b"]
+ODD_NAMES = [
+    'a"b',
+    "a'b",
+    "a\\b",
+    "a b",
+    "ä ö/ü",
+    "日本",
+    "a\tb",
+    "a\nb",
+    "\x01",
+    "😀",
+    "{",
+    "a: b",
+]
 PATHS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
 TIMES = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -83,7 +96,9 @@ def test_the_latest_is_added_to_the_paths_if_they_do_not_end_with_it():
 
 
 def test_files_without_times_are_read():
-    text = b'model_checkpoint_path: "/x/model.ckpt-7"\nall_model_checkpoint_paths: "/x/model.ckpt-7"\n'
+    text = (
+        b'model_checkpoint_path: "/x/model.ckpt-7"\nall_model_checkpoint_paths: "/x/model.ckpt-7"\n'
+    )
     assert parse(text) == CheckpointState("/x/model.ckpt-7", ("/x/model.ckpt-7",))
 
 

@@ -9,4 +9,4 @@ from distckpt.core.dtypes import BY_NUMBER
 def test_the_types_are_those_of_tensorflow():
     numbers = {n for n in types_pb2.DataType.values() if 0 < n < 100}  # above: references
     theirs = {n: (tf.as_dtype(n).name, tf.as_dtype(n).size or None) for n in numbers}
-    assert BY_NUMBER == theirs
+    assert theirs == BY_NUMBER

@@ -31,15 +31,19 @@ def test_private_folders_lie_in_the_directory():
 # --- Names of checkpoints and their files
 
 
-@pytest.mark.parametrize("name", ["ckpt", "model.ckpt", "my model", "модель", "ckpt-5", "ab:c", "…"])
+@pytest.mark.parametrize(
+    "name", ["ckpt", "model.ckpt", "my model", "модель", "ckpt-5", "ab:c", "…"]
+)
 def test_plain_names_can_begin_the_names_of_checkpoints(name):
     assert layout.check_checkpoint_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "/ckpt", "a\\b", "C:ckpt", ".distckpt", "checkpoint", "a\0", "a\nb"]
-    + ["a\udcff", 7, None, b"ckpt"],
+    [
+        *("", ".", "..", "a/b", "/ckpt", "a\\b", "C:ckpt", ".distckpt", "checkpoint", "a\0"),
+        *("a\nb", "a\udcff", 7, None, b"ckpt"),
+    ],
 )
 def test_other_names_are_refused(name):
     with pytest.raises(ConfigurationError, match="checkpoint_name="):
@@ -126,7 +130,9 @@ def test_attempt_ids_sort_by_age(ages):
     assert sorted(ids) == [layout.attempt_id(e, s, "x") for e, s in sorted(ages)]
 
 
-@pytest.mark.parametrize("text", ["", "7-12-a", "00000007-000012", "000000007-000012-a", "x" + ATTEMPT])
+@pytest.mark.parametrize(
+    "text", ["", "7-12-a", "00000007-000012", "000000007-000012-a", "x" + ATTEMPT]
+)
 def test_other_text_is_no_attempt_id(text):
     assert layout.parse_attempt_id(text) is None
 
@@ -137,7 +143,9 @@ def test_checkpoint_and_attempt_can_be_read_from_a_pending_folder(name, epoch, s
     assert layout.parse_pending_name(folder) == (folder, name, (epoch, sequence, token))
 
 
-@pytest.mark.parametrize("folder", ["ckpt-1.pending-", "ckpt-1.pending-1-1-a", f".pending-{ATTEMPT}"])
+@pytest.mark.parametrize(
+    "folder", ["ckpt-1.pending-", "ckpt-1.pending-1-1-a", f".pending-{ATTEMPT}"]
+)
 def test_only_exact_names_are_those_of_pending_folders(folder):
     assert layout.parse_pending_name(folder) is None
 
@@ -226,7 +234,9 @@ def test_pending_folders_come_by_age():
 
 def test_tombstones_count_only_in_their_folder():
     listing = layout.classify(FULL)
-    assert [(t.checkpoint, t.attempt) for t in listing.tombstones] == [("ckpt-3", (7, 12, "a1b2c3d4"))]
+    assert [(t.checkpoint, t.attempt) for t in listing.tombstones] == [
+        ("ckpt-3", (7, 12, "a1b2c3d4"))
+    ]
     assert f"other/ckpt-3.{ATTEMPT}.json" in listing.others
 
 
@@ -278,8 +288,10 @@ def test_the_name_of_a_file_in_the_directory_is_safe(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "..\\x", "C:x", "C:\\x", "c:", "a\0b"]
-    + [None, 3, ["x"], b"x"],
+    [
+        *("", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "..\\x", "C:x", "C:\\x", "c:"),
+        *("a\0b", None, 3, ["x"], b"x"),
+    ],
 )
 def test_a_name_that_leaves_the_directory_is_refused(name):
     with pytest.raises(ManifestError, match="not safe"):

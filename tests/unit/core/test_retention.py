@@ -103,7 +103,9 @@ def test_without_a_file_there_is_nothing_and_the_clock_starts_a_little_earlier()
 
 def test_a_manager_takes_over_what_the_file_lists():
     state = CheckpointState("b", ("a", "b"), (10.0, 20.0), 5.0)
-    assert retention.recover(state, 100.0) == Recovered((Kept("a", 10.0), Kept("b", 20.0)), "b", 5.0)
+    assert retention.recover(state, 100.0) == Recovered(
+        (Kept("a", 10.0), Kept("b", 20.0)), "b", 5.0
+    )
 
 
 def test_a_clock_that_went_back_is_reported_and_no_time_lies_ahead_of_it():
@@ -121,19 +123,23 @@ def test_checkpoints_without_times_are_not_managed():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from("abcdef"), TIMES.map(lambda t: t + 1)), min_size=1, max_size=8),
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), TIMES.map(lambda t: t + 1)), min_size=1, max_size=8
+    ),
     st.booleans(),
     st.none() | TIMES,
     TIMES,
 )
-def test_recover_takes_over_what_tensorflow_does(tmp_path_factory, rows, timed, last_preserved, now):
+def test_recover_takes_over_what_tensorflow_does(
+    tmp_path_factory, rows, timed, last_preserved, now
+):
     directory = str(tmp_path_factory.mktemp("run"))
     paths = tuple(path for path, _ in rows)
     times = tuple(time for _, time in rows) if timed else ()
     state = CheckpointState(paths[-1], paths, times, last_preserved)
     with open(os.path.join(directory, "checkpoint"), "wb") as file:
         file.write(render(state))
-    with mock.patch.object(checkpoint_management.time, "time", lambda: now):
+    with mock.patch.object(checkpoint_management.time, "time", return_value=now):
         manager = tf.train.CheckpointManager(tf.train.Checkpoint(), directory, max_to_keep=3)
 
     recovered = retention.recover(state, now)

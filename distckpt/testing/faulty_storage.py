@@ -1,0 +1,295 @@
+"""A storage that fails, or whose process dies, at an operation of your choice.
+
+For testing what extends distckpt, and distckpt itself:
+
+    storage = FaultyStorage(LocalStorage(), [Fault(fails(errno.ENOSPC), Where("write", "*.index"))])
+    storage = FaultyStorage(LocalStorage(), [Fault(dies(), Where(writing=7), AFTER)])
+    ...
+    print(storage.story())
+
+A fault strikes before an operation, after it, or in the middle of one that is not atomic. "After"
+is a real case for errors, too: an operation that raises may have been done all the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+from distckpt.storage.base import Storage
+from distckpt.storage.temporary import temporary_path
+
+T = TypeVar("T")
+Moment = Literal["before", "during", "after"]
+BEFORE: Moment = "before"
+DURING: Moment = "during"
+AFTER: Moment = "after"
+
+READING = frozenset({"exists", "is_directory", "size", "list", "read"})
+WRITING = frozenset(
+    "make_directory write create rename remove remove_tree flush flush_directory".split()
+)
+
+
+class ProcessDied(BaseException):
+    """The process is dead. Not an Exception: a dead process handles nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One call of the storage.
+
+    Attributes:
+      kind: The name of the method.
+      paths: The paths it was given.
+      number: Counts the calls, from 1.
+      writing: Counts those which change something, from 1; 0 for those which only look.
+    """
+
+    kind: str
+    paths: tuple[str, ...]
+    number: int
+    writing: int
+
+    def __str__(self) -> str:
+        count = f"{self.writing:3d}" if self.writing else "   "
+        return f"{count} {self.kind} {' -> '.join(self.paths)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Which operations a fault strikes; all that is given must fit.
+
+    Attributes:
+      kind: The name of a method, e.g. "rename"; None for any.
+      path: A pattern, as of `fnmatch`, that one of the paths must fit.
+      writing: The number of the operation among those which change something, from 1.
+    """
+
+    kind: str | None = None
+    path: str = "*"
+    writing: int | None = None
+
+    def fits(self, operation: Operation) -> bool:
+        """Returns whether `operation` is meant."""
+        return (
+            self.kind in (None, operation.kind)
+            and self.writing in (None, operation.writing)
+            and any(fnmatch.fnmatchcase(path, self.path) for path in operation.paths)
+        )
+
+
+Effect = Callable[["FaultyStorage", Operation], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What happens, where, and when.
+
+    Attributes:
+      effect: `fails`, `dies`, `pauses`, or a function of your own.
+      where: Which operations it strikes.
+      moment: BEFORE, AFTER or DURING. Of an atomic operation, "during" is before.
+      times: How often it strikes at the most.
+    """
+
+    effect: Effect
+    where: Where = Where()
+    moment: Moment = BEFORE
+    times: int = 1
+
+
+def fails(code: int) -> Effect:
+    """Returns the effect that the operation raises OSError with errno `code`."""
+
+    def effect(storage: FaultyStorage, operation: Operation) -> None:
+        raise OSError(code, os.strerror(code), operation.paths[0])
+
+    return effect
+
+
+def dies() -> Effect:
+    """Returns the effect that the process dies: this and every later operation raise."""
+
+    def effect(storage: FaultyStorage, operation: Operation) -> None:
+        storage.dead = True
+        storage.on_death()
+        raise ProcessDied(str(operation))
+
+    return effect
+
+
+def pauses(reached: threading.Event, go_on: threading.Event, seconds: float = 60.0) -> Effect:
+    """Returns the effect that the process stops, as by SIGSTOP or a long garbage collection.
+
+    Args:
+      reached: Set when the operation is reached.
+      go_on: What is waited for.
+      seconds: How long at the most.
+    """
+
+    def effect(storage: FaultyStorage, operation: Operation) -> None:
+        reached.set()
+        if not go_on.wait(seconds):
+            raise TimeoutError(f"nobody let {operation} go on")
+
+    return effect
+
+
+class FaultyStorage(Storage):
+    """Passes every operation on to another storage, unless a fault strikes. Thread-safe.
+
+    Args:
+      storage: The storage that does the work.
+      faults: What is to go wrong.
+      on_death: Called when a `dies` strikes, before it raises.
+
+    Attributes:
+      operations: All calls so far.
+      dead: Whether the process has died.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        faults: Sequence[Fault] = (),
+        on_death: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._storage = storage
+        self._faults = list(faults)
+        self._left = [fault.times for fault in faults]
+        self._lock = threading.Lock()
+        self.on_death = on_death
+        self.operations: list[Operation] = []
+        self.dead = False
+
+    @property
+    def writes(self) -> int:
+        """The number of operations so far that change something."""
+        return sum(operation.writing > 0 for operation in self.operations)
+
+    def story(self) -> str:
+        """Returns all calls that change something, a line each."""
+        return "\n".join(str(o) for o in self.operations if o.writing)
+
+    def exists(self, path: str) -> bool:
+        """See base."""
+        return self._do("exists", lambda: self._storage.exists(path), path)
+
+    def is_directory(self, path: str) -> bool:
+        """See base."""
+        return self._do("is_directory", lambda: self._storage.is_directory(path), path)
+
+    def size(self, path: str) -> int:
+        """See base."""
+        return self._do("size", lambda: self._storage.size(path), path)
+
+    def list(self, directory: str) -> list[str]:
+        """See base."""
+        return self._do("list", lambda: self._storage.list(directory), directory)
+
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """See base."""
+        return self._do("read", lambda: self._storage.read(path, offset, size), path)
+
+    def make_directory(self, path: str) -> None:
+        """See base."""
+        self._do("make_directory", lambda: self._storage.make_directory(path), path)
+
+    def write(self, path: str, data: bytes, *, durable: bool) -> None:
+        """See base. In the middle of it there is half a temporary file."""
+        self._do(
+            "write",
+            lambda: self._storage.write(path, data, durable=durable),
+            path,
+            half=lambda: self._half_write(path, data),
+        )
+
+    def create(self, path: str, data: bytes, *, durable: bool) -> None:
+        """See base. In the middle of it there is half a temporary file."""
+        self._do(
+            "create",
+            lambda: self._storage.create(path, data, durable=durable),
+            path,
+            half=lambda: self._half_write(path, data),
+        )
+
+    def rename(self, source: str, target: str) -> None:
+        """See base."""
+        self._do("rename", lambda: self._storage.rename(source, target), source, target)
+
+    def remove(self, path: str) -> None:
+        """See base."""
+        self._do("remove", lambda: self._storage.remove(path), path)
+
+    def remove_tree(self, path: str) -> None:
+        """See base. In the middle of it every other entry is gone."""
+        self._do(
+            "remove_tree",
+            lambda: self._storage.remove_tree(path),
+            path,
+            half=lambda: self._half_remove(path),
+        )
+
+    def flush(self, path: str) -> None:
+        """See base."""
+        self._do("flush", lambda: self._storage.flush(path), path)
+
+    def flush_directory(self, path: str) -> None:
+        """See base."""
+        self._do("flush_directory", lambda: self._storage.flush_directory(path), path)
+
+    def _do(
+        self,
+        kind: str,
+        work: Callable[[], T],
+        *paths: str,
+        half: Callable[[], None] = lambda: None,
+    ) -> T:
+        operation = self._count(kind, paths)
+        self._strike(operation, BEFORE)
+        if self._meant(operation, DURING):
+            half()
+            self._strike(operation, DURING)
+        result = work()
+        self._strike(operation, AFTER)
+        return result
+
+    def _count(self, kind: str, paths: tuple[str, ...]) -> Operation:
+        with self._lock:
+            if self.dead:
+                raise ProcessDied(f"{kind} {paths[0]} after death")
+            writing = self.writes + 1 if kind in WRITING else 0
+            self.operations.append(Operation(kind, paths, len(self.operations) + 1, writing))
+            return self.operations[-1]
+
+    def _meant(self, operation: Operation, moment: Moment) -> list[int]:
+        """Returns the positions of the faults that are to strike now."""
+        return [
+            position
+            for position, fault in enumerate(self._faults)
+            if self._left[position] and fault.moment == moment and fault.where.fits(operation)
+        ]
+
+    def _strike(self, operation: Operation, moment: Moment) -> None:
+        with self._lock:
+            struck = self._meant(operation, moment)
+            for position in struck:
+                self._left[position] -= 1
+        for position in struck:
+            self._faults[position].effect(self, operation)
+
+    def _half_write(self, path: str, data: bytes) -> None:
+        self._storage.write(temporary_path(path), data[: len(data) // 2], durable=False)
+
+    def _half_remove(self, path: str) -> None:
+        for name in self._storage.list(path)[::2]:
+            inner = f"{path}/{name}"
+            if self._storage.is_directory(inner):
+                self._storage.remove_tree(inner)
+            else:
+                self._storage.remove(inner)

@@ -1,0 +1,379 @@
+"""What the workers of the test clusters do. Each function runs on all workers of a pool at once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import distckpt
+
+
+def _values(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def make_state(strategy: Any, seed: int = 0) -> tf.train.Checkpoint:
+    """A state with mirrored variables of many kinds, an ON_READ variable, and plain ones."""
+    with strategy.scope():
+        big = tf.Variable(_values(seed, (1003, 64)))
+        small = [tf.Variable(_values(seed + i + 1, (7, 3))) for i in range(5)]
+        medium = [tf.Variable(_values(seed + i + 10, (301, 33))) for i in range(6)]
+        half = tf.Variable(tf.cast(_values(seed + 30, (40, 50)), tf.float16))
+        whole = tf.Variable(tf.range(10000, dtype=tf.int64))
+        total = tf.Variable(
+            0.0,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+        step = tf.Variable(0, dtype=tf.int64)
+    text = tf.Variable("plain")
+    return tf.train.Checkpoint(
+        big=big, small=small, medium=medium, half=half, whole=whole, total=total, step=step, text=text
+    )
+
+
+def _accumulate(strategy: Any, checkpoint: tf.train.Checkpoint) -> None:
+    """Each replica adds its own number to the ON_READ variable."""
+
+    @tf.function
+    def add() -> None:
+        def replica() -> None:
+            context = tf.distribute.get_replica_context()
+            number = tf.cast(context.replica_id_in_sync_group, tf.float32) + 1.0
+            checkpoint.total.assign_add(number)
+
+        strategy.run(replica)
+
+    add()
+
+
+def digest(checkpoint: tf.train.Checkpoint) -> dict[str, str]:
+    """Every value as a hash."""
+    found = {}
+    for name, value in [
+        ("big", checkpoint.big),
+        *[(f"small{i}", v) for i, v in enumerate(checkpoint.small)],
+        *[(f"medium{i}", v) for i, v in enumerate(checkpoint.medium)],
+        ("half", checkpoint.half),
+        ("whole", checkpoint.whole),
+        ("step", checkpoint.step),
+        ("text", checkpoint.text),
+    ]:
+        array = tf.convert_to_tensor(value).numpy()
+        data = array if isinstance(array, bytes) else np.ascontiguousarray(array).tobytes()
+        found[name] = hashlib.sha256(data).hexdigest()[:16]
+    return found
+
+
+def save(
+    strategy: Any,
+    index: int,
+    directory: str,
+    seed: int = 0,
+    saves: int = 1,
+    max_to_keep: int | None = 3,
+    number: int | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Makes a state, saves it `saves` times, tells what happened."""
+    checkpoint = make_state(strategy, seed)
+    manager = distckpt.CheckpointManager(
+        checkpoint, directory, max_to_keep, options=distckpt.ManagerOptions(**options)
+    )
+    paths, seconds = [], []
+    for _ in range(saves):
+        checkpoint.step.assign_add(1)
+        _accumulate(strategy, checkpoint)
+        started = time.monotonic()
+        paths.append(manager.save(checkpoint_number=number))
+        seconds.append(time.monotonic() - started)
+    return {
+        "paths": paths,
+        "seconds": seconds,
+        "digest": digest(checkpoint),
+        "latest": manager.latest_checkpoint,
+        "checkpoints": manager.checkpoints,
+    }
+
+
+def restore(strategy: Any, index: int, directory: str, **options: Any) -> dict[str, Any]:
+    """Restores through a manager into a fresh state."""
+    checkpoint = make_state(strategy, seed=999)
+    manager = distckpt.CheckpointManager(
+        checkpoint, directory, 3, options=distckpt.ManagerOptions(**options)
+    )
+    try:
+        path = manager.restore_or_initialize()
+    except distckpt.errors.DistckptError as error:
+        return {"error": type(error).__name__, "text": str(error)}
+    with strategy.scope():
+        total = float(checkpoint.total.read_value())
+    return {
+        "path": path,
+        "digest": digest(checkpoint),
+        "total": total,
+        "counter": int(checkpoint.save_counter),
+        "latest": manager.latest_checkpoint,
+        "checkpoints": manager.checkpoints,
+    }
+
+
+def _caught(call: Any) -> dict[str, Any]:
+    """Returns the path that `call` returned, or its error, and how long it took."""
+    started = time.monotonic()
+    try:
+        path, error, text = call(), None, ""
+    except distckpt.errors.DistckptError as raised:
+        path, error, text = None, type(raised).__name__, str(raised)
+    return {"path": path, "error": error, "text": text, "seconds": time.monotonic() - started}
+
+
+def save_twice_same_number(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Saves number 7 twice with other values, max_to_keep=1."""
+    first = save(strategy, index, directory, seed=1, max_to_keep=1, number=7)
+    second = save(strategy, index, directory, seed=2, max_to_keep=1, number=7)
+    return {"first": first, "second": second}
+
+
+def two_managers(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Two managers in one program, in turn, in folders of their own and in one folder."""
+    checkpoint = make_state(strategy, 5)
+    a = distckpt.CheckpointManager(checkpoint, directory + "/a", 2)
+    b = distckpt.CheckpointManager(checkpoint, directory + "/b", 1)
+    best = distckpt.CheckpointManager(checkpoint, directory + "/a", 1, checkpoint_name="best")
+    paths = []
+    for _ in range(3):
+        checkpoint.step.assign_add(1)
+        paths.append([a.save(), b.save(), best.save()])
+    return {
+        "paths": paths,
+        "a": a.checkpoints,
+        "b": b.checkpoints,
+        "best": best.checkpoints,
+        "digest": digest(checkpoint),
+    }
+
+
+def other_model_on_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Worker 1 tracks a variable more; then all are alike again."""
+    checkpoint = make_state(strategy, 3)
+    if index == 1:
+        checkpoint.extra = tf.Variable([1.0, 2.0])
+    manager = distckpt.CheckpointManager(checkpoint, directory, 3)
+    bad = _caught(manager.save)
+    if index == 1:
+        del checkpoint.extra
+    good = _caught(manager.save)
+    return {"bad": bad, "good": good, "checkpoints": manager.checkpoints}
+
+
+def other_number_on_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Worker 1 asks for another number."""
+    manager = distckpt.CheckpointManager(make_state(strategy, 3), directory, 3)
+    return _caught(lambda: manager.save(checkpoint_number=10 + (index == 1)))
+
+
+def other_directory_on_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Worker 1 is given another directory, as TensorFlow's tutorial has it."""
+    mine = directory if index != 1 else directory + "/workertemp_1"
+    manager = distckpt.CheckpointManager(make_state(strategy, 3), mine, 3)
+    return {"save": _caught(manager.save)}
+
+
+def restore_other_directory_on_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Worker 1 restores from another directory."""
+    mine = directory if index != 1 else directory + "/other"
+    manager = distckpt.CheckpointManager(make_state(strategy, 3), mine, 3)
+    return _caught(manager.restore_or_initialize)
+
+
+def directory_not_shared(strategy: Any, index: int, folders: list[str]) -> dict[str, Any]:
+    """The same path leads every worker to another folder."""
+    import os
+
+    before = os.getcwd()
+    os.chdir(folders[index])
+    try:
+        manager = distckpt.CheckpointManager(make_state(strategy, 3), "/proc/self/cwd/run", 3)
+        return _caught(manager.save)
+    finally:
+        os.chdir(before)
+
+
+def one_never_comes(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Worker 1 leaves out a save; later it is back in step only if it counts the same."""
+    checkpoint = make_state(strategy, 3)
+    options = distckpt.ManagerOptions(save_deadline=2.0)
+    manager = distckpt.CheckpointManager(checkpoint, directory, 3, options=options)
+    if index == 1:
+        time.sleep(4.0)  # slow, not absent: it comes after the others have given up
+    late = _caught(manager.save)
+    again = _caught(manager.save)
+    return {"late": late, "again": again, "checkpoints": manager.checkpoints}
+
+
+def restore_without_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Worker 1 comes late to a restore."""
+    options = distckpt.ManagerOptions(restore_deadline=2.0)
+    manager = distckpt.CheckpointManager(make_state(strategy, 3), directory, 3, options=options)
+    if index == 1:
+        time.sleep(4.0)
+    return _caught(manager.restore_or_initialize)
+
+
+class _Angry(tf.train.experimental.PythonState):
+    """State that cannot be read."""
+
+    def serialize(self) -> str:
+        raise RuntimeError("this state cannot be read")
+
+    def deserialize(self, text: str) -> None:
+        raise RuntimeError("nor restored")
+
+
+def capture_fails_on_one(strategy: Any, index: int, directory: str, where: int) -> dict[str, Any]:
+    """One worker raises while its state is read; the others must hear of it at once."""
+    checkpoint = make_state(strategy, 3)
+    if index == where:
+        checkpoint.angry = _Angry()
+    manager = distckpt.CheckpointManager(checkpoint, directory, 3)
+    started = time.monotonic()
+    try:
+        manager.save()
+        text = ""
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+    seconds = time.monotonic() - started
+    if index == where:
+        del checkpoint.angry
+    return {"text": text, "seconds": seconds, "good": _caught(manager.save)}
+
+
+def file_size_limit_on_one(strategy: Any, index: int, directory: str, limit: int) -> dict[str, Any]:
+    """Worker 1 cannot write more than `limit` bytes into a file; then it can."""
+    import resource
+
+    checkpoint = make_state(strategy, 3)
+    manager = distckpt.CheckpointManager(checkpoint, directory, 3)
+    good = _caught(manager.save)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if index == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        bad = _caught(manager.save)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    listed = manager.checkpoints
+    return {"good": good, "bad": bad, "listed": listed, "again": _caught(manager.save)}
+
+
+def fill_up(strategy: Any, index: int, directory: str, filler: str) -> dict[str, Any]:
+    """Saves until the file system is full; then, with room again, once more."""
+    import os
+
+    checkpoint = make_state(strategy, 3)
+    manager = distckpt.CheckpointManager(checkpoint, directory, 3)
+    good = _caught(manager.save)
+    if index == 0:
+        with open(filler, "wb") as file:
+            try:
+                while file.write(bytes(1 << 16)):
+                    file.flush()
+            except OSError:
+                os.truncate(filler, max(0, os.path.getsize(filler) - (1 << 16)))
+    _barrier(strategy)
+    bad = _caught(manager.save)
+    listed = manager.checkpoints
+    _barrier(strategy)
+    if index == 0:
+        os.remove(filler)
+    _barrier(strategy)
+    return {"good": good, "bad": bad, "listed": listed, "again": _caught(manager.save)}
+
+
+def _barrier(strategy: Any) -> None:
+    """Waits for all workers, by a collective."""
+
+    @tf.function
+    def reduce() -> Any:
+        ones = strategy.run(lambda: tf.constant(1.0))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+
+    reduce()
+
+
+def init_fn(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """init_fn is called on every worker when there is no checkpoint, and not when there is."""
+    checkpoint = make_state(strategy, 3)
+    calls: list[int] = []
+    manager = distckpt.CheckpointManager(
+        checkpoint, directory, 3, init_fn=lambda: calls.append(1), step_counter=checkpoint.step
+    )
+    first = manager.restore_or_initialize()
+    before = len(calls)
+    manager.save()
+    second = manager.restore_or_initialize()
+    return {"first": first, "before": before, "second": second, "after": len(calls)}
+
+
+def interval(strategy: Any, index: int, directory: str) -> list[Any]:
+    """checkpoint_interval decides alike on all workers."""
+    checkpoint = make_state(strategy, 3)
+    manager = distckpt.CheckpointManager(
+        checkpoint, directory, 3, step_counter=checkpoint.step, checkpoint_interval=3
+    )
+    paths = []
+    for _ in range(7):
+        checkpoint.step.assign_add(1)
+        paths.append(manager.save())
+    return paths
+
+
+def sizes(strategy: Any, index: int, directory: str, megabytes: int) -> dict[str, Any]:
+    """Saves a state of one huge table and some smaller variables."""
+    with strategy.scope():
+        rows = megabytes * 1024 * 4
+        table = tf.Variable(tf.random.stateless_uniform((rows, 64), seed=(1, 2)))
+        rest = [tf.Variable(tf.zeros((500, 50 + i))) for i in range(5)]
+    manager = distckpt.CheckpointManager(
+        tf.train.Checkpoint(table=table, rest=rest),
+        directory,
+        1,
+        options=distckpt.ManagerOptions(durable=False),
+    )
+    return {"path": manager.save()}
+
+
+def model_and_optimizer(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """A Keras 3 model and optimizer under the strategy: saved, spoilt, restored."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.Dense(64, activation="relu"), keras.layers.Dense(3)])
+        model.build((None, 200))
+        optimizer = keras.optimizers.Adam()
+        optimizer.build(model.trainable_variables)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    manager = distckpt.CheckpointManager(checkpoint, directory, 1)
+    path = manager.save()
+    want = [np.array(v) for v in model.variables]
+    for v in model.variables:
+        v.assign(np.zeros(v.shape))
+    manager.restore_or_initialize()
+    same = all(np.array_equal(np.array(v), w) for v, w in zip(model.variables, want))
+    return {"path": path, "same": same}
+
+
+def save_caught(strategy: Any, index: int, directory: str) -> dict[str, Any]:
+    """Saves once and tells what was raised."""
+    checkpoint = make_state(strategy, 3)
+    try:
+        manager = distckpt.CheckpointManager(checkpoint, directory, 3)
+    except distckpt.errors.DistckptError as error:
+        return {"path": None, "error": type(error).__name__, "text": str(error), "seconds": 0.0}
+    return _caught(manager.save)

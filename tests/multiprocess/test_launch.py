@@ -1,0 +1,67 @@
+"""``distckpt launch`` with a real `tf.distribute.MultiWorkerMirroredStrategy`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import distckpt.launcher
+
+# Sums over both workers; at the first start worker 1 then dies without a word.
+TRAINING = """
+import os, signal
+import tensorflow as tf
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+index = strategy.cluster_resolver.task_id
+
+@tf.function
+def total():
+    def value():
+        return tf.constant(float(index + 1))
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(value), axis=None)
+
+assert float(total()) == 3.0
+print("summed at start", os.environ["DISTCKPT_RESTART"], flush=True)
+if os.environ["DISTCKPT_RESTART"] == "0":
+    if index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        total()  # hangs or fails for want of worker 1
+print("finished", flush=True)
+"""
+
+
+@pytest.mark.cluster
+def test_a_job_whose_worker_is_killed_succeeds_after_the_restart(tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(TRAINING)
+    root = str(Path(distckpt.launcher.__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "distckpt", "launch", "--workers", "2"],
+            *["--max-restarts", "1", "--log-dir", str(tmp_path / "logs")],
+            *["--", sys.executable, str(program)],
+        ],
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = sorted(line for line in done.stdout.splitlines() if "start 1" in line)
+    assert lines == ["[worker 0] summed at start 1", "[worker 1] summed at start 1"]
+    assert done.stdout.count("finished") == 2
+    assert "restart 1 of 1, because worker 1 (pid " in done.stderr
+    assert "was killed by SIGKILL" in done.stderr
+    first = (tmp_path / "logs" / "worker-1.restart-0.log").read_text()
+    assert "summed at start 0" in first
+    assert "finished" not in first
+    assert sorted(os.listdir(tmp_path / "logs")) == [
+        f"worker-{index}.restart-{restart}.log" for index in range(2) for restart in range(2)
+    ]

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from distckpt import errors
+from distckpt.coordination import watches as module
+from distckpt.coordination.in_process import InProcess
+from distckpt.coordination.watches import Forgotten, Watches
+
+SOON = 5.0
+
+
+class Engine:
+    """A store that can only block on one key, like TensorFlow's, and counts the calls."""
+
+    def __init__(self):
+        self.store = InProcess.single()
+        self.asked = []
+        self.open = 0
+        self.delays = {}
+        self._lock = threading.Lock()
+
+    def ask(self, key, seconds):
+        with self._lock:
+            self.asked.append(key)
+            self.open += 1
+        try:
+            time.sleep(self.delays.get(key, 0))
+            found = self.store.fetch([key], seconds)
+            if found is None:
+                return None
+            if found[1] == "forgotten":
+                raise Forgotten
+            if found[1] == "broken":
+                raise errors.WorkerLostError("the engine is gone")
+            return found[1]
+        finally:
+            with self._lock:
+                self.open -= 1
+
+
+@pytest.fixture
+def engine():
+    engine = Engine()
+    yield engine
+    for key in engine.asked:
+        engine.store.publish(key, "forgotten")  # lets every thread end
+
+
+@pytest.fixture
+def watches(engine):
+    return Watches(engine.ask)
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
+def test_a_published_key_is_found(engine, watches):
+    engine.store.publish("b", "value")
+    assert watches.fetch(["a", "b"], SOON) == ("b", "value")
+
+
+def test_a_key_published_while_waiting_is_found_at_once(engine, watches):
+    threading.Timer(0.3, engine.store.publish, ["b", "value"]).start()
+    began = time.monotonic()
+    assert watches.fetch(["a", "b"], 30) == ("b", "value")
+    assert time.monotonic() - began < SOON
+
+
+def test_many_fetches_of_an_absent_key_make_one_call(engine, watches):
+    for _ in range(20):
+        assert watches.fetch(["a"], 0.01) is None
+    assert engine.asked == ["a"]
+
+
+def test_fetches_of_many_threads_share_one_call_and_all_get_the_value(engine, watches):
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(watches.fetch, ["a"], SOON) for _ in range(8)]
+        _wait_for(lambda: engine.open == 1)
+        time.sleep(0.1)
+        assert engine.asked == ["a"]
+        engine.store.publish("a", "value")
+        assert [future.result() for future in futures] == [("a", "value")] * 8
+
+
+def test_a_first_look_waits_for_the_answer_and_later_looks_do_not(watches):
+    began = time.monotonic()
+    assert watches.fetch(["a"], 0) is None
+    assert 0.1 < time.monotonic() - began < 1
+    began = time.monotonic()
+    assert watches.fetch(["a"], 0) is None
+    assert time.monotonic() - began < 0.1
+
+
+def test_the_first_key_is_preferred_even_if_its_answer_comes_a_little_later(engine, watches):
+    engine.delays["a"] = 0.005
+    for key in "ab":
+        engine.store.publish(key, "value")
+    assert watches.fetch(["a", "b"], SOON) == ("a", "value")
+
+
+def test_a_slow_first_key_does_not_hold_back_the_second_for_long(engine, watches):
+    engine.delays["a"] = 2.0
+    engine.store.publish("b", "value")
+    began = time.monotonic()
+    assert watches.fetch(["a", "b"], SOON) == ("b", "value")
+    assert time.monotonic() - began < 1.0
+
+
+def test_an_answer_that_nobody_waited_for_is_kept_for_the_next_fetch(engine, watches):
+    assert watches.fetch(["a"], 0) is None
+    engine.store.publish("a", "value")
+    _wait_for(lambda: engine.open == 0)
+    engine.store.forget(["a"])
+    assert watches.fetch(["a"], 0) == ("a", "value")
+    assert engine.asked == ["a"]
+
+
+def test_a_dropped_answer_is_asked_for_again(engine, watches):
+    assert watches.fetch(["a"], 0) is None
+    engine.store.publish("a", "value")
+    _wait_for(lambda: engine.open == 0)
+    time.sleep(0.05)
+    engine.store.forget(["a"])
+    watches.drop(["a", "unknown"])
+    assert watches.fetch(["a"], 0) is None
+    assert engine.asked == ["a", "a"]
+
+
+def test_an_error_is_raised_by_the_fetch_and_the_next_one_tries_again(engine, watches):
+    engine.store.publish("a", "broken")
+    with pytest.raises(errors.WorkerLostError, match="the engine is gone"):
+        watches.fetch(["a"], SOON)
+    engine.store.forget(["a"])
+    engine.store.publish("a", "value")
+    assert watches.fetch(["a"], SOON) == ("a", "value")
+
+
+def test_an_error_of_the_program_does_not_leave_the_fetch_waiting():
+    def ask(key, seconds):
+        raise TypeError("the interface has changed")
+
+    with pytest.raises(TypeError, match="the interface has changed"):
+        Watches(ask).fetch(["a"], 30)
+
+
+def test_a_forgotten_key_ends_its_call(engine, watches):
+    assert watches.fetch(["a"], 0) is None
+    engine.store.publish("a", "forgotten")
+    _wait_for(lambda: engine.open == 0)
+    assert engine.asked == ["a"]
+
+
+def test_a_fetch_goes_on_when_its_key_is_forgotten_and_published_anew(engine, watches):
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(watches.fetch, ["a"], 30)
+        _wait_for(lambda: engine.open == 1)
+        engine.store.publish("a", "forgotten")
+        time.sleep(0.02)
+        engine.store.forget(["a"])
+        engine.store.publish("a", "value")
+        assert future.result(SOON) == ("a", "value")
+
+
+def test_a_call_that_runs_out_is_renewed_while_somebody_waits(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "_CALL", 0.05)
+    threading.Timer(0.5, engine.store.publish, ["a", "value"]).start()
+    assert watches.fetch(["a"], SOON) == ("a", "value")
+    assert len(engine.asked) > 3
+
+
+def test_a_call_that_runs_out_is_not_renewed_when_nobody_waits(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "_CALL", 0.05)
+    assert watches.fetch(["a"], 0.1) is None
+    time.sleep(0.3)
+    assert engine.open == 0
+    count = len(engine.asked)
+    time.sleep(0.2)
+    assert len(engine.asked) == count
+
+
+def test_answers_that_nobody_fetches_are_dropped_in_the_end(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "_CALL", 0.05)
+    assert watches.fetch(["a"], 0) is None
+    engine.store.publish("a", "value")
+    time.sleep(0.3)
+    watches.fetch(["b"], 0)
+    assert "a" not in watches._watches
+
+
+def test_closing_ends_a_fetch(engine, watches):
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(watches.fetch, ["a"], 30)
+        _wait_for(lambda: engine.open == 1)
+        watches.close()
+        assert future.result(SOON) is None

@@ -1,0 +1,142 @@
+"""What is observable of a checkpoint manager and of its directory, as plain data to compare."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+import distckpt
+from distckpt.core import layout
+from distckpt.roles import ownership
+from distckpt.roles.catalog import Catalog
+from distckpt.roles.verifier import Verifier
+from distckpt.storage.local import LocalStorage
+
+GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+class Observer:
+    """Looks at directories and managers with TensorFlow's eyes, and with ours."""
+
+    @staticmethod
+    def contents(path):
+        """Everything a checkpoint holds: key → (dtype, shape, bytes), the object graph as text."""
+        reader = tf.train.load_checkpoint(path)
+        found = {}
+        for key in reader.get_variable_to_shape_map():
+            value = np.asarray(reader.get_tensor(key))
+            if key == GRAPH_KEY:
+                graph = trackable_object_graph_pb2.TrackableObjectGraph()
+                graph.ParseFromString(value.item())
+                found[key] = str(graph)
+            elif value.dtype == object:
+                found[key] = (value.dtype.name, value.shape, value.tolist())
+            else:
+                found[key] = (value.dtype.name, value.shape, value.tobytes())
+        return found
+
+    @classmethod
+    def on_disk(cls, directory):
+        """All checkpoints whose index exists: name → contents."""
+        names = [p.name[: -len(".index")] for p in pathlib.Path(directory).glob("*.index")]
+        return {name: cls.contents(os.path.join(directory, name)) for name in sorted(names)}
+
+    @staticmethod
+    def pointer(directory):
+        """What TensorFlow reads in the file `checkpoint`, with paths relative to the directory."""
+        state = tf.train.get_checkpoint_state(directory)
+        if state is None:
+            return None
+        return {
+            "latest": os.path.relpath(state.model_checkpoint_path, directory),
+            "all": [os.path.relpath(p, directory) for p in state.all_model_checkpoint_paths],
+            "timestamps": list(state.all_model_checkpoint_timestamps),
+            "last preserved": state.last_preserved_timestamp,
+        }
+
+    @classmethod
+    def everything(cls, manager):
+        """All that a user of `manager` can see, without its directory's path."""
+        directory = manager.directory
+
+        def relative(path):
+            return None if path is None else os.path.relpath(path, directory)
+
+        return {
+            "checkpoints": [relative(p) for p in manager.checkpoints],
+            "latest": relative(manager.latest_checkpoint),
+            "found by tf.train.latest_checkpoint": relative(tf.train.latest_checkpoint(directory)),
+            "interval": manager.checkpoint_interval,
+            "pointer": cls.pointer(directory),
+            "on disk": cls.on_disk(directory),
+        }
+
+    @staticmethod
+    def verify(directory, name):
+        """Checks every byte of a checkpoint; returns its manifest, None for a plain one."""
+        storage = LocalStorage()
+        Verifier(storage, str(directory)).verify(name)
+        return Catalog(storage, str(directory)).manifest(name)
+
+    @classmethod
+    def leftovers(cls, directory):
+        """Files and folders that belong to no committed checkpoint and not to the directory."""
+        directory = pathlib.Path(directory)
+        belongs = {"checkpoint", ".distckpt", ".distckpt/epochs", ".distckpt/tombstones"}
+        belongs |= {f".distckpt/epochs/{p.name}" for p in directory.glob(".distckpt/epochs/*.json")}
+        for name in layout.classify(os.listdir(directory)).checkpoints:
+            manifest = directory / layout.manifest_name(name)
+            if (directory / layout.index_name(name)).exists() and manifest.exists():
+                claims = cls.verify(directory, name).claims
+                belongs |= {layout.index_name(name), manifest.name, *claims}
+        found = {str(p.relative_to(directory)) for p in directory.rglob("*")}
+        return sorted(found - belongs)
+
+
+@pytest.fixture(scope="session")
+def observer():
+    return Observer()
+
+
+class Clock:
+    """Stands in for `time.time`."""
+
+    def __init__(self, now=1_700_000_000.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time of day, for TensorFlow and for us, to be set by the test."""
+    stopped = Clock()
+    monkeypatch.setattr(time, "time", stopped)
+    return stopped
+
+
+FAST = distckpt.ManagerOptions(durable=False)
+
+
+@pytest.fixture
+def make():
+    """Returns a manager of ours that does not flush, which is all that tests save by it."""
+
+    def make(checkpoint, directory, max_to_keep=None, *args, **kwargs):
+        kwargs.setdefault("options", FAST)
+        return distckpt.CheckpointManager(checkpoint, directory, max_to_keep, *args, **kwargs)
+
+    return make
+
+
+@pytest.fixture
+def another_process(monkeypatch):
+    """Returns a function after which this process is as one that has not saved yet."""
+    return lambda: monkeypatch.setattr(ownership, "_registry", {})
