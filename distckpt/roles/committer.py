@@ -160,6 +160,7 @@ class Committer:
         self._recovery.finish_all()
         if taken_over:
             self._ownership.forget_older()
+            self._recovery.remove_temporaries()
             Pruner(
                 self._storage, self._directory, self._ownership, durable=self._durable
             ).finish_all()

@@ -7,6 +7,7 @@ What may be left, and what becomes of it (docs/protocol.md, "Recovery"):
 - a manifest of the attempt that replaces another (the switch of versions): completed if the index
   of the new version is in place, else the old version's manifest is put back.
 - its final manifest: it is committed, and only the folder goes.
+- a file that was being written under a temporary name: removed.
 
 Nothing that the manifest on disk claims is ever removed, and every step may be repeated.
 """
@@ -23,6 +24,7 @@ from distckpt.errors import ManifestError
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
 from distckpt.storage.base import Storage
+from distckpt.storage.temporary import is_temporary
 
 _log = logging.getLogger("distckpt")
 
@@ -60,6 +62,17 @@ class Recovery:
         for name in self._storage.list(mine):
             self._settle(layout.join(mine, name))
         self._storage.remove_tree(layout.abandoned_root(self._directory))
+
+    def remove_temporaries(self) -> None:
+        """Removes files that a dead chief was writing. Only right after taking the epoch.
+
+        Raises:
+          OSError: The directory cannot be changed.
+        """
+        private = (layout.epochs_folder, layout.quarantine_folder)
+        for folder in (self._directory, *(name(self._directory) for name in private)):
+            for name in filter(is_temporary, self._storage.list(folder)):
+                self._storage.remove(layout.join(folder, name))
 
     def roll_back(self, folder: str) -> None:
         """Settles an attempt of this process that failed; `folder` is its pending folder's name.

@@ -29,9 +29,18 @@ BEFORE: Moment = "before"
 DURING: Moment = "during"
 AFTER: Moment = "after"
 
-READING = frozenset({"exists", "is_directory", "size", "list", "read"})
+# All others only look.
 WRITING = frozenset(
-    "make_directory write create rename remove remove_tree flush flush_directory".split()
+    {
+        "make_directory",
+        "write",
+        "create",
+        "rename",
+        "remove",
+        "remove_tree",
+        "flush",
+        "flush_directory",
+    }
 )
 
 
@@ -167,6 +176,12 @@ class FaultyStorage(Storage):
         self.operations: list[Operation] = []
         self.dead = False
 
+    def add(self, fault: Fault) -> None:
+        """Plans one more fault, for operations from now on."""
+        with self._lock:
+            self._faults.append(fault)
+            self._left.append(fault.times)
+
     @property
     def writes(self) -> int:
         """The number of operations so far that change something."""
@@ -267,13 +282,13 @@ class FaultyStorage(Storage):
             self.operations.append(Operation(kind, paths, len(self.operations) + 1, writing))
             return self.operations[-1]
 
-    def _meant(self, operation: Operation, moment: Moment) -> list[int]:
+    def _meant(self, operation: Operation, moment: Moment) -> tuple[int, ...]:
         """Returns the positions of the faults that are to strike now."""
-        return [
+        return tuple(
             position
             for position, fault in enumerate(self._faults)
             if self._left[position] and fault.moment == moment and fault.where.fits(operation)
-        ]
+        )
 
     def _strike(self, operation: Operation, moment: Moment) -> None:
         with self._lock:

@@ -24,12 +24,14 @@ def cluster(directory, log, steps, workers=3):
     return LocalCluster([sys.executable, TRAIN], workers=workers, env={**env, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
-def await_writing(directory, shard, number, deadline=90.0):
+def await_writing(job, directory, shard, number, deadline=90.0):
     """Waits until worker `shard` is writing its part of checkpoint `number`."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         if any(directory.glob(f"ckpt-{number}.pending-*/shard-{shard:05d}-*")):
             return
+        ended = [p.index for p in job.processes if p.returncode is not None]
+        assert not ended, job.output(ended[0])
         time.sleep(0.0005)
     raise AssertionError(f"worker {shard} never wrote checkpoint {number}")
 
@@ -46,7 +48,7 @@ def test_kill_9_while_writing_loses_nothing(tmp_path, victim):
     directory, log = tmp_path / "run", tmp_path / "log"
     log.mkdir()
     with cluster(directory, log, steps=50) as job:
-        await_writing(directory, victim, 3)
+        await_writing(job, directory, victim, 3)
         job.kill(victim)
         killed_at = time.monotonic()
         survivors = [i for i in range(3) if i != victim]

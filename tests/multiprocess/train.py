@@ -33,7 +33,7 @@ def main() -> None:
     checkpoint = tf.train.Checkpoint(big=big, step=step)
     manager = distckpt.CheckpointManager(checkpoint, os.environ["DIRECTORY"], 2)
     print("restored", manager.restore_or_initialize(), flush=True)
-    first = int(step)
+    first = int(step.numpy())
     same = first == 0 or bool(tf.reduce_all(big.read_value() == value(first, big.shape)))
     print("resumed", first, "equal", same, flush=True)
     assert same

@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 import distckpt
 from distckpt.core import layout
+from distckpt.core.bundle import read_index
 from distckpt.roles import ownership
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.verifier import Verifier
@@ -88,13 +89,16 @@ class Observer:
     def leftovers(cls, directory):
         """Files and folders that belong to no committed checkpoint and not to the directory."""
         directory = pathlib.Path(directory)
+        if not directory.exists():
+            return []
         belongs = {"checkpoint", ".distckpt", ".distckpt/epochs", ".distckpt/tombstones"}
         belongs |= {f".distckpt/epochs/{p.name}" for p in directory.glob(".distckpt/epochs/*.json")}
-        for name in layout.classify(os.listdir(directory)).checkpoints:
-            manifest = directory / layout.manifest_name(name)
-            if (directory / layout.index_name(name)).exists() and manifest.exists():
-                claims = cls.verify(directory, name).claims
-                belongs |= {layout.index_name(name), manifest.name, *claims}
+        for path in directory.glob("*.index"):
+            name = path.name[: -len(".index")]
+            manifest, shards = cls.verify(directory, name), read_index(path.read_bytes()).num_shards
+            belongs |= {path.name, *(layout.data_name(name, n, shards) for n in range(shards))}
+            if manifest is not None:
+                belongs |= {layout.manifest_name(name), *manifest.claims}
         found = {str(p.relative_to(directory)) for p in directory.rglob("*")}
         return sorted(found - belongs)
 

@@ -1,0 +1,264 @@
+"""Every operation of the chief that changes the directory, each a place to die or to fail.
+
+After each, whatever happened, a fresh process must find the last acknowledged checkpoint, bit for
+bit, or the one that was being saved; so must plain TensorFlow; and the next save must leave nothing
+behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable
+
+import pytest
+import tensorflow as tf
+
+from distckpt.errors import CommitUnknownError, DistckptError
+from distckpt.roles.books import Books
+from distckpt.roles.verifier import Verifier
+from distckpt.storage.local import LocalStorage
+from distckpt.testing.faulty_storage import (
+    AFTER,
+    BEFORE,
+    DURING,
+    Fault,
+    FaultyStorage,
+    ProcessDied,
+    Where,
+    dies,
+    fails,
+)
+
+from . import lab
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What was there before, and which save is disturbed.
+
+    Attributes:
+      before: Makes the directory; other processes do.
+      same_process: Saves of the process to be disturbed, before that: (name, number).
+      name: What it saves then,
+      number: of these values,
+      acknowledged: and which values were acknowledged last before.
+      max_to_keep: As in a manager.
+      workers: How many.
+    """
+
+    before: Callable[[str], None] = lambda directory: None
+    same_process: tuple[tuple[str, int], ...] = ()
+    name: str = "ckpt-2"
+    number: int = 9
+    acknowledged: int | None = 1
+    max_to_keep: int = 2
+    workers: int = 1
+
+
+def saved(*names, max_to_keep=5, workers=1):
+    def before(directory):
+        chief = lab.Chief(directory, max_to_keep=max_to_keep)
+        for name, number in names:
+            chief.save(name, number, workers)
+
+    return before
+
+
+def plain(*names):
+    def before(directory):
+        for name, number in names:
+            lab.plain_save(directory, name, number)
+        lab.point_to(directory, [name for name, _ in names])
+
+    return before
+
+
+def cut_off(name, number, where, *names):
+    """What a process leaves that died in the middle of a save."""
+
+    def before(directory):
+        storage = FaultyStorage(lab.FastStorage())
+        chief = lab.Chief(directory, storage, max_to_keep=1)
+        for done in names:
+            chief.save(*done)
+        storage.add(Fault(dies(), where))
+        with contextlib.suppress(ProcessDied):
+            chief.save(name, number)
+        assert storage.dead
+
+    return before
+
+
+SCENES = {
+    "first save": Scene(name="ckpt-1", acknowledged=None, workers=3),
+    "second save": Scene(same_process=(("ckpt-1", 1),), workers=2),
+    "second save with prune": Scene(same_process=(("ckpt-1", 1),), max_to_keep=1),
+    "second save with prune of two shards": Scene(
+        saved(("ckpt-1", 1), workers=2), max_to_keep=1, workers=2
+    ),
+    "prune of plain": Scene(plain(("ckpt-1", 1)), max_to_keep=1),
+    "same number": Scene(same_process=(("ckpt-1", 0), ("ckpt-2", 1)), workers=2),
+    "same number by another process": Scene(saved(("ckpt-2", 1))),
+    "older number": Scene(same_process=(("ckpt-2", 0), ("ckpt-3", 1))),
+    "only number": Scene(same_process=(("ckpt-2", 1),), max_to_keep=1),
+    "over plain": Scene(plain(("ckpt-2", 1)), workers=2),
+    "over older plain": Scene(plain(("ckpt-2", 0), ("ckpt-3", 1))),
+    "takeover of a save before its commit": Scene(
+        cut_off("ckpt-2", 2, Where("rename", "*/ckpt-2.manifest.json"), ("ckpt-1", 1)),
+    ),
+    "takeover of a save with moved data": Scene(
+        cut_off("ckpt-2", 2, Where("rename", "*/ckpt-2.index"), ("ckpt-1", 1)), name="ckpt-3"
+    ),
+    "takeover of a switch of versions": Scene(
+        cut_off("ckpt-1", 2, Where("rename", "*/ckpt-1.index"), ("ckpt-1", 1)), name="ckpt-1"
+    ),
+    "takeover of a switch of versions that is done": Scene(
+        cut_off("ckpt-1", 1, Where("write", "*/checkpoint"), ("ckpt-1", 0)),
+    ),
+    "takeover of a prune": Scene(
+        cut_off("ckpt-2", 1, Where("re*", "*ckpt-1.data*"), ("ckpt-1", 0)), name="ckpt-3"
+    ),
+}
+
+
+class Stage:
+    """A scene on a directory of its own, at the moment before the disturbed save."""
+
+    def __init__(self, scene, directory):
+        self.scene = scene
+        self.directory = str(directory)
+        scene.before(self.directory)
+        self.storage = FaultyStorage(lab.FastStorage())
+        self.chief = lab.Chief(self.directory, self.storage, max_to_keep=scene.max_to_keep)
+        self.storage.on_death = self.chief.die
+        for name, number in scene.same_process:
+            self.chief.save(name, number, scene.workers)
+        self.done = self.storage.writes
+
+    def strike(self, k, moment, effect):
+        """Plans a fault at the k-th operation, from 1, of the save that follows."""
+        self.storage.add(Fault(effect, Where(writing=self.done + k), moment))
+
+    def save(self):
+        return self.chief.save(self.scene.name, self.scene.number, self.scene.workers)
+
+
+@functools.cache
+def operations(title):
+    """Returns the kinds of operations of an undisturbed save."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(SCENES[title], os.path.join(folder, "run"))
+        stage.save()
+        return tuple(o.kind for o in stage.storage.operations if o.writing > stage.done)
+
+
+def points(title):
+    for k, kind in enumerate(operations(title), 1):
+        yield k, BEFORE
+        if kind in ("write", "create", "remove_tree"):
+            yield k, DURING
+        yield k, AFTER
+
+
+def check_readers(directory, allowed, *, pointed):
+    """What any process must find, without writing.
+
+    Args:
+      directory: The directory.
+      allowed: The values that may be the newest; None for no checkpoint.
+      pointed: Whether plain TensorFlow must find one.
+    """
+    before = lab.content(directory)
+    found = lab.restorable(directory)
+    assert (found[1] if found else None) in allowed
+    books = Books(LocalStorage(), directory, None, None, durable=True)
+    for kept in books.active:
+        Verifier(LocalStorage(), directory).verify(kept.name)
+        lab.number_of(directory, kept.name)
+    path = tf.train.latest_checkpoint(directory)
+    if path is not None:
+        lab.number_of(directory, os.path.basename(path))
+    assert path is not None or not pointed
+    assert lab.content(directory) == before, "a reader wrote"
+
+
+def check_next_save(chief, name, number, workers=1):
+    """The next save must work, be found, and leave nothing else behind."""
+    chief.save(name, number, workers)
+    assert lab.restorable(chief.directory) == (name, number)
+    assert tf.train.latest_checkpoint(chief.directory) == os.path.join(chief.directory, name)
+    names = [kept.name for kept in chief.books.active]
+    assert name in names
+    assert len(names) <= chief.max_to_keep
+    assert lab.leftovers(chief.directory, names) == ([], [])
+
+
+@pytest.mark.parametrize("title", SCENES)
+def test_a_death_anywhere_loses_nothing(title, tmp_path):
+    scene = SCENES[title]
+    for k, moment in points(title):
+        directory = str(tmp_path / f"{k}-{moment}")
+        stage = Stage(scene, directory)
+        stage.strike(k, moment, dies())
+        try:
+            stage.save()
+        except ProcessDied:
+            pass
+        with explained(stage, k, moment):
+            assert stage.storage.dead
+            pointed = scene.acknowledged is not None
+            check_readers(directory, {scene.acknowledged, scene.number}, pointed=pointed)
+            successor = lab.Chief(directory, max_to_keep=scene.max_to_keep)
+            name = scene.name if k % 2 else "ckpt-10"
+            check_next_save(successor, name, 7, 1 + k % 3)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize("title", SCENES)
+def test_an_error_anywhere_loses_nothing(title, code, tmp_path):
+    scene = SCENES[title]
+    for k, moment in points(title):
+        if moment == DURING or (moment == AFTER) == (code == errno.ENOSPC):
+            continue
+        directory = str(tmp_path / f"{k}-{moment}")
+        stage = Stage(scene, directory)
+        was = managed(directory)
+        stage.strike(k, moment, fails(code))
+        with explained(stage, k, moment):
+            try:
+                stage.save()
+                allowed = {scene.number}
+            except CommitUnknownError:
+                allowed = {scene.acknowledged, scene.number}
+            except DistckptError:
+                allowed = {scene.acknowledged}
+                assert managed(directory) == was
+            check_readers(directory, allowed, pointed=scene.acknowledged is not None)
+            name = scene.name if k % 2 else "ckpt-10"
+            check_next_save(stage.chief, name, 7)
+
+
+def managed(directory):
+    """Returns what readers see of a directory: the newest, the list, and their values."""
+    if not os.path.exists(directory):
+        return None
+    books = Books(LocalStorage(), directory, None, None, durable=True)
+    return books.latest, [(k.name, lab.number_of(directory, k.name)) for k in books.active]
+
+
+@contextlib.contextmanager
+def explained(stage, k, moment):
+    """Adds to a failure what the disturbed process did."""
+    try:
+        yield
+    except BaseException as error:
+        story = stage.storage.story().replace(stage.directory, "")
+        files = "\n".join(sorted(lab.files_in(stage.directory)))
+        error.add_note(f"{moment} operation {stage.done + k} of\n{story}\nthere is\n{files}")
+        raise
