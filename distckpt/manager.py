@@ -49,7 +49,7 @@ _KEPT_CALLS = 8
 class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     """Saves and keeps checkpoints of a job of one or more workers.
 
-    A drop-in for `tf.train.CheckpointManager`: the same arguments, the same meaning, the same files.
+    A drop-in for `tf.train.CheckpointManager`: the same arguments, meaning and files.
     Under `tf.distribute.MultiWorkerMirroredStrategy` every worker constructs one with the same
     arguments and calls the same methods at the same points of the program; each then writes its
     share of the bytes, and the chief commits. What is written is a plain TensorFlow checkpoint.
@@ -221,8 +221,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 self._target, workers=coordinator.count, split=_split(coordinator), options=options
             )
         except Exception as error:
-            _withdraw(coordinator, keys, error, name)
-            raise
+            if coordinator.count == 1:
+                raise
+            raise _withdraw(coordinator, keys, error, name).to_error() from error
         plan = make_plan(state.entries, coordinator.count)
         state.keep(plan.shares[coordinator.index])
         if coordinator.is_chief and number >= _KEPT_CALLS:
@@ -266,7 +267,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     # --- Restoring ------------------------------------------------------------------------------
 
     def restore_or_initialize(self) -> str | None:
-        """Restores the newest good checkpoint, or calls ``init_fn``. Every worker, at the same point.
+        """Restores the newest good checkpoint, or calls ``init_fn``. Every worker, same point.
 
         All workers take the same one, as the chief proposes. If it is damaged, all fall back to the
         one before, and the log says why. Nothing is restored before all bytes have been checked
@@ -381,8 +382,8 @@ def _call_back(options: tf.train.CheckpointOptions | None, path: str) -> None:
         callback(*[path][: len(inspect.signature(callback).parameters)])
 
 
-def _withdraw(coordinator: Coordinator, keys: Keys, error: Exception, name: str) -> None:
-    """Tells the others that this worker could not capture its state, so that none waits in vain."""
+def _withdraw(coordinator: Coordinator, keys: Keys, error: Exception, name: str) -> Failure:
+    """Tells the others that this worker could not capture its state; returns the failure."""
     me = coordinator.index
     failure = Failure.from_exception(error, me)
     if not isinstance(error, DistckptError):
@@ -395,3 +396,4 @@ def _withdraw(coordinator: Coordinator, keys: Keys, error: Exception, name: str)
             coordinator.publish(keys.answer(me), messages.to_json(messages.Refusal(me, failure)))
     except WorkerLostError as lost:
         _log.warning("%s", lost)
+    return failure

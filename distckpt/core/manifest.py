@@ -78,7 +78,7 @@ class WorkerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Replaced:
-    """The version that is being replaced: its index, its other files, its manifest if it had one."""
+    """The version that is being replaced: its index, its other files, its manifest if any."""
 
     index: IndexRecord
     files: tuple[str, ...]
@@ -159,7 +159,8 @@ def render(manifest: Manifest) -> bytes:
     body = _to_json(manifest)
     rows = body.pop("entries")
     head = json.dumps(body, indent=1)[:-2]  # without the closing "\n}"
-    lines = ",\n".join([json.dumps(row, separators=(",", ":")) for row in rows])
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    lines = ",\n".join(map(encode, rows))
     return f'{head},\n "entries": [\n{lines}\n ]\n}}\n'.encode()
 
 
@@ -275,9 +276,7 @@ def _from_json(body: dict[str, Any]) -> Manifest:
 
 
 def _index(data: dict[str, Any]) -> IndexRecord:
-    return IndexRecord(
-        layout.safe_name(data["name"]), _count(data["size"]), _count(data["crc32c"])
-    )
+    return IndexRecord(layout.safe_name(data["name"]), _count(data["size"]), _count(data["crc32c"]))
 
 
 def _entry(row: list[Any], files: int) -> EntryRecord:

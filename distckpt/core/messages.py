@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from distckpt.core.plan import Entry
 from distckpt.errors import Failure
@@ -42,9 +42,11 @@ class Opening:
     token: str
 
 
-@dataclasses.dataclass(frozen=True)
-class WrittenPiece:
-    """One piece as it stands in a worker's shard: `file` counts within the report's `files`."""
+class WrittenPiece(NamedTuple):
+    """One piece as it stands in a worker's shard: `file` counts within the report's `files`.
+
+    There may be many thousands, so it travels as a row, without field names.
+    """
 
     key: str
     dtype: str
@@ -150,7 +152,12 @@ class Verdict:
 
 def to_json(message: Any) -> str:
     """Returns a message as JSON text."""
-    return json.dumps(dataclasses.asdict(message), separators=(",", ":"))
+    if isinstance(message, Report):
+        plain = dataclasses.asdict(dataclasses.replace(message, pieces=()))
+        data = {**plain, "pieces": message.pieces}
+    else:
+        data = dataclasses.asdict(message)
+    return json.dumps(data, separators=(",", ":"))
 
 
 def roll_from_json(text: str) -> Roll:
@@ -178,7 +185,9 @@ def answer_from_json(text: str) -> Report | Refusal:
     data["prefixes"] = tuple(data["prefixes"])
     data["files"] = tuple(WrittenFile(**f) for f in data["files"])
     data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])
-    data["pieces"] = tuple(WrittenPiece(**{**p, "shape": tuple(p["shape"])}) for p in data["pieces"])
+    data["pieces"] = tuple(
+        WrittenPiece(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in data["pieces"]
+    )
     return Report(**data)
 
 

@@ -24,7 +24,19 @@ SLACK = 0.03
 
 # The types whose slices `BundleReader::GetSliceValue` (tensor_bundle.cc) can put together again.
 SLICEABLE_DTYPES = frozenset(
-    "bool float32 float64 bfloat16 complex64 complex128 int8 uint8 int16 int32 int64".split()
+    {
+        "bool",
+        "float32",
+        "float64",
+        "bfloat16",
+        "complex64",
+        "complex128",
+        "int8",
+        "uint8",
+        "int16",
+        "int32",
+        "int64",
+    }
 )
 
 
@@ -167,7 +179,9 @@ def make_plan(entries: Sequence[Entry], workers: int) -> Plan:
     for entry in ordered:
         if entry.chief_only:
             give(0, Piece(entry))
-    free = sorted((e for e in ordered if not e.chief_only), key=lambda e: (-e.nbytes, e.key, e.spec))
+    free = sorted(
+        (e for e in ordered if not e.chief_only), key=lambda e: (-e.nbytes, e.key, e.spec)
+    )
     for entry in (e for e in free if not e.sliceable and e.nbytes >= MIN_SPLIT_BYTES):
         give(loads.index(min(loads)), Piece(entry))
     level = _water_level(loads, sum(e.nbytes for e in free if _is_filler(e)))

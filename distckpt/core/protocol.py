@@ -19,8 +19,8 @@ the numbers of docs/protocol.md:
     7 Prune      → Pruned
     8 Tell, Finish                        8 AwaitOutcome → Told | Lost | TimedOut, Finish
 
-Of step 1, all but SendReady is only for a state with values that all workers must read together, by a collective:
-a collective has no deadline, so it must not begin before all have come with the same state.
+Of step 1, all but SendReady is only for a state with values that all workers must read together,
+by a collective: it has no deadline, so it must not begin before all have come with the same state.
 
 Whatever fails before step 6 ends in Discard, Tell, Finish. After step 6 nothing fails any more.
 """

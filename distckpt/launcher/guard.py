@@ -34,7 +34,7 @@ The conversation, one JSON object a line:
                        {"returncode": n, "at": seconds}    the worker has ended (time.monotonic)
                        end-of-file                         nothing of the worker is left
 
-When a worker ends, what it leaves running gets SIGTERM, and SIGKILL after `LINGER`. But while the
+When a worker ends, what it leaves running gets SIGTERM, and SIGKILL a little later. But while the
 launcher is stopping the worker, leftovers have as long as the launcher allows: the process that
 wants to finish its checkpoint may be the child of a shell that has already ended.
 """
@@ -53,8 +53,6 @@ import sys
 import time
 from typing import Any
 
-LINGER = 5.0
-
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LINUX = sys.platform.startswith("linux")
@@ -63,13 +61,15 @@ _LINUX = sys.platform.startswith("linux")
 class Guard:
     """Owns one worker. Single-threaded by design: see the module's docstring."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, linger: float) -> None:
         """Prepares this process.
 
         Args:
           control: The guard's end of the socket to the launcher.
+          linger: Seconds that what a worker leaves running has between SIGTERM and SIGKILL.
         """
         self._control = control
+        self._linger = linger
         self._received = b""
         self._launcher = os.getppid()
         self._worker: int | None = None
@@ -161,7 +161,7 @@ class Guard:
                 self._tell(returncode=code, at=time.monotonic())
                 self._send_all(signal.SIGTERM)
                 if not self._stopping:
-                    self._linger_until = time.monotonic() + LINGER
+                    self._linger_until = time.monotonic() + self._linger
 
     def _enforce(self) -> None:
         """Kills what must not live any longer."""
@@ -256,10 +256,10 @@ def _send(send: Any, target: int, number: int) -> bool:
 
 
 def main() -> None:
-    """Runs the guard; its one argument is the number of the control socket's file descriptor."""
+    """Runs the guard: ``guard.py <file descriptor of the socket> <linger, in seconds>``."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    Guard(control).run()
+    Guard(control, linger=float(sys.argv[2])).run()
     os._exit(0)  # nothing to flush, and nothing may take time now
 
 

@@ -16,6 +16,9 @@ from typing import Any
 
 _GUARD = str(Path(__file__).with_name("guard.py"))
 
+# Seconds for what a worker leaves running when it ends by itself.
+_LINGER = 5.0
+
 # A guard that is alive reads at once; one that was stopped (SIGSTOP) must not hang the launcher.
 _SEND_DEADLINE = 10.0
 
@@ -131,7 +134,7 @@ class GuardedProcess:
 
 def _start_guard(control: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", _GUARD, str(control)],
+        [sys.executable, "-I", "-S", _GUARD, str(control), str(_LINGER)],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,

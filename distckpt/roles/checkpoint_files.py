@@ -1,6 +1,6 @@
 """The files of one checkpoint in a directory: what is there, and how they are removed.
 
-Used by recovery and the pruner, the only ones that remove anything.
+Used by the committer, recovery and the pruner; the last two are the only ones that remove anything.
 """
 
 from __future__ import annotations
@@ -15,15 +15,34 @@ from distckpt.storage.base import Storage
 
 
 class CheckpointFiles:
-    """The files of checkpoint `name` in `directory`. Chief only, in possession of the epoch."""
+    """The files of checkpoint `name` in `directory`. Chief only, in possession of the epoch.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its path.
+      name: The checkpoint's name.
+      ownership: This process's hold on the directory.
+      folder: The path of a pending folder of this process. What is removed goes there, and with it:
+        a successor moves that folder away, so that even a paused process cannot remove a file that
+        the successor has written under the same name.
+      durable: Whether removals and renames are forced to stable storage.
+    """
 
     def __init__(
-        self, storage: Storage, directory: str, name: str, ownership: Ownership, *, durable: bool
+        self,
+        storage: Storage,
+        directory: str,
+        name: str,
+        ownership: Ownership,
+        folder: str,
+        *,
+        durable: bool,
     ) -> None:
         self._storage = storage
         self._directory = directory
         self._name = name
         self._ownership = ownership
+        self._folder = folder
         self._durable = durable
 
     def manifest(self) -> Manifest | None:
@@ -49,6 +68,10 @@ class CheckpointFiles:
         found = listing.checkpoints.get(self._name)
         return found.data if found else ()
 
+    def remove_manifest(self, into: str) -> None:
+        """Moves the manifest into the folder, under the name `into`: nothing is committed now."""
+        self._move(layout.manifest_name(self._name), into)
+
     def remove_index(self) -> None:
         """Removes the index: the checkpoint is no longer one."""
         self._remove(layout.index_name(self._name))
@@ -64,8 +87,24 @@ class CheckpointFiles:
             self._storage.flush_directory(self._directory)
 
     def _remove(self, name: str) -> None:
+        path = layout.join(self._directory, name)
+        if not self._storage.exists(path):
+            return
+        try:
+            self._move(name, name)
+        except FileNotFoundError:
+            if self._storage.exists(path):
+                raise  # so it is the folder that is missing
+
+    def _move(self, name: str, into: str) -> None:
         self._ownership.check()  # a replaced chief must not delete what its successor has written
-        self._storage.remove(layout.join(self._directory, name))
+        try:
+            self._storage.rename(
+                layout.join(self._directory, name), layout.join(self._folder, into)
+            )
+        except OSError:
+            self._ownership.check_cause()
+            raise
 
 
 def read_index_record(storage: Storage, folder: str, name: str) -> IndexRecord | None:

@@ -8,8 +8,8 @@ The order of the commit, each step on stable storage before the next (with ``dur
     4  the index moves into the directory: plain TensorFlow sees the new checkpoint, whole
     5  the manifest moves into the directory: committed
 
-A death before 5 (before 4 if a checkpoint is replaced) leaves what was there before; `recovery`
-takes the rest back.
+A death before 5 (before the index of 4 moves, if a checkpoint is replaced) leaves what was there
+before; `recovery` takes the rest back.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from distckpt.core.bundle_merge import merge_indexes
 from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord
 from distckpt.core.messages import Opening, Report
 from distckpt.errors import (
+    CheckpointDamagedError,
     CommitUnknownError,
     DirectoryError,
     ManifestError,
@@ -37,7 +38,6 @@ from distckpt.errors import (
 )
 from distckpt.roles.checkpoint_files import CheckpointFiles, read_index_record
 from distckpt.roles.ownership import Ownership
-from distckpt.roles.pruner import Pruner
 from distckpt.roles.recovery import Recovery
 from distckpt.state.base import Merger
 from distckpt.storage.base import Storage
@@ -75,6 +75,7 @@ class Committer:
         self._merger = merger
         self._durable = durable
         self._recovery = Recovery(storage, directory, ownership, durable=durable)
+        self._settled = False  # whether all that a takeover needs has been done
 
     def open(self, name: str, fingerprint: str) -> Opening:
         """Makes the pending folder of a new attempt to save checkpoint `name`.
@@ -86,6 +87,7 @@ class Committer:
         try:
             return self._open(name, fingerprint)
         except OSError as error:
+            self._ownership.check_cause()
             raise self._explain(error) from error
 
     def merge(self, opening: Opening, reports: Sequence[Report]) -> None:
@@ -101,7 +103,8 @@ class Committer:
             self._renumber(opening.name, folder, sum(len(r.files) for r in reports))
             if self._durable:
                 self._storage.flush(layout.join(folder, layout.index_name(opening.name)))
-        except OSError as error:
+        except (OSError, CheckpointDamagedError) as error:
+            self._ownership.check_cause()
             raise SaveFailedError(
                 f"The chief could not merge the shards in {folder}: {error}. The last checkpoint "
                 "is untouched; save again."
@@ -123,23 +126,26 @@ class Committer:
           SaveFailedError: The storage failed; nothing is committed.
           CommitUnknownError: The storage failed in the last instant.
         """
-        self._ownership.check()
         folder = self._folder(opening)
         try:
+            self._ownership.check()
             manifest = self._manifest(opening, reports, step, seconds)
             self._prepare(manifest, reports, folder)
-            old = self._replaced(opening.name, manifest)
+            old = self._replaced(opening.name, manifest, folder)
             if old is None:
                 self._move(folder, layout.index_name(opening.name))
             else:
                 self._switch(dataclasses.replace(manifest, replaces=old), folder)
         except OSError as error:
-            self._ownership.check()  # a successor that has moved the folder away is the cause
+            self._ownership.check_cause()
             raise SaveFailedError(
                 f"The chief could not commit {opening.name} in {self._directory}: {error}. The "
                 "last checkpoint is untouched; save again."
             ) from error
-        self._publish(opening.name, folder, replacing=old is not None)
+        if old is None:
+            self._publish(manifest, folder)
+        else:
+            self._publish_replacement(manifest, folder)
         return manifest
 
     def close(self, opening: Opening) -> None:
@@ -157,22 +163,19 @@ class Committer:
     def _open(self, name: str, fingerprint: str) -> Opening:
         self._storage.make_directory(self._directory)
         taken_over = self._ownership.take()
+        self._ownership.check()
         self._recovery.finish_all()
         if taken_over:
-            self._ownership.forget_older()
             self._recovery.remove_temporaries()
-            Pruner(
-                self._storage, self._directory, self._ownership, durable=self._durable
-            ).finish_all()
+        if not self._settled:
+            self._ownership.forget_older()
             self._on_takeover()
+            self._settled = True
         attempt = self._ownership.next_attempt()
         opening = Opening(attempt, name, self._directory, fingerprint, secrets.token_hex(16))
         folder = self._folder(opening)
-        self._ownership.in_flight.add(_pending(opening))
         try:
-            # The folder first, the check after: see `ownership`.
-            self._storage.make_directory(folder)
-            self._ownership.check()
+            self._ownership.enter(_pending(opening))
             token = opening.token.encode()
             self._storage.write(layout.join(folder, layout.PROBE_FILE), token, durable=False)
         except BaseException:
@@ -185,7 +188,7 @@ class Committer:
 
         The number of data files is part of their names, so empty ones are added until it is new.
         """
-        existing = self._files(name).data()
+        existing = self._files(name, folder).data()
         taken = {parsed.shards for parsed in map(layout.parse_data_name, existing) if parsed}
         total = files
         while total in taken:
@@ -234,8 +237,7 @@ class Committer:
             files=(*files, *extra_files(opening.name, reports)),
             entries=merged_entries(reports),
             workers=tuple(
-                manifests.WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds)
-                for r in reports
+                manifests.WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds) for r in reports
             ),
             versions=_versions(),
         )
@@ -249,14 +251,12 @@ class Committer:
         for source, target in zip(
             targets[: len(targets) - len(extras)] + extras, targets, strict=True
         ):
-            self._storage.rename(
-                layout.join(folder, source), layout.join(self._directory, target)
-            )
-        self._files(manifest.name).flush()
+            self._storage.rename(layout.join(folder, source), layout.join(self._directory, target))
+        self._flush()
 
-    def _replaced(self, name: str, manifest: Manifest) -> manifests.Replaced | None:
+    def _replaced(self, name: str, manifest: Manifest, folder: str) -> manifests.Replaced | None:
         """Returns the version of `name` that is in force now, if there is one."""
-        files = self._files(name)
+        files = self._files(name, folder)
         index = files.index()
         if index is None:
             return None
@@ -265,10 +265,12 @@ class Committer:
             old = old.in_force(index.crc32c) if old else None
         except ManifestError:
             old = None  # damaged: the plain checkpoint is all there is
+        claimed = old.claims if old else frozenset()
         ours = {f.name for f in manifest.files}
-        return manifests.Replaced(
-            index, tuple(sorted((set(files.data()) | (old.claims if old else set())) - ours)), old
-        )
+        others = sorted((claimed | set(files.data())) - ours)
+        # It may hold two versions itself, if its own switch was never tidied up.
+        old = dataclasses.replace(old, replaces=None) if old else None
+        return manifests.Replaced(index, tuple(others), old)
 
     def _switch(self, both: Manifest, folder: str) -> None:
         """Steps 3 and 4 where a checkpoint is replaced."""
@@ -277,44 +279,76 @@ class Committer:
             data = manifests.render(manifest)
             self._storage.write(layout.join(folder, name), data, durable=self._durable)
         self._move(folder, layout.SWITCH_MANIFEST, layout.manifest_name(both.name))
-        self._move(folder, layout.index_name(both.name))
+        index = layout.index_name(both.name)
+        try:
+            self._move(folder, index)
+        except OSError as error:
+            files = self._files(both.name, folder)
+            if self._is_done(lambda: files.index() == both.index, index, error):
+                raise self._unknown(index, error) from error
+            raise
 
-    def _publish(self, name: str, folder: str, *, replacing: bool) -> None:
-        """Step 5. If a version is replaced, the prepared manifest stays, for `close` to see."""
-        target = layout.join(self._directory, layout.manifest_name(name))
-        source = layout.FINAL_MANIFEST if replacing else layout.PREPARED_MANIFEST
+    def _publish(self, manifest: Manifest, folder: str) -> None:
+        """Step 5."""
+        target = layout.manifest_name(manifest.name)
+        path = layout.join(self._directory, target)
         try:
-            self._storage.rename(layout.join(folder, source), target)
+            self._storage.rename(layout.join(folder, layout.PREPARED_MANIFEST), path)
         except OSError as error:
-            if replacing:  # the switch is done, and `close` or a successor writes the rest
-                _log.warning("%s keeps its double manifest for now: %s", target, error)
-                return
-            self._ownership.check()
-            raise SaveFailedError(
-                f"The chief could not write {target}: {error}. The last checkpoint is untouched; "
-                "save again."
-            ) from error
+            files = self._files(manifest.name, folder)
+            if not self._is_done(lambda: _is(files.manifest(), manifest), target, error):
+                self._ownership.check_cause()
+                raise SaveFailedError(
+                    f"The chief could not write {path}: {error}. The last checkpoint is untouched; "
+                    "save again."
+                ) from error
         try:
-            self._files(name).flush()
+            self._flush()
         except OSError as error:
-            raise CommitUnknownError(
-                f"{target} is written, but {self._directory} could not be flushed: {error}. It may "
-                "be lost if the machine fails now. Look at the file system, then save again."
-            ) from error
+            raise self._unknown(target, error) from error
+
+    def _is_done(self, look: Callable[[], bool], name: str, cause: OSError) -> bool:
+        """Returns by looking whether a rename was done that raised an error all the same."""
+        try:
+            return look()
+        except (OSError, ManifestError):
+            raise self._unknown(name, cause) from cause
+
+    def _publish_replacement(self, manifest: Manifest, folder: str) -> None:
+        """Step 5 after a switch, which is the commit. What fails here, `close` or a successor does.
+
+        The prepared manifest stays in the folder, for them to see.
+        """
+        try:
+            self._move(folder, layout.FINAL_MANIFEST, layout.manifest_name(manifest.name))
+        except OSError as error:
+            _log.warning("%s keeps its double manifest for now: %s", manifest.name, error)
+
+    def _unknown(self, name: str, error: OSError) -> CommitUnknownError:
+        """Returns the error to raise when `name` may be in its place, or not durably."""
+        self._settled = False  # the books must be read again
+        return CommitUnknownError(
+            f"{name} is written, but {self._directory} could not be flushed or read: {error}. The "
+            "checkpoint may be lost if the machine fails now. Look at the file system, then save "
+            "again."
+        )
 
     def _move(self, folder: str, name: str, target: str | None = None) -> None:
         self._storage.rename(
             layout.join(folder, name), layout.join(self._directory, target or name)
         )
+        self._flush()
+
+    def _flush(self) -> None:
         if self._durable:
             self._storage.flush_directory(self._directory)
 
     def _folder(self, opening: Opening) -> str:
         return layout.join(self._directory, _pending(opening))
 
-    def _files(self, name: str) -> CheckpointFiles:
+    def _files(self, name: str, folder: str) -> CheckpointFiles:
         return CheckpointFiles(
-            self._storage, self._directory, name, self._ownership, durable=self._durable
+            self._storage, self._directory, name, self._ownership, folder, durable=self._durable
         )
 
     def _explain(self, error: OSError) -> DirectoryError:
@@ -337,8 +371,7 @@ def merged_files(names: Sequence[str], reports: Sequence[Report]) -> list[FileRe
     written = [(f.size, r.worker) for r in reports for f in r.files]
     written += [(0, 0)] * (len(names) - len(written))
     return [
-        FileRecord(name, size, worker)
-        for name, (size, worker) in zip(names, written, strict=True)
+        FileRecord(name, size, worker) for name, (size, worker) in zip(names, written, strict=True)
     ]
 
 
@@ -364,10 +397,12 @@ def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
     for report in reports:
         stem = layout.shard_stem(report.worker, len(reports))
         for file in report.extras:
-            records.append(
-                FileRecord(name + file.name[len(stem) :], file.size, report.worker)
-            )
+            records.append(FileRecord(name + file.name[len(stem) :], file.size, report.worker))
     return records
+
+
+def _is(found: Manifest | None, manifest: Manifest) -> bool:
+    return found is not None and found.attempt == manifest.attempt
 
 
 def _pending(opening: Opening) -> str:

@@ -5,13 +5,15 @@ directory. All managers of one process share its epoch, so that two of them (of 
 work side by side.
 
 How a replaced chief is kept from doing harm, even one that was only paused: it makes its pending
-folder first and checks the epoch then, while its successor first takes the epoch and then moves
-every older pending folder away. One of the two must see the other. And all renames of a commit
-start in the pending folder, so that they fail once it has been moved.
+folder first and checks the epoch then (`Ownership.enter`), while its successor first takes the
+epoch and then moves every older pending folder away. One of the two must see the other. And every
+rename of a commit starts in the pending folder, every removal is a rename into one, so that they
+fail once it has been moved.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,12 +23,18 @@ import time
 from typing import Any
 
 from distckpt.core import layout
-from distckpt.errors import SupersededError
+from distckpt.core import manifest as manifests
+from distckpt.errors import ManifestError, SupersededError
 from distckpt.storage.base import Storage
 
 
 class Ownership:
-    """This process's hold on one directory. Chief only. Thread-safe."""
+    """This process's hold on one directory. Chief only. Thread-safe.
+
+    Attributes:
+      in_flight: Names of the pending folders that this process works in.
+      settling: Held while what others left is settled: managers share the directory.
+    """
 
     def __init__(self, storage: Storage, directory: str, *, durable: bool) -> None:
         self._storage = storage
@@ -36,7 +44,8 @@ class Ownership:
         self._lock = threading.RLock()
         self._epoch: int | None = None
         self._sequence = 0
-        self.in_flight: set[str] = set()  # pending folders of running saves
+        self.in_flight: set[str] = set()
+        self.settling = threading.Lock()
 
     @property
     def epoch(self) -> int | None:
@@ -54,15 +63,15 @@ class Ownership:
                 return False
             self._storage.make_directory(self._folder)
             while True:
-                epoch = max(self._taken(), default=0) + 1
+                epoch = max(self._taken() or self._mentioned(), default=0) + 1
                 try:
                     self._storage.create(self._path(epoch), _identity(), durable=self._durable)
                 except FileExistsError:
                     continue  # another process was faster: its epoch is now the one to exceed
                 break
-            self._epoch = epoch
             if self._durable:
                 self._flush_parents()
+            self._epoch = epoch
             return True
 
     def check(self) -> None:
@@ -81,6 +90,29 @@ class Ownership:
                 "directory; else stop one."
             )
 
+    def check_cause(self) -> None:
+        """Makes sure that an error is not a successor's doing. Raises SupersededError alone."""
+        with contextlib.suppress(OSError):
+            if self._epoch is not None:
+                self.check()
+
+    def enter(self, folder: str) -> None:
+        """Makes the pending folder named `folder` for this process to work in.
+
+        Raises:
+          SupersededError: Another process has taken the directory over.
+          OSError: The directory cannot be written.
+        """
+        self.in_flight.add(folder)
+        path = layout.join(self._directory, folder)
+        # The folder first, the check after: see above.
+        self._storage.make_directory(path)
+        try:
+            self.check()
+        except SupersededError:
+            self._storage.remove_tree(path)
+            raise
+
     def next_attempt(self) -> str:
         """Returns a new attempt id, made of the epoch, a count, and chance."""
         with self._lock:
@@ -97,6 +129,19 @@ class Ownership:
     def _taken(self) -> list[int]:
         names = self._storage.list(self._folder)
         return [e for e in map(layout.parse_epoch_name, names) if e is not None]
+
+    def _mentioned(self) -> list[int]:
+        """Returns the epochs of the checkpoints and saves in a directory without epoch files.
+
+        Checkpoints may have been copied here without the private folder; a new one must be newer.
+        """
+        listing = layout.classify(self._storage.list(self._directory))
+        found = [p.attempt.epoch for p in listing.pending]
+        for name in (n for n, files in listing.checkpoints.items() if files.has_manifest):
+            path = layout.join(self._directory, layout.manifest_name(name))
+            with contextlib.suppress(ManifestError, FileNotFoundError, IsADirectoryError):
+                found.append(manifests.parse(self._storage.read(path), path).epoch)
+        return found
 
     def _path(self, epoch: int) -> str:
         return layout.join(self._folder, layout.epoch_name(epoch))

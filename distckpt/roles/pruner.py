@@ -1,8 +1,9 @@
 """Deletes checkpoints that retention gave up, and nothing else. Chief only, after the commit.
 
-A managed checkpoint dies in three steps: its manifest is renamed to a tombstone (from then on it
-is not committed), its files go, the tombstone goes. A death in between leaves the tombstone, from
-which the next chief finishes.
+A managed checkpoint dies in three steps: its manifest becomes a tombstone in a pending folder (from
+then on it is not committed), its files follow, the folder goes. A death in between leaves the
+tombstone, from which `recovery` finishes. A checkpoint of plain TensorFlow has no manifest; its
+tombstone is made up of what is there.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Iterable
 
 from distckpt.core import layout
 from distckpt.core import manifest as manifests
-from distckpt.core.manifest import Manifest
+from distckpt.core.manifest import FileRecord, IndexRecord, Manifest
 from distckpt.errors import ManifestError, SupersededError
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
+from distckpt.roles.recovery import TOMBSTONE, Recovery
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -31,6 +33,7 @@ class Pruner:
         self._directory = directory
         self._ownership = ownership
         self._durable = durable
+        self._recovery = Recovery(storage, directory, ownership, durable=durable)
 
     def prune(self, names: Iterable[str]) -> None:
         """Deletes the checkpoints `names`. What fails is logged: the save has succeeded."""
@@ -40,53 +43,47 @@ class Pruner:
             except (OSError, ManifestError, SupersededError) as error:
                 _log.warning("%s in %s was not deleted: %s", name, self._directory, error)
 
-    def finish_all(self) -> None:
-        """Completes the deletions that a dead predecessor began.
-
-        Raises:
-          OSError: The directory cannot be changed.
-        """
-        folder = layout.tombstones_folder(self._directory)
-        for file in self._storage.list(folder):
-            path = layout.join(folder, file)
-            try:
-                manifest = manifests.parse(self._storage.read(path), path)
-            except ManifestError as error:
-                _log.warning("%s; it is left as it is.", error)
-                continue
-            self._bury(manifest.name, manifest, path)
-
     def _delete(self, name: str) -> None:
-        self._ownership.check()
-        manifest_path = layout.join(self._directory, layout.manifest_name(name))
-        manifest = self._files(name).manifest()
-        tombstone = None
-        if manifest is not None:
-            folder = layout.tombstones_folder(self._directory)
-            self._storage.make_directory(folder)
-            tombstone = layout.join(folder, layout.note_name(name, manifest.attempt))
-            self._storage.rename(manifest_path, tombstone)
+        pending = layout.pending_name(name, self._ownership.next_attempt())
+        try:
+            self._ownership.enter(pending)
+            self._bury(name, layout.join(self._directory, pending))
+            self._recovery.roll_back(pending)
+        finally:
+            # What is left of it, the next `Recovery.finish_all` settles.
+            self._ownership.in_flight.discard(pending)
+
+    def _bury(self, name: str, folder: str) -> None:
+        """Puts the tombstone into `folder`; `Recovery` does the rest."""
+        files = CheckpointFiles(
+            self._storage, self._directory, name, self._ownership, folder, durable=self._durable
+        )
+        if files.manifest() is not None:
+            files.remove_manifest(TOMBSTONE)
             if self._durable:
                 self._storage.flush_directory(folder)
-                self._storage.flush_directory(self._directory)
-        self._bury(name, manifest, tombstone)
+                files.flush()
+            return
+        index = files.index()
+        if index is None:
+            return  # somebody else has deleted it
+        made_up = _made_up(name, index, files.data())
+        path = layout.join(folder, TOMBSTONE)
+        self._storage.write(path, manifests.render(made_up), durable=self._durable)
 
-    def _bury(self, name: str, manifest: Manifest | None, tombstone: str | None) -> None:
-        files = self._files(name)
-        current = files.manifest()  # a newer checkpoint of the same name keeps its files
-        foreign = manifest is not None and files.index() not in (None, manifest.index)
-        if current is not None or not foreign:  # else plain TensorFlow has saved this name again
-            if current is None:
-                files.remove_index()
-            files.remove_data(
-                keep=current.claims if current else frozenset(),
-                also=manifest.claims if manifest else frozenset(),
-            )
-        if tombstone is not None:
-            files.flush()
-            self._storage.remove(tombstone)
 
-    def _files(self, name: str) -> CheckpointFiles:
-        return CheckpointFiles(
-            self._storage, self._directory, name, self._ownership, durable=self._durable
-        )
+def _made_up(name: str, index: IndexRecord, data: Iterable[str]) -> Manifest:
+    return Manifest(
+        name=name,
+        step=0,
+        epoch=0,
+        sequence=0,
+        attempt="",
+        committed_at=0.0,
+        seconds=0.0,
+        index=index,
+        files=tuple(FileRecord(file, 0, 0) for file in data),
+        entries=(),
+        workers=(),
+        versions={},
+    )

@@ -7,6 +7,7 @@ What may be left, and what becomes of it (docs/protocol.md, "Recovery"):
 - a manifest of the attempt that replaces another (the switch of versions): completed if the index
   of the new version is in place, else the old version's manifest is put back.
 - its final manifest: it is committed, and only the folder goes.
+- a pending folder with a tombstone: the deletion of that checkpoint is finished.
 - a file that was being written under a temporary name: removed.
 
 Nothing that the manifest on disk claims is ever removed, and every step may be repeated.
@@ -28,6 +29,9 @@ from distckpt.storage.temporary import is_temporary
 
 _log = logging.getLogger("distckpt")
 
+# The manifest, in a pending folder, of a checkpoint that is being deleted.
+TOMBSTONE = "tombstone.json"
+
 
 class Recovery:
     """Settles unfinished attempts in one directory. Chief only, in possession of the epoch."""
@@ -41,27 +45,31 @@ class Recovery:
         self._durable = durable
 
     def finish_all(self) -> None:
-        """Settles every attempt but the running ones of this process.
+        """Settles every attempt but the running ones of this process, and of a successor.
 
         First each folder is moved to where only this epoch renames from; that is what stops a
         paused owner (see `ownership`).
 
         Raises:
           OSError: The directory cannot be changed.
+          SupersededError: Another process has taken it over.
         """
-        mine = layout.abandoned_folder(self._directory, self._ownership.epoch or 0)
-        unfinished = self._unfinished(mine)
-        if unfinished:
-            self._storage.make_directory(mine)
-        for parent, name in unfinished:
-            try:
-                self._storage.rename(layout.join(parent, name), layout.join(mine, name))
-            except FileNotFoundError:
-                continue  # its owner finished and removed it in the meantime
-            _log.info("%s was left in %s by an unfinished save; cleaning up.", name, parent)
-        for name in self._storage.list(mine):
-            self._settle(layout.join(mine, name))
-        self._storage.remove_tree(layout.abandoned_root(self._directory))
+        with self._ownership.settling:
+            epoch = self._ownership.epoch or 0
+            mine = layout.abandoned_folder(self._directory, epoch)
+            older = self._abandoned(epoch)
+            unfinished = self._unfinished(epoch, older)
+            if unfinished:
+                self._storage.make_directory(mine)
+            for parent, name in unfinished:
+                try:
+                    self._storage.rename(layout.join(parent, name), layout.join(mine, name))
+                except FileNotFoundError:
+                    continue  # its owner finished and removed it in the meantime
+                _log.info("%s was left in %s by an unfinished save; cleaning up.", name, parent)
+            for name in self._storage.list(mine):
+                self._settle(layout.join(mine, name))
+            self._remove_abandoned([*older, mine])
 
     def remove_temporaries(self) -> None:
         """Removes files that a dead chief was writing. Only right after taking the epoch.
@@ -75,39 +83,77 @@ class Recovery:
                 self._storage.remove(layout.join(folder, name))
 
     def roll_back(self, folder: str) -> None:
-        """Settles an attempt of this process that failed; `folder` is its pending folder's name.
+        """Settles an attempt of this process that has ended; `folder` is its pending folder's name.
 
         Raises:
           OSError: The directory cannot be changed; the next `finish_all` will do it.
+          SupersededError: Another process has taken it over, and will do it.
         """
         self._settle(layout.join(self._directory, folder))
 
-    def _unfinished(self, mine: str) -> list[tuple[str, str]]:
-        """Returns (parent, name) of every folder to settle that is not in `mine` yet."""
-        pending = layout.classify(self._storage.list(self._directory)).pending
-        running = self._ownership.in_flight
-        found = [(self._directory, p.folder) for p in pending if p.folder not in running]
+    def _abandoned(self, epoch: int) -> list[str]:
+        """Returns the folders into which older epochs have moved what they found."""
         root = layout.abandoned_root(self._directory)
-        for epoch in self._storage.list(root):
-            older = layout.join(root, epoch)
-            if older != mine:
-                found += [(older, name) for name in self._storage.list(older)]
+        numbers = {
+            name: layout.parse_epoch_name(f"{name}.json") for name in self._storage.list(root)
+        }
+        return [
+            layout.join(root, name)
+            for name, number in numbers.items()
+            if number is not None and number < epoch
+        ]
+
+    def _unfinished(self, epoch: int, abandoned: list[str]) -> list[tuple[str, str]]:
+        """Returns (parent, name) of every folder to settle that is not this epoch's yet."""
+        pending = layout.classify(self._storage.list(self._directory)).pending
+        found = [
+            (self._directory, p.folder)
+            for p in pending
+            if p.attempt.epoch <= epoch and p.folder not in self._ownership.in_flight
+        ]
+        for folder in abandoned:
+            found += [(folder, name) for name in self._storage.list(folder)]
         return found
 
+    def _remove_abandoned(self, folders: list[str]) -> None:
+        root = layout.abandoned_root(self._directory)
+        if not self._storage.exists(root):
+            return
+        for folder in folders:
+            self._storage.remove_tree(folder)
+        self._ownership.check()
+        if not self._storage.list(root):  # a successor may have begun to work there
+            self._storage.remove_tree(root)
+
     def _settle(self, folder: str) -> None:
-        prepared = self._prepared(folder)
-        if prepared is not None:
-            files = self._files(prepared.name)
+        tombstone = self._read(folder, TOMBSTONE)
+        prepared = self._read(folder, layout.PREPARED_MANIFEST)
+        about = tombstone or prepared
+        if about is not None:
+            files = self._files(about.name, folder)
             try:
                 current = files.manifest()
             except ManifestError as error:
                 _log.warning("%s; its files are left as they are.", error)
             else:
-                if current is None or current.attempt != prepared.attempt:
-                    self._take_back(prepared, current, files)
+                if tombstone is not None:
+                    self._bury(tombstone, current, files)
+                elif current is None or current.attempt != about.attempt:
+                    self._take_back(about, current, files)
                 else:
                     self._complete(current, files, folder)
         self._storage.remove_tree(folder)
+
+    def _bury(self, dead: Manifest, current: Manifest | None, files: CheckpointFiles) -> None:
+        """Deletes what a tombstone is about, but not what has been saved there since."""
+        if current is None:
+            own = (None, dead.index, dead.replaces.index if dead.replaces else None)
+            if files.index() not in own:
+                return  # plain TensorFlow has saved this name again
+            files.remove_index()
+            files.flush()
+        files.remove_data(keep=current.claims if current else frozenset(), also=dead.claims)
+        files.flush()
 
     def _take_back(
         self, prepared: Manifest, current: Manifest | None, files: CheckpointFiles
@@ -132,12 +178,12 @@ class Recovery:
             else:
                 _log.warning("%s has a foreign index; its files are left.", current.name)
                 return
-            path = layout.join(self._directory, layout.manifest_name(current.name))
             if final is None:
-                self._storage.remove(path)
+                files.remove_manifest(layout.SWITCH_MANIFEST)
             else:
                 settled = layout.join(folder, layout.FINAL_MANIFEST)
                 self._storage.write(settled, manifests.render(final), durable=self._durable)
+                path = layout.join(self._directory, layout.manifest_name(current.name))
                 self._storage.rename(settled, path)
             files.flush()
             if final is None:
@@ -147,8 +193,8 @@ class Recovery:
         files.remove_data(keep=final.claims)
         files.flush()
 
-    def _prepared(self, folder: str) -> Manifest | None:
-        path = layout.join(folder, layout.PREPARED_MANIFEST)
+    def _read(self, folder: str, name: str) -> Manifest | None:
+        path = layout.join(folder, name)
         try:
             return manifests.parse(self._storage.read(path), path)
         except (FileNotFoundError, NotADirectoryError):
@@ -156,7 +202,7 @@ class Recovery:
         except ManifestError:
             return None  # it was being written: nothing had been moved yet
 
-    def _files(self, name: str) -> CheckpointFiles:
+    def _files(self, name: str, folder: str) -> CheckpointFiles:
         return CheckpointFiles(
-            self._storage, self._directory, name, self._ownership, durable=self._durable
+            self._storage, self._directory, name, self._ownership, folder, durable=self._durable
         )

@@ -137,9 +137,7 @@ class SaveSession:
             case protocol.Write(opening):
                 return self._attempt(lambda: self._write(opening))
             case protocol.SendAnswer(answer):
-                self._publish(
-                    self._keys.answer(self._coordinator.index), messages.to_json(answer)
-                )
+                self._publish(self._keys.answer(self._coordinator.index), messages.to_json(answer))
             case protocol.AwaitAnswer(workers):
                 return self._waiting.for_answer(workers)
             case protocol.Merge(reports):
@@ -164,12 +162,18 @@ class SaveSession:
         """Performs a step that may fail; the failure becomes an event."""
         try:
             return step()
-        except (DistckptError, OSError, ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:
             self._cause = error
             return protocol.Failed(Failure.from_exception(error, self._coordinator.index))
 
     def _read_together(self) -> protocol.Event:
-        self._state.read_together()
+        try:
+            self._state.read_together()
+        except Exception as error:
+            died = self._waiting.for_death()  # the usual cause; TensorFlow does not say whose
+            if died is not None:
+                raise died.to_error() from error
+            raise
         return protocol.Read()
 
     def _open(self) -> protocol.Event:

@@ -1,4 +1,4 @@
-"""Checks a checkpoint's files against its manifest, or against its index if it has none. A reader."""
+"""Checks a checkpoint's files against its manifest, or its index if it has none. A reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for other workers: with a deadline, for their death too, and with a text that names them."""
+"""Waiting for other workers: with a deadline, for their death too, and naming them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from distckpt.errors import Failure, WorkerLostError
 
 # How long a wait lasts before it looks whether somebody died, in seconds.
 SLICE = 0.5
+# How long after a broken connection the engine may take to declare somebody dead.
+DEATH = 15.0
 
 
 class Keys:
@@ -159,9 +161,20 @@ class Waiting:
             return messages.outcome_from_json(got[1])
         return messages.proposal_from_json(got[1])
 
-    def _fetch(
-        self, keys: Sequence[str], of: Sequence[int]
-    ) -> tuple[str, str] | Failure | None:
+    def for_death(self) -> Failure | None:
+        """Any: after a broken collective, waits a while for the word on who has died."""
+        if self._coordinator.count == 1:
+            return None
+        end = min(self._deadline, time.monotonic() + DEATH)
+        while True:
+            dead = self._coordinator.lost()
+            if dead:
+                return self._died(dead)
+            if time.monotonic() >= end:
+                return None
+            time.sleep(0.2)
+
+    def _fetch(self, keys: Sequence[str], of: Sequence[int]) -> tuple[str, str] | Failure | None:
         """Waits for any of `keys`, which the workers `of` would publish."""
         while True:
             left = self._deadline - time.monotonic()

@@ -52,9 +52,7 @@ class Writer:
           SaveFailedError: Writing failed for another reason.
         """
         started = time.monotonic()
-        folder = layout.join(
-            self._directory, layout.pending_name(opening.name, opening.attempt)
-        )
+        folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
         self._await_probe(folder, opening.token)
         try:
             prefixes = state.write(folder, self._stem, pieces)
@@ -92,9 +90,7 @@ class Writer:
             "shared file system there (NFS, Lustre, a ReadWriteMany volume) on every host."
         )
 
-    def _report(
-        self, folder: str, prefixes: Sequence[str], started: float
-    ) -> Report:
+    def _report(self, folder: str, prefixes: Sequence[str], started: float) -> Report:
         files: list[WrittenFile] = []
         pieces: list[WrittenPiece] = []
         indexes = [layout.index_name(prefix) for prefix in prefixes]

@@ -9,7 +9,8 @@ What TensorFlow's saver must do itself is left to it (`DelegatedState`): graph-m
 that lives in other tasks (parameter servers), and a sharding callback of the user's.
 
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``Checkpoint._saver``,
-``registration.get_save_function``, ``save_context``; tests/unit/state/test_capture.py would notice a change.
+``registration.get_save_function``, ``save_context``. tests/unit/state/test_capture.py would notice a
+change.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ def _read(value: Any) -> Any:
 
 def _distributed(trackable: Any, value: Any) -> Any:
     """Returns the variable behind `trackable` if it was made under a strategy, else None."""
-    # A Keras 3 variable holds the distributed variable in `value`; a method of others has that name.
+    # A Keras 3 variable holds the distributed variable in `value`, a method of others.
     candidates = (trackable, getattr(trackable, "obj", None), value, getattr(trackable, "value", 0))
     for candidate in candidates:
         if isinstance(candidate, tf.distribute.DistributedValues):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -146,11 +147,11 @@ def explain_success(screen: Screen, story: Story, directory: Path, steps: int) -
     where = shown(directory / "checkpoints")
     screen.print(
         f"OK: worker {VICTIM} was killed at step {story.killed_at}, all resumed at step "
-        f"{story.safe}, and {story.accuracy:.1%} of the test digits are recognised.",
+        f"{story.resumed_at[VICTIM]}, and {story.accuracy:.1%} of the test digits are recognised.",
         "bold green",
     )
     listing = (
-        f"import tensorflow as tf; r = tf.train.load_checkpoint({where!r}); "
+        f"import tensorflow as tf; r = tf.train.load_checkpoint({json.dumps(where)}); "
         "[print(*item) for item in sorted(r.get_variable_to_shape_map().items())]"
     )
     further = shlex.join([*distckpt_command(), "launch", "--workers", "3", "--"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 _START = re.compile(r"\[worker (\d+)\] pid (\d+) starts at step (\d+), from (.+)")
 _STEP = re.compile(r"\[worker 0\] step (\d+)/\d+ loss (\S+)")
-_SAVED = re.compile(r"\[worker 0\] saved .*?([^/]+)$")
+_SAVED = re.compile(r"\[worker 0\] saved (?:.*/)?(ckpt-(\d+))$")
 _ACCURACY = re.compile(r"\[worker 0\] test accuracy ([\d.]+) on (\d+) digits")
 _LAUNCHER = re.compile(r"distckpt launch: (.+)")
 _RESTART = re.compile(r"distckpt launch: restart \d+ of ")
@@ -105,8 +105,8 @@ class Story:
         return News(f"step {self.step}, loss {match[2]}", passing=True)
 
     def _committed(self, match: re.Match[str]) -> News:
-        self.saved = self.step
-        return News(f"step {self.step}: {match[1]} is committed")
+        self.saved = int(match[2])
+        return News(f"step {self.saved}: {match[1]} is committed")
 
     def _tested(self, match: re.Match[str]) -> News:
         self.accuracy = float(match[1])

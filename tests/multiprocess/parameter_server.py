@@ -1,4 +1,4 @@
-"""One task of a parameter-server cluster: a server, or the coordinator, which saves and restores."""
+"""One task of a parameter-server cluster: a server, or the coordinator, which saves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ STRING = "a string on the coordinator"
 def serve() -> None:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     server = tf.distribute.Server(
-        resolver.cluster_spec(), job_name=resolver.task_type, task_index=resolver.task_id,
+        resolver.cluster_spec(),
+        job_name=resolver.task_type,
+        task_index=resolver.task_id,
         protocol="grpc",
     )
     server.join()
@@ -51,11 +53,21 @@ def coordinate(directory: str) -> None:
     restored = manager.restore_or_initialize()
     got = tf.concat([v.read_value() for v in checkpoint.table.variables], 0).numpy()
     devices = sorted({v.device for v in checkpoint.table.variables})
-    print("RESULT " + json.dumps({
-        "paths": paths, "restored": restored, "equal": bool(np.array_equal(want, got)),
-        "step": int(checkpoint.step.numpy()), "checkpoints": manager.checkpoints,
-        "devices": devices, "sum": float(want.sum()),
-    }), flush=True)
+    print(
+        "RESULT "
+        + json.dumps(
+            {
+                "paths": paths,
+                "restored": restored,
+                "equal": bool(np.array_equal(want, got)),
+                "step": int(checkpoint.step.numpy()),
+                "checkpoints": manager.checkpoints,
+                "devices": devices,
+                "sum": float(want.sum()),
+            }
+        ),
+        flush=True,
+    )
     os._exit(0)
 
 

@@ -59,7 +59,11 @@ class Pool:
             self._links[link.recv()] = link
 
     def run(
-        self, program: str, timeout: float = 60.0, per_worker: list[dict] | None = None, **kwargs: Any
+        self,
+        program: str,
+        timeout: float = 60.0,
+        per_worker: list[dict] | None = None,
+        **kwargs: Any,
     ) -> list[Any]:
         """Runs `program` on all workers; returns what each returned, by index.
 

@@ -32,7 +32,14 @@ def make_state(strategy: Any, seed: int = 0) -> tf.train.Checkpoint:
         step = tf.Variable(0, dtype=tf.int64)
     text = tf.Variable("plain")
     return tf.train.Checkpoint(
-        big=big, small=small, medium=medium, half=half, whole=whole, total=total, step=step, text=text
+        big=big,
+        small=small,
+        medium=medium,
+        half=half,
+        whole=whole,
+        total=total,
+        step=step,
+        text=text,
     )
 
 
@@ -365,7 +372,7 @@ def model_and_optimizer(strategy: Any, index: int, directory: str) -> dict[str, 
     for v in model.variables:
         v.assign(np.zeros(v.shape))
     manager.restore_or_initialize()
-    same = all(np.array_equal(np.array(v), w) for v, w in zip(model.variables, want))
+    same = all(np.array_equal(np.array(v), w) for v, w in zip(model.variables, want, strict=True))
     return {"path": path, "same": same}
 
 

@@ -21,7 +21,9 @@ ROWS = 24 * 1024  # 96 MiB, so that writing takes long enough to be hit
 
 def cluster(directory, log, steps, workers=3):
     env = {"DIRECTORY": str(directory), "LOG": str(log), "STEPS": str(steps), "ROWS": str(ROWS)}
-    return LocalCluster([sys.executable, TRAIN], workers=workers, env={**env, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    return LocalCluster(
+        [sys.executable, TRAIN], workers=workers, env={**env, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    )
 
 
 def await_writing(job, directory, shard, number, deadline=90.0):

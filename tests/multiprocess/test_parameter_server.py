@@ -34,11 +34,21 @@ def test_a_parameter_server_job_saves_commits_prunes_and_restores(tmp_path):
         for job, tasks in jobs.items():
             for index in range(len(tasks)):
                 config = {"cluster": jobs, "task": {"type": job, "index": index}}
-                env = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3",
-                       "GRPC_FAIL_FAST": "use_caller"}
+                env = {
+                    **os.environ,
+                    "TF_CONFIG": json.dumps(config),
+                    "TF_CPP_MIN_LOG_LEVEL": "3",
+                    "GRPC_FAIL_FAST": "use_caller",
+                }
                 with (tmp_path / f"{job}-{index}.log").open("wb") as log:
-                    started.append(subprocess.Popen(
-                        [sys.executable, PROGRAM, str(directory)], env=env, stdout=log, stderr=log))
+                    started.append(
+                        subprocess.Popen(
+                            [sys.executable, PROGRAM, str(directory)],
+                            env=env,
+                            stdout=log,
+                            stderr=log,
+                        )
+                    )
         started[0].wait(180)
     finally:
         for process in started:

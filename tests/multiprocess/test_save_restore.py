@@ -27,7 +27,9 @@ def leftovers(directory):
     found = []
     for path in Path(directory).rglob("*"):
         relative = str(path.relative_to(directory))
-        known = relative == "checkpoint" or relative.startswith(("ckpt-", "best-", ".distckpt/epochs"))
+        known = relative == "checkpoint" or relative.startswith(
+            ("ckpt-", "best-", ".distckpt/epochs")
+        )
         if path.is_file() and (not known or ".pending-" in relative or "tmp" in path.name):
             found.append(relative)
     return found

@@ -17,6 +17,9 @@ import pytest
 
 from distckpt.launcher import guard
 
+# Shorter than the 0.2 s that `polite.py` needs to end.
+LINGER = 0.1
+
 
 class Launcher:
     """The other end of a guard's socket."""
@@ -26,7 +29,7 @@ class Launcher:
         self._socket.settimeout(30.0)
         with theirs:
             self.guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", guard.__file__, str(theirs.fileno()), str(LINGER)],
                 pass_fds=[theirs.fileno()],
                 stdout=subprocess.PIPE,
                 start_new_session=True,

@@ -316,17 +316,19 @@ def content(directory):
 
 
 def expected_files(directory, names):
-    """Returns exactly what a directory with checkpoints `names`, all managed, has.
-
-    Some folders of the private one may stay, empty.
-    """
+    """Returns exactly what a directory with checkpoints `names`, all managed, has."""
     catalog = Catalog(LocalStorage(), str(directory))
     expected = {"checkpoint"}
     for name in names:
         manifest = catalog.manifest(name)
-        assert manifest is not None, f"{name} is not committed"
+        expected.add(f"{name}.index")
+        if manifest is None:
+            index = bundle.read_index((pathlib.Path(directory) / f"{name}.index").read_bytes())
+            shards = index.num_shards
+            expected |= {layout.data_name(name, shard, shards) for shard in range(shards)}
+            continue
         assert manifest.replaces is None, f"{name} still has two versions"
-        expected |= {f"{name}.index", f"{name}.manifest.json", *(f.name for f in manifest.files)}
+        expected |= {f"{name}.manifest.json", *(f.name for f in manifest.files)}
     epochs = os.listdir(os.path.join(directory, ".distckpt", "epochs"))
     assert len(epochs) == 1, epochs
     return expected | {f".distckpt/epochs/{epochs[0]}"}
@@ -334,8 +336,7 @@ def expected_files(directory, names):
 
 def leftovers(directory, names):
     """Returns (too much, too little) in a directory that has just checkpoints `names`."""
-    found = {f for f in files_in(directory) if not (f.startswith(".distckpt/") and f[-1] == "/")}
-    expected = expected_files(directory, names)
+    found, expected = files_in(directory), expected_files(directory, names)
     return sorted(found - expected), sorted(expected - found)
 
 

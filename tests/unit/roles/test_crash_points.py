@@ -196,7 +196,9 @@ def check_next_save(chief, name, number, workers=1):
     names = [kept.name for kept in chief.books.active]
     assert name in names
     assert len(names) <= chief.max_to_keep
-    assert lab.leftovers(chief.directory, names) == ([], [])
+    extra, missing = lab.leftovers(chief.directory, names)
+    assert not extra, f"left over: {extra}"
+    assert not missing, f"missing: {missing}"
 
 
 @pytest.mark.parametrize("title", SCENES)
@@ -260,5 +262,5 @@ def explained(stage, k, moment):
     except BaseException as error:
         story = stage.storage.story().replace(stage.directory, "")
         files = "\n".join(sorted(lab.files_in(stage.directory)))
-        error.add_note(f"{moment} operation {stage.done + k} of\n{story}\nthere is\n{files}")
-        raise
+        text = f"{moment} operation {stage.done + k} of\n{story}\nthere is\n{files}\n{error}"
+        raise AssertionError(text) from error

@@ -15,6 +15,6 @@ def end(number: int, frame: object) -> None:
 
 for handled in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(handled, end)
+print("ready", flush=True)
 pathlib.Path(os.environ["PIDS"], f"{os.getpid()}.pid").touch()
-print("ready")
 time.sleep(600)

@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# Makes the virtual environment .venv at the root of the repository, with distckpt installed in it.
+#
+#     launch/setup_venv.sh [EXTRA ...]     e.g.: launch/setup_venv.sh test
+#
+# Versions come from constraints.txt. When nothing has changed since the last time, it is done in a
+# moment. EXTRAs add up: what an earlier call installed stays.
+#
+#   PYTHON   which Python to use; default: the first of 3.10 to 3.13 that is found
+#
+# Exit code: 0, and .venv/bin/python is ready; or 1, and the reason is on standard error.
+set -euo pipefail
+unset PYTHONPATH PYTHONHOME # they would mix other packages in
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(pwd -P)
+venv=$root/.venv
+state=$venv/.distckpt # origin: made here; begun: installing; installed: fingerprint, then extras
+
+say() { echo "setup: $*"; }
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# Prints "3.11" if $1 is a Python that TensorFlow has packages for; else says why not, and fails.
+supported_version() {
+    "$1" - <<'EOF'
+import platform, sys, sysconfig
+version = "%d.%d" % sys.version_info[:2]
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    sys.exit("it is version %s" % version)
+if platform.python_implementation() != "CPython" or sys.maxsize < 2**32:
+    sys.exit("it is not a 64-bit CPython")
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys.exit("it is a free-threaded build")
+print(version)
+EOF
+}
+
+can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+no_ensurepip() {
+    fail "$1 cannot make virtual environments: its module ensurepip is missing." \
+        "On Debian and Ubuntu: sudo apt install python$(supported_version "$1")-venv" \
+        "(or set PYTHON to another Python, 3.10 to 3.13)."
+}
+
+# Prints the Python to use.
+find_python() {
+    local candidate reason crippled=
+    if [ -n "${PYTHON:-}" ]; then
+        reason=$(supported_version "$PYTHON" 2>&1 >/dev/null) ||
+            fail "PYTHON is '$PYTHON', which will not do: ${reason##*$'\n'}. Needed: 3.10 to 3.13."
+        can_make_venv "$PYTHON" || no_ensurepip "$PYTHON"
+        echo "$PYTHON"
+        return
+    fi
+    # The last are pyenv's, whose commands on the PATH refuse to work until a version is chosen.
+    for candidate in python3 python3.12 python3.11 python3.13 python3.10 python \
+        "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.1[0-3].*/bin/python; do
+        supported_version "$candidate" >/dev/null 2>&1 || continue
+        if can_make_venv "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+        crippled=${crippled:-$candidate}
+    done
+    [ -z "$crippled" ] || no_ensurepip "$crippled"
+    fail "no Python 3.10 to 3.13 was found. Install one, or set PYTHON to where it is:" \
+        "PYTHON=/path/to/python3.11 $0"
+}
+
+# Whether .venv can be used as it is.
+usable() {
+    local version wanted
+    version=$(supported_version "$venv/bin/python" 2>/dev/null) || return 1
+    "$venv/bin/python" -c 'import pip' 2>/dev/null || return 1
+    [ ! -e "$state/begun" ] || return 1 # an installation was interrupted
+    # Its scripts contain its path, so it cannot have been moved or copied.
+    [ ! -e "$state/origin" ] || [ "$(cat "$state/origin")" = "$root" ] || return 1
+    if [ -n "${PYTHON:-}" ]; then
+        wanted=$(supported_version "$PYTHON" 2>/dev/null) || wanted="not supported"
+        [ "$wanted" = "$version" ] || return 1
+    fi
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    if [ -e "$venv" ]; then
+        [ -e "$state/origin" ] || fail "$venv cannot be used, and was not made by this script." \
+            "Move it away and try again."
+        say "$venv is broken, was moved, or has another Python: making it again"
+        rm -rf "$venv"
+    fi
+    say "making .venv with $python, Python $(supported_version "$python")"
+    mkdir -p "$state"
+    echo "$root" >"$state/origin"
+    "$python" -m venv "$venv" || fail "'$python -m venv' has failed."
+}
+
+# Prints a fingerprint of all that is installed.
+fingerprint() {
+    find pyproject.toml constraints.txt launch/setup_venv.sh distckpt -type f \
+        ! -name '*.pyc' -print | LC_ALL=C sort | tr '\n' '\0' | xargs -0 cksum | cksum
+}
+
+# Shows of pip's output what is large, as it is downloaded.
+downloads() {
+    sed -n 's|^ *Downloading \(.*/\)\{0,1\}\([^/]*\)-[^-]*-[^-]*-[^-]*\.whl (\([0-9.]* MB\)).*|setup:   downloading \2, \3|p'
+}
+
+pip_install() {
+    "$venv/bin/python" -m pip install --no-input --progress-bar off --no-build-isolation \
+        --constraint constraints.txt "$@" | downloads ||
+        fail "pip could not install what is needed; its message is above. It needs the network" \
+            "(behind a proxy: HTTPS_PROXY; another package index: PIP_INDEX_URL)."
+}
+
+# Installs a copy of the sources, because building leaves files behind where it happens.
+install() {
+    local extras=$1
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    cp -R pyproject.toml README.md LICENSE distckpt "$copy"
+    pip_install setuptools
+    pip_install "$copy[$extras]"
+}
+
+# One at a time. The lock is on the directory, so that no file is left; it ends with this script.
+if command -v flock >/dev/null; then
+    exec 9<"$root"
+    flock --nonblock 9 || {
+        say "waiting for another set-up to end"
+        flock --timeout 1800 9 || fail "another set-up has been running for half an hour."
+    }
+fi
+
+usable || make_venv
+now=$(fingerprint)
+known="" had=""
+if [ -e "$state/installed" ]; then
+    { read -r known && read -r had; } <"$state/installed" || true
+fi
+extras=$(printf '%s\n' ${had//,/ } "$@" | LC_ALL=C sort -u | grep . | paste -sd , - || true)
+if [ "$now" = "$known" ] && [ "$extras" = "$had" ]; then
+    exit 0
+fi
+if [ -z "$known" ]; then
+    say "installing TensorFlow and the rest (the first time about 600 MB to download) ..."
+else
+    say "something has changed: installing again ..."
+fi
+mkdir -p "$state"
+rm -f "$state/installed"
+touch "$state/begun"
+began=$SECONDS
+install "$extras"
+printf '%s\n%s\n' "$now" "$extras" >"$state/installed"
+rm "$state/begun"
+say "installed in $((SECONDS - began)) s"
