@@ -9,6 +9,8 @@ import inspect
 import itertools
 import logging
 import os
+import weakref
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -41,7 +43,10 @@ from distckpt.state.shards import BundleMerger
 from distckpt.storage.choose import storage_for
 
 _log = logging.getLogger("distckpt")
+# The managers of each coordinator, and of the job's own, are counted: by that number the workers
+# know which of them a message is for.
 _managers = itertools.count()
+_managers_of: weakref.WeakKeyDictionary[Coordinator, Iterator[int]] = weakref.WeakKeyDictionary()
 # Keys of this many calls are kept, for workers that are late to read them.
 _KEPT_CALLS = 8
 
@@ -132,7 +137,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         self._saved_step = last_checkpoint_step
         self._counter = SaveCounter(checkpoint)
         self._coordinator = coordinator
-        self._namespace = f"manager-{next(_managers) if coordinator is None else 'given'}"
+        counter = _managers if coordinator is None else _count_of(coordinator)
+        self._namespace = f"manager-{next(counter)}"
         self._calls = {"save": itertools.count(), "restore": itertools.count()}
         self._books = Books(
             self._storage,
@@ -353,6 +359,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
+
+
+def _count_of(coordinator: Coordinator) -> Iterator[int]:
+    return _managers_of.setdefault(coordinator, itertools.count())
 
 
 def _absolute(directory: str) -> str:

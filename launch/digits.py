@@ -39,17 +39,13 @@ def make_model() -> keras.Model:
     )
 
 
-def choose_digits(first_step: int, steps: int, size: int) -> np.ndarray:
-    """Returns which digits each step trains on: a row for each step, `BATCH` numbers below `size`.
+def digits_of_step(step: int, size: int) -> np.ndarray:
+    """Returns which digits a step trains on: `BATCH` numbers below `size`.
 
-    A row depends on the number of its step alone. So a run that resumes sees what it would have
-    seen without the interruption, and no position in the data needs to be saved.
+    They depend on the number of the step alone. So a run that resumes sees what it would have seen
+    without the interruption, and no position in the data needs to be saved.
     """
-    rows = [
-        np.random.default_rng(step).choice(size, BATCH, replace=False)
-        for step in range(first_step, steps)
-    ]
-    return np.array(rows, np.int64).reshape(-1, BATCH)
+    return np.random.default_rng(step).choice(size, BATCH, replace=False)
 
 
 def main() -> None:
@@ -81,13 +77,16 @@ def main() -> None:
     start = int(step.numpy())
     print(f"pid {os.getpid()} starts at step {start}, from {restored or 'scratch'}")
 
-    def share_of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        rows = choose_digits(start, arguments.steps, len(images))
-        columns = np.array_split(rows, context.num_input_pipelines, axis=1)
-        mine = tf.data.Dataset.from_tensor_slices(columns[context.input_pipeline_id])
-        return mine.map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
+    def batch_of(step: int) -> tuple:
+        rows = digits_of_step(step, len(images))
 
-    batches = iter(strategy.distribute_datasets_from_function(share_of_worker))
+        def share_of_replica(context: tf.distribute.ValueContext) -> tuple[tf.Tensor, tf.Tensor]:
+            shares = np.array_split(rows, context.num_replicas_in_sync)
+            mine = shares[context.replica_id_in_sync_group]
+            return tf.constant(images[mine]), tf.constant(labels[mine])
+
+        return strategy.experimental_distribute_values_from_function(share_of_replica)
+
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
 
     @tf.function
@@ -103,7 +102,7 @@ def main() -> None:
         return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
     for number in range(start + 1, arguments.steps + 1):
-        loss = train_step(next(batches))
+        loss = train_step(batch_of(number))
         step.assign(number)
         if number % 20 == 0 and worker == 0:
             print(f"step {number}/{arguments.steps} loss {loss:.4f}")

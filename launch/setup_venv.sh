@@ -107,14 +107,20 @@ fingerprint() {
         ! -name '*.pyc' -print | LC_ALL=C sort | tr '\n' '\0' | xargs -0 cksum | cksum
 }
 
-# Shows of pip's output what is large, as it is downloaded.
-downloads() {
-    sed -n 's|^ *Downloading \(.*/\)\{0,1\}\([^/]*\)-[^-]*-[^-]*-[^-]*\.whl (\([0-9.]* MB\)).*|setup:   downloading \2, \3|p'
+# Reads pip's output and shows what is large, as it is downloaded.
+show_downloads() {
+    local word file size unit
+    while read -r word file size unit; do
+        file=${file##*/}
+        if [ "$word ${unit%%)*}" = "Downloading MB" ]; then
+            say "  downloading ${file%-*-*-*} ${size#(} MB"
+        fi
+    done
 }
 
 pip_install() {
     "$venv/bin/python" -m pip install --no-input --progress-bar off --no-build-isolation \
-        --constraint constraints.txt "$@" | downloads ||
+        --constraint constraints.txt "$@" | show_downloads ||
         fail "pip could not install what is needed; its message is above. It needs the network" \
             "(behind a proxy: HTTPS_PROXY; another package index: PIP_INDEX_URL)."
 }
@@ -126,16 +132,18 @@ install() {
     trap 'rm -rf "$copy"' EXIT
     cp -R pyproject.toml README.md LICENSE distckpt "$copy"
     pip_install setuptools
-    pip_install "$copy[$extras]"
+    pip_install "$copy${extras:+[$extras]}"
 }
 
-# One at a time. The lock is on the directory, so that no file is left; it ends with this script.
-if command -v flock >/dev/null; then
-    exec 9<"$root"
-    flock --nonblock 9 || {
+# One at a time, where there is flock. The lock is on the directory, so no file is left; it ends with
+# this script. Where it does not work at all (1 means "taken"), this goes on without it: NFS.
+if command -v flock >/dev/null && exec 9<"$root"; then
+    locked=0
+    flock -n 9 2>/dev/null || locked=$?
+    if [ "$locked" = 1 ]; then
         say "waiting for another set-up to end"
-        flock --timeout 1800 9 || fail "another set-up has been running for half an hour."
-    }
+        flock -w 1800 9 || fail "another set-up has been running for half an hour."
+    fi
 fi
 
 usable || make_venv
@@ -149,7 +157,7 @@ if [ "$now" = "$known" ] && [ "$extras" = "$had" ]; then
     exit 0
 fi
 if [ -z "$known" ]; then
-    say "installing TensorFlow and the rest (the first time about 600 MB to download) ..."
+    say "installing TensorFlow and the rest (the first time about 700 MB to download) ..."
 else
     say "something has changed: installing again ..."
 fi

@@ -53,6 +53,9 @@ import sys
 import time
 from typing import Any
 
+# Signals that ask a worker to end, and so give it the time that the launcher allows.
+_STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LINUX = sys.platform.startswith("linux")
@@ -116,7 +119,7 @@ class Guard:
             if "command" in message:
                 self._start(message["command"], message["env"])
             elif "signal" in message:
-                self._stopping = True
+                self._stopping |= message["signal"] in _STOPPING
                 self._send_group(message["signal"])
             else:
                 self._killing = True

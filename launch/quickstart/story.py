@@ -15,7 +15,9 @@ _RESTART = re.compile(r"distckpt launch: restart \d+ of ")
 
 # Two kinds of lines that TF_CPP_MIN_LOG_LEVEL does not govern, because TensorFlow writes them
 # before its logging has been set up. They are in the log files, as everything is.
-_CHATTER = re.compile(r"\[worker \d+\] (WARNING: All log messages before absl|I\d{4} \d\d:\d\d:\d\d)")
+_CHATTER = re.compile(
+    r"\[worker \d+\] (WARNING: All log messages before absl|I\d{4} \d\d:\d\d:\d\d)"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,8 +61,8 @@ def test_a_directory_that_is_not_shared_is_told_by_the_probe(pools, tmp_path):
 def test_a_worker_that_comes_late_is_named_and_hears_the_same(pools, tmp_path):
     results = pools(3).run("one_never_comes", directory=str(tmp_path))
     late = [r["late"] for r in results]
-    assert_all(late, "DeadlineExceededError", "worker 1 never came", "2 s")
-    assert late[0]["seconds"] < 4.0
+    assert_all(late, "DeadlineExceededError", "worker 1 never came", "4 s")
+    assert late[0]["seconds"] < 6.0
     # It heard the chief's word when it came, so all are in step for the next save.
     assert {r["again"]["path"] for r in results} == {f"{tmp_path}/ckpt-2"}
     assert results[0]["checkpoints"] == [f"{tmp_path}/ckpt-2"]

@@ -148,6 +148,7 @@ def test_what_a_worker_leaves_behind_is_killed_after_a_while(
     launcher: Launcher, processes, programs: Path
 ) -> None:
     launcher.run(sys.executable, programs / "family.py", 0)
+    launcher.tell(signal=signal.SIGCONT)  # not one that asks it to end
     pids = processes.wait_for(3)
     launcher.hear()
     ended = launcher.hear()
