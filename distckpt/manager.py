@@ -9,6 +9,7 @@ import inspect
 import itertools
 import logging
 import os
+import re
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
@@ -22,6 +23,7 @@ from distckpt.core import layout, messages
 from distckpt.core.plan import make_plan
 from distckpt.errors import (
     ConfigurationError,
+    DirectoryError,
     DistckptError,
     Failure,
     UnsupportedOptionError,
@@ -29,6 +31,7 @@ from distckpt.errors import (
 )
 from distckpt.options import ManagerOptions
 from distckpt.roles.books import Books
+from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.ownership import ownership_of
 from distckpt.roles.pruner import Pruner
@@ -91,7 +94,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     Raises:
       ValueError: As `tf.train.CheckpointManager`: `max_to_keep` is not positive, or
         `checkpoint_interval` is given without `step_counter`.
-      ConfigurationError: (also a ValueError) `checkpoint_name` is not a plain name.
+      ConfigurationError: (also a ValueError) `checkpoint_name` is not a plain name, or TensorFlow
+        could not restore from such a path, or the directory exists and cannot be read, or an
+        argument is of the wrong kind.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     ) -> None:
         directory = os.fspath(directory)
         layout.check_checkpoint_name(checkpoint_name)
+        _refuse_patterns(os.path.join(directory, checkpoint_name))
         if options is not None and not isinstance(options, ManagerOptions):
             raise ConfigurationError(
                 f"options must be a distckpt.ManagerOptions, got {type(options).__name__}."
@@ -140,13 +146,16 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         counter = _managers if coordinator is None else _count_of(coordinator)
         self._namespace = f"manager-{next(counter)}"
         self._calls = {"save": itertools.count(), "restore": itertools.count()}
-        self._books = Books(
-            self._storage,
-            self._directory_path,
-            max_to_keep,
-            keep_checkpoint_every_n_hours,
-            durable=self._options.durable,
-        )
+        try:
+            self._books = Books(
+                self._storage,
+                self._directory_path,
+                _whole(max_to_keep),
+                _number(keep_checkpoint_every_n_hours),
+                durable=self._options.durable,
+            )
+        except OSError as error:
+            raise DirectoryError(f"{directory} cannot be read: {error}.") from error
         self._committer: Committer | None = None
 
     # --- What is there --------------------------------------------------------------------------
@@ -223,15 +232,19 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         number = next(self._calls["save"])
         keys = Keys(self._namespace, "save", number)
         try:
-            state = capture(
-                self._target, workers=coordinator.count, split=_split(coordinator), options=options
-            )
+            with paused():
+                state = capture(
+                    self._target,
+                    workers=coordinator.count,
+                    split=_split(coordinator),
+                    options=options,
+                )
+                plan = make_plan(state.entries, coordinator.count)
+                state.keep(plan.shares[coordinator.index])
         except Exception as error:
             if coordinator.count == 1:
                 raise
             raise _withdraw(coordinator, keys, error, name).to_error() from error
-        plan = make_plan(state.entries, coordinator.count)
-        state.keep(plan.shares[coordinator.index])
         if coordinator.is_chief and number >= _KEPT_CALLS:
             old = Keys(self._namespace, "save", number - _KEPT_CALLS)
             coordinator.forget(old.all(coordinator.count))
@@ -242,7 +255,6 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             coordinator.count,
             durable=self._options.durable,
         )
-        step = int(evaluate(self._steps)) if self._steps is not None else None
         return SaveSession(
             coordinator,
             writer,
@@ -251,11 +263,20 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             keys,
             name=name,
             directory=self._directory_path,
-            step=(layout.split_number(name)[1] or 0) if step is None else step,
+            step=self._step(layout.split_number(name)[1] or 0),
             plan=plan,
             state=state,
             deadline=self._options.save_deadline,
         ).run()
+
+    def _step(self, number: int) -> int:
+        """Returns what the manifest calls the step; `number` if there is no counter to read."""
+        if self._steps is None:
+            return number
+        try:
+            return int(evaluate(self._steps))
+        except (TypeError, ValueError, AttributeError, tf.errors.OpError):
+            return number  # TensorFlow does not look at it, either, without `checkpoint_interval`
 
     def _is_due(self, check_interval: bool) -> bool:
         """Decides by the step counter, as `tf.train.CheckpointManager.save` does."""
@@ -369,6 +390,34 @@ def _absolute(directory: str) -> str:
     return directory if "://" in directory else os.path.abspath(directory)
 
 
+def _whole(max_to_keep: Any) -> int | None:
+    """Returns how many to keep, as TensorFlow understands it: 2.5 keeps two."""
+    if max_to_keep is None:
+        return None
+    if max_to_keep < 1:  # TensorFlow would delete what it has just saved
+        raise ConfigurationError(f"max_to_keep must be at least 1, or None, got {max_to_keep!r}.")
+    return int(max_to_keep)
+
+
+def _number(hours: Any) -> float | None:
+    if hours is None:
+        return None
+    try:
+        return float(hours / 1)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"keep_checkpoint_every_n_hours must be a number of hours, or None, got {hours!r}."
+        ) from None
+
+
+def _refuse_patterns(path: str) -> None:
+    if re.search(r"\\|\[[^/]*\]", path):
+        raise ConfigurationError(
+            f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow takes [...] "
+            "and \\ in the path of a checkpoint for a pattern. Choose another directory or name."
+        )
+
+
 def _split(coordinator: Coordinator) -> str:
     """Returns what is known to be equal on all workers, see `state.capture.capture`.
 
@@ -379,7 +428,9 @@ def _split(coordinator: Coordinator) -> str:
 
 
 def _refuse_async(options: tf.train.CheckpointOptions | None) -> None:
-    if options is not None and options.enable_async:
+    if options is not None and (
+        options.enable_async or options.experimental_enable_async_checkpoint
+    ):
         raise UnsupportedOptionError(
             "CheckpointOptions(enable_async=True) is not supported by this version of distckpt. "
             "Save without it: save() then returns when the checkpoint is committed."

@@ -12,6 +12,7 @@
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # they would mix other packages in
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
+trap 'exit 130' INT # also when the command that was interrupted ends as if nothing were
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(pwd -P)
@@ -51,6 +52,7 @@ no_ensurepip() {
 find_python() {
     local candidate reason crippled=
     if [ -n "${PYTHON:-}" ]; then
+        command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', which was not found."
         reason=$(supported_version "$PYTHON" 2>&1 >/dev/null) ||
             fail "PYTHON is '$PYTHON', which will not do: ${reason##*$'\n'}. Needed: 3.10 to 3.13."
         can_make_venv "$PYTHON" || no_ensurepip "$PYTHON"
@@ -120,9 +122,10 @@ show_downloads() {
 
 pip_install() {
     "$venv/bin/python" -m pip install --no-input --progress-bar off --no-build-isolation \
-        --constraint constraints.txt "$@" | show_downloads ||
-        fail "pip could not install what is needed; its message is above. It needs the network" \
-            "(behind a proxy: HTTPS_PROXY; another package index: PIP_INDEX_URL)."
+        --constraint constraints.txt "$@" | show_downloads && return
+    rm -f "$state/begun" # pip came to an end, so .venv is in order
+    fail "pip could not install what is needed; its message is above. It needs the network" \
+        "(behind a proxy: HTTPS_PROXY; another package index: PIP_INDEX_URL)."
 }
 
 # Installs a copy of the sources, because building leaves files behind where it happens.

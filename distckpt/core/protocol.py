@@ -8,7 +8,7 @@ the numbers of docs/protocol.md:
     chief                                 worker
     1 SendReady                           1 SendReady
       AwaitReady → Ready | Lost | …
-      AnnounceRoll                          AwaitOpening → Called | Opened | Told | Lost | TimedOut
+      AnnounceRoll → Called                 AwaitOpening → Called | Opened | Told | Lost | TimedOut
       ReadTogether → Read | Failed          ReadTogether → Read | Failed
     2 Open       → Opened | Failed        2 AwaitOpening → Opened | Told | Lost | TimedOut
       AnnounceOpening
@@ -20,7 +20,9 @@ the numbers of docs/protocol.md:
     8 Tell, Finish                        8 AwaitOutcome → Told | Lost | TimedOut, Finish
 
 Of step 1, all but SendReady is only for a state with values that all workers must read together,
-by a collective: it has no deadline, so it must not begin before all have come with the same state.
+by a collective: it has no deadline, so it must not begin before all have come with the same state,
+nor after somebody has given up waiting. So who gives up says it with a roll, too: of several rolls
+the first published counts, for everybody.
 
 Whatever fails before step 6 ends in Discard, Tell, Finish. After step 6 nothing fails any more.
 """
@@ -54,7 +56,10 @@ class AwaitReady:
 
 @dataclasses.dataclass(frozen=True)
 class AnnounceRoll:
-    """Chief: publish `roll`. No event."""
+    """Publish `roll`, and see which is in force: the first that anybody has published.
+
+    The chief does it when all have come; a worker, when it has given up waiting for that.
+    """
 
     roll: Roll
 
@@ -180,7 +185,7 @@ class Ready:
 
 @dataclasses.dataclass(frozen=True)
 class Called:
-    """The chief's roll has arrived."""
+    """The roll in force has arrived."""
 
     roll: Roll
 
@@ -309,6 +314,10 @@ class ChiefSave:
                 return self._fail(self._explain(refusal))
             case AwaitReady(), Lost(failure) | TimedOut(failure):
                 return self._fail(failure)
+            case AnnounceRoll(), Called(roll):
+                return self._then(ReadTogether() if roll.complete else AwaitAnswer(self._others))
+            case AnnounceRoll(), Lost(failure) | TimedOut(failure):
+                return self._fail(failure)
             case ReadTogether(), Read():
                 return self._then(Open())
             case ReadTogether(), Failed(failure):
@@ -341,10 +350,8 @@ class ChiefSave:
         if missing:
             return self._then(AwaitReady(missing))
         mine = self._plan.fingerprint
-        others = frozenset(w for w, f in self._ready.items() if f != mine)
-        if others:
-            return self._then(AnnounceRoll(Roll(mine, False)), AwaitAnswer(others))
-        return self._then(AnnounceRoll(Roll(mine, True)), ReadTogether())
+        complete = all(fingerprint == mine for fingerprint in self._ready.values())
+        return self._then(AnnounceRoll(Roll(mine, complete)))
 
     def _take(self, report: Report) -> list[Action]:
         if report.worker in self._reports:
@@ -393,6 +400,8 @@ class WorkerSave:
         self._plan = plan
         self._last: Action | None = None
         self._refused: Failure | None = None
+        self._late: Failure | None = None
+        self._reported = False
 
     def start(self) -> list[Action]:
         """Returns the first actions."""
@@ -412,9 +421,20 @@ class WorkerSave:
                 return self._refuse(refusal) if refusal else self._then(Write(opening))
             case AwaitOpening(), Told(outcome):
                 return self._then(Finish(outcome.failure))
-            case AwaitOpening(), Lost(failure) | TimedOut(failure):
+            case AwaitOpening(roll=True), TimedOut(failure):
+                self._late = failure
+                return self._then(AnnounceRoll(Roll("", False)))
+            case AnnounceRoll(), Called(roll) if roll.complete:
+                return self._then(ReadTogether())  # all have come after all, and count on this one
+            case AnnounceRoll(), Called():
+                assert self._late is not None
+                return self._give_up(self._late)
+            case ((AwaitOpening() | AnnounceRoll()), TimedOut(failure)):
+                return self._give_up(failure)
+            case ((AwaitOpening() | AnnounceRoll()), Lost(failure)):
                 return self._then(Finish(failure))
             case Write(), Written(report):
+                self._reported = True
                 return self._then(SendAnswer(report), AwaitOutcome())
             case Write(), Failed(failure):
                 return self._refuse(Refusal(self._index, failure))
@@ -424,18 +444,25 @@ class WorkerSave:
                 return self._then(Discard(), Finish(outcome.failure))
             case AwaitOutcome(), Lost(failure) | TimedOut(failure):
                 # Nothing is discarded: the commit may have happened, and then the files count.
-                return self._then(Finish(self._refused or unknown(failure)))
+                cause = unknown(failure) if self._reported else failure
+                return self._then(Finish(self._refused or cause))
         raise ProtocolError(f"worker {self._index}: {event} after {self._last}")
 
     def _answer(self, roll: Roll) -> list[Action]:
         """Answers the chief's roll: with a collective only if all workers will take part in it."""
-        if roll.fingerprint != self._plan.fingerprint:
+        if roll.fingerprint and roll.fingerprint != self._plan.fingerprint:
             return self._refuse(self._differs())
         return self._then(ReadTogether() if roll.complete else AwaitOutcome())
 
     def _refuse(self, refusal: Refusal) -> list[Action]:
         self._refused = refusal.failure
         return self._then(SendAnswer(refusal), AwaitOutcome())
+
+    def _give_up(self, failure: Failure) -> list[Action]:
+        """Leaves, and lets the chief know, which may come any moment."""
+        text = f"worker {self._index} gave up waiting: {failure.message}"
+        told = dataclasses.replace(failure, message=text, worker=self._index)
+        return self._then(SendAnswer(Refusal(self._index, told)), Finish(failure))
 
     def _compare(self, opening: Opening) -> Refusal | None:
         """Returns why this worker cannot take part in what the chief has opened."""

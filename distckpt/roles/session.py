@@ -6,6 +6,7 @@ from the first action on may run on a background thread; no collective is among 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections import deque
@@ -17,7 +18,14 @@ from distckpt.core import messages, protocol
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Opening, Outcome
 from distckpt.core.plan import Plan
-from distckpt.errors import DistckptError, Failure, SaveFailedError, WorkerLostError
+from distckpt.errors import (
+    CommitUnknownError,
+    Failure,
+    RestoreError,
+    SaveFailedError,
+    WorkerLostError,
+)
+from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.waiting import Keys, Waiting
 from distckpt.roles.writer import Writer
@@ -86,6 +94,7 @@ class SaveSession:
         self._outcome = Outcome(None)
         self._failure: Failure | None = None
         self._cause: BaseException | None = None
+        self._committing = False
         self._committed = False
         self._machine: protocol.ChiefSave | protocol.WorkerSave
         if coordinator.is_chief:
@@ -126,6 +135,7 @@ class SaveSession:
                 return self._waiting.for_ready(workers)
             case protocol.AnnounceRoll(roll):
                 self._publish(self._keys.roll, messages.to_json(roll))
+                return self._waiting.for_roll()
             case protocol.ReadTogether():
                 return self._attempt(self._read_together)
             case protocol.Open():
@@ -161,10 +171,22 @@ class SaveSession:
     def _attempt(self, step: Callable[[], protocol.Event]) -> protocol.Event:
         """Performs a step that may fail; the failure becomes an event."""
         try:
-            return step()
+            with paused():
+                return step()
         except Exception as error:
             self._cause = error
-            return protocol.Failed(Failure.from_exception(error, self._coordinator.index))
+            failure = Failure.from_exception(error, self._coordinator.index)
+            if isinstance(error, RestoreError):  # what has just been written cannot be read back
+                failure = dataclasses.replace(failure, kind=SaveFailedError.__name__)
+            return protocol.Failed(failure)
+
+    def _afterwards(self, step: Callable[[], None]) -> None:
+        """Performs a step after the commit: whatever happens, the save has succeeded."""
+        try:
+            with paused():
+                step()
+        except Exception:
+            _log.exception("%s is committed, but not everything after that went well.", self._name)
 
     def _read_together(self) -> protocol.Event:
         try:
@@ -197,15 +219,20 @@ class SaveSession:
         assert self._opening is not None
         assert self._books is not None
         seconds = time.monotonic() - self._started
+        self._committing = True
         manifest = self._committer.commit(self._opening, reports, self._step, seconds)
         self._committed = True
-        self._books.record(manifest)
-        self._committer.close(self._opening)
+        books = self._books
+        self._afterwards(lambda: books.record(manifest))
         return protocol.Committed()
 
     def _prune(self) -> protocol.Event:
+        assert self._committer is not None
+        assert self._opening is not None
         assert self._books is not None
-        self._books.prune()
+        committer, opening = self._committer, self._opening
+        self._afterwards(self._books.prune)
+        self._afterwards(lambda: committer.close(opening))
         return protocol.Pruned()
 
     def _discard(self) -> None:
@@ -222,7 +249,10 @@ class SaveSession:
             self._outcome = self._books.outcome(self._name)
         else:
             self._outcome = Outcome(failure)
-        self._coordinator.publish(self._keys.outcome, messages.to_json(self._outcome))
+        try:
+            self._coordinator.publish(self._keys.outcome, messages.to_json(self._outcome))
+        except WorkerLostError as error:
+            _log.warning("The others are not told how it ended: %s", error)
 
     def _publish(self, key: str, value: str) -> None:
         try:
@@ -243,18 +273,20 @@ class SaveSession:
     def _interrupted(self, error: BaseException) -> None:
         """Lets the others know that this worker gave up, so that none waits in vain."""
         where = self._coordinator.name(self._coordinator.index)
+        kind = CommitUnknownError if self._committing else SaveFailedError
         failure = Failure(
-            SaveFailedError.__name__,
+            kind.__name__,
             f"{where} was interrupted in save() of {self._name} ({type(error).__name__}: {error}).",
             self._coordinator.index,
         )
-        try:
-            if self._committer is None:
-                refusal = messages.Refusal(self._coordinator.index, failure)
-                key = self._keys.answer(self._coordinator.index)
-                self._publish(key, messages.to_json(refusal))
-            elif not self._committed:
-                self._discard()
-                self._tell(failure)
-        except DistckptError as other:
-            _log.warning("%s", other)
+        if self._committed:
+            self._tell(None)
+        elif self._committer is not None:
+            self._discard()
+            self._tell(failure)
+        else:
+            if self._plan.collective:
+                self._publish(self._keys.roll, messages.to_json(messages.Roll("", False)))
+            refusal = messages.Refusal(self._coordinator.index, failure)
+            key = self._keys.answer(self._coordinator.index)
+            self._publish(key, messages.to_json(refusal))

@@ -109,7 +109,8 @@ class Waiting:
     def for_opening(self, *, roll: bool) -> protocol.Event:
         """Worker: waits for the chief's opening, its roll, or its word that there will be none."""
         first = [self._keys.roll] if roll else []
-        keys = [*first, self._keys.opening, self._keys.outcome]
+        # The outcome first: who comes late must not begin what the others have given up.
+        keys = [self._keys.outcome, *first, self._keys.opening]
         got = self._fetch(keys, [0])
         if got is None and self._has_come(0):
             # The chief waits for somebody else, and its verdict is due: hear whom it names.
@@ -126,6 +127,15 @@ class Waiting:
         # From here on the chief's deadline counts; it began before the opening was published.
         self._deadline = time.monotonic() + self._seconds + self._grace
         return protocol.Opened(messages.opening_from_json(got[1]))
+
+    def for_roll(self) -> protocol.Event:
+        """Any: returns the roll in force, after this worker has published one."""
+        got = self._fetch([self._keys.roll], [0])
+        if isinstance(got, Failure):
+            return protocol.Lost(got)
+        if got is None:
+            return protocol.TimedOut(self._too_late([0]))
+        return protocol.Called(messages.roll_from_json(got[1]))
 
     def for_outcome(self) -> protocol.Event:
         """Worker: waits for the chief's last word."""

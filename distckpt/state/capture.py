@@ -9,8 +9,8 @@ What TensorFlow's saver must do itself is left to it (`DelegatedState`): graph-m
 that lives in other tasks (parameter servers), and a sharding callback of the user's.
 
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``Checkpoint._saver``,
-``registration.get_save_function``, ``save_context``. tests/unit/state/test_capture.py would notice a
-change.
+``registration.get_save_function``, ``save_context``.
+tests/unit/state/test_capture.py would notice a change.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.checkpoint import save_util
 from tensorflow.python.saved_model import registration, save_context
-from tensorflow.python.training.saving.saveable_object import SaveSpec
 
 from distckpt.core.layout import join
 from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import CapturedState
+from distckpt.state.reading import distributed_variable, is_collective, read
 from distckpt.state.shards import os_errors, write_bundle
 
 _VARIABLE_SIZE = (tf.string, tf.variant)
@@ -125,20 +125,20 @@ class TensorState(CapturedState):
 
         What needs a collective is read later, by `read_together`.
         """
-        distributed = _distributed(trackable, value)
+        distributed = distributed_variable(trackable, value)
         chief_only = self._split != "all" and distributed is None
-        if getattr(distributed, "synchronization", None) == tf.VariableSynchronization.ON_READ:
+        if is_collective(distributed):
             self._enter(key, spec, distributed.dtype, distributed.shape, chief_only, True)
             self._unread[(key, spec)] = value
             return
-        tensor = _read(value)
+        tensor = read(value, trackable, distributed)
         if tensor is not None:
             self._hold(key, spec, tensor, chief_only)
 
     def read_together(self) -> None:
         """See the base class."""
         for identity, value in self._unread.items():
-            tensor = _read(value)
+            tensor = read(value)
             if self._wanted is None or identity in self._wanted:
                 self._values[identity] = tensor
         self._unread = {}
@@ -238,23 +238,3 @@ class DelegatedState(CapturedState):
         with os_errors(path):
             self._checkpoint.write(path, options=self._options)
         return (stem,)
-
-
-def _read(value: Any) -> Any:
-    """Returns the eager tensor of a value as ``_serialize_to_tensors`` may give it."""
-    if isinstance(value, SaveSpec):
-        with tf.device(value.device):
-            value = value.tensor
-    if value is None or (tf.is_tensor(value) and not isinstance(value, tf.Variable)):
-        return value
-    return tf.convert_to_tensor(value)
-
-
-def _distributed(trackable: Any, value: Any) -> Any:
-    """Returns the variable behind `trackable` if it was made under a strategy, else None."""
-    # A Keras 3 variable holds the distributed variable in `value`, a method of others.
-    candidates = (trackable, getattr(trackable, "obj", None), value, getattr(trackable, "value", 0))
-    for candidate in candidates:
-        if isinstance(candidate, tf.distribute.DistributedValues):
-            return candidate
-    return None

@@ -19,6 +19,9 @@ class Checkpoints:
         self._directory = directory
         self._seen: dict[tuple[int, int], Manifest] = {}
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def look(self) -> None:
         """Reads the manifests that are there now; each is the proof that a save was committed."""
         for path in self._directory.glob("*.manifest.json"):

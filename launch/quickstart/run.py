@@ -29,7 +29,7 @@ PROGRAM = REPOSITORY / "launch" / "digits.py"
 WORKERS = 2
 VICTIM = 1
 LEAST_ACCURACY = 0.95
-TAIL = 15  # lines of each log that are shown when something went wrong
+LEAST_STEPS = 300  # there is a checkpoint every 100
 
 
 def main() -> int:
@@ -39,6 +39,8 @@ def main() -> int:
         "--directory", type=Path, help="a new directory for this run (default: .quickstart/run-N)"
     )
     arguments = parser.parse_args()
+    if arguments.steps < LEAST_STEPS:
+        parser.error(f"--steps must be at least {LEAST_STEPS}, or there is nothing to resume from")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     screen = Screen()
@@ -66,17 +68,17 @@ def train(screen: Screen, directory: Path, steps: int) -> int:
             for line in training.lines():
                 news = story.read(line)
                 checkpoints.look()
-                if news and news.passing:
-                    screen.show(f"{news.text} (of {steps} steps)")
-                elif news:
+                if news:
                     screen.say(news.text, news.style)
+                screen.show(story.now)
                 if story.killed_at is None and story.step > steps / 2 and VICTIM in story.pids:
                     kill(story, screen)
             problems = story.problems(training.wait(), LEAST_ACCURACY)
     except TimeoutError as error:
         problems = [str(error)]
-    screen.print()
-    screen.console.print(checkpoints.table())
+    if checkpoints:
+        screen.print()
+        screen.console.print(checkpoints.table())
     if problems:
         explain_failure(screen, directory, problems)
         return 1
@@ -89,6 +91,7 @@ def kill(story: Story, screen: Screen) -> None:
     with contextlib.suppress(ProcessLookupError):  # then the launcher will say how it ended
         os.kill(story.pids[VICTIM], signal.SIGKILL)
     story.kill()
+    screen.show(story.now)
     text = f"worker {VICTIM} (pid {story.pids[VICTIM]}) killed (SIGKILL) at step {story.step}"
     screen.say(f"{text}; the last committed step is {story.saved}", "bold red")
 
@@ -131,15 +134,18 @@ def make_directory(wanted: Path | None) -> Path:
 
 def shown(path: str | Path) -> str:
     """Returns `path` as short as it can be given on a command line here."""
-    absolute, here = os.path.abspath(path), os.getcwd()
-    return os.path.relpath(absolute) if absolute.startswith(here + os.sep) else absolute
+    absolute = os.path.abspath(path)
+    relative = os.path.relpath(absolute)
+    if relative.startswith(os.pardir):
+        return absolute
+    return relative if os.sep in relative else os.path.join(os.curdir, relative)
 
 
 def explain_failure(screen: Screen, directory: Path, problems: list[str]) -> None:
-    for log in sorted((directory / "logs").glob("*.log")):
-        screen.print(f"--- the end of {shown(log)}", "dim")
-        for line in log.read_text(errors="replace").splitlines()[-TAIL:]:
-            screen.print(line, "dim")
+    screen.print(
+        f"\nThe whole output of the workers is in {shown(directory / 'logs')}. With "
+        "TF_CPP_MIN_LOG_LEVEL=0 in the environment, TensorFlow says more."
+    )
     screen.print(f"FAILED: {'; '.join(problems)}.", "bold red")
 
 

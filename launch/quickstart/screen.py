@@ -27,7 +27,7 @@ class Screen:
     def say(self, text: str, style: str = "") -> None:
         """Prints `text` with the seconds since the beginning."""
         line = Text(f"{time.monotonic() - self._began:6.1f} s  ", "dim")
-        self.console.print(line.append(text, style or "none"), soft_wrap=True)
+        self.console.print(line.append(text, style or None), soft_wrap=True)
 
     def show(self, text: str) -> None:
         """Shows `text` on the moving line, if there is one."""

@@ -59,8 +59,15 @@ class Training:
             yield line.rstrip("\n")
 
     def wait(self) -> int:
-        """Returns the exit code, after the output has ended."""
-        return self._process.wait(END)
+        """Returns the exit code, after the output has ended.
+
+        Raises:
+          TimeoutError: It does not end.
+        """
+        try:
+            return self._process.wait(END)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the launcher has not ended after {END:g} s") from None
 
     def __enter__(self) -> Training:
         return self

@@ -46,20 +46,20 @@ DISTORTIONS = {
     "leaves out the first": lambda pieces: pieces[1:],
     "writes the first twice": lambda pieces: (pieces[0], *pieces),
     "writes another shape": lambda pieces: (
-        dataclasses.replace(pieces[0], shape=(1, 2)),
+        pieces[0]._replace(shape=(1, 2)),
         *pieces[1:],
     ),
     "writes another type": lambda pieces: (
-        dataclasses.replace(pieces[0], dtype="float16"),
+        pieces[0]._replace(dtype="float16"),
         *pieces[1:],
     ),
     "writes a foreign key": lambda pieces: (
         *pieces,
-        dataclasses.replace(pieces[0], key="foreign"),
+        pieces[0]._replace(key="foreign"),
     ),
     "writes the share of another": lambda pieces: (
         *pieces,
-        dataclasses.replace(pieces[0], spec="96 128 90,6:-"),
+        pieces[0]._replace(spec="96 128 90,6:-"),
     ),
 }
 
@@ -131,9 +131,13 @@ class World:
 
     def run(self, actors=None) -> None:
         """Lets all take turns, one action each, until nobody can go on."""
-        chosen = self.actors if actors is None else actors
-        while any([self.step(actor) for actor in chosen]):
+        while self.turn(self.actors if actors is None else actors):
             pass
+
+    def turn(self, actors) -> bool:
+        """Lets each perform one action; returns whether anybody could."""
+        moved = [self.step(actor) for actor in actors]
+        return any(moved)
 
     def expire(self, actor: Actor) -> bool:
         """Lets the deadline of what an actor waits for pass; returns whether it waited."""
@@ -145,6 +149,11 @@ class World:
         text = f"given up: {', '.join(map(title, missing))} did not come."
         self._feed(actor, action, p.TimedOut(Failure("DeadlineExceededError", text, missing[0])))
         return True
+
+    def expire_all(self) -> bool:
+        """Lets the deadlines of all that wait pass, the chief's first; returns whether any did."""
+        waited = [self.expire(actor) for actor in self.actors]
+        return any(waited)
 
     def crash(self, actor: Actor) -> None:
         actor.dead = True
@@ -161,6 +170,7 @@ class World:
                 self._publish(actor, f"ready-{actor.index}", fingerprint)
             case p.AnnounceRoll(roll):
                 self._publish(actor, "roll", roll)
+                return p.Called(self.board["roll"][1])
             case p.Open():
                 return p.Opened(
                     Opening("a1", actor.name, actor.directory, actor.plan.fingerprint, "token")
@@ -206,8 +216,8 @@ class World:
             return self._lost({0})
         keys = {"outcome": p.Told}
         if isinstance(action, p.AwaitOpening):
-            keys = {"roll": p.Called} if action.roll else {}
-            keys |= {"opening": p.Opened, "outcome": p.Told}
+            keys |= {"roll": p.Called} if action.roll else {}
+            keys |= {"opening": p.Opened}
         for key, event in keys.items():
             if (message := self._seen(key)) is not None:
                 return event(message)
@@ -230,11 +240,13 @@ class World:
         if (fault := actor.faults.pop("ReadTogether", None)) is not None:
             return p.Failed(fault)
         self.reading.add(actor.index)
-        dead = [a.index for a in self.actors if a.dead and a.index not in self.reading]
-        if dead:
-            text = f"{title(dead[0])} died, says the collective."
-            return p.Failed(Failure("WorkerLostError", text, actor.index))
-        return p.Read() if len(self.reading) == len(self.actors) else None
+        if len(self.reading) == len(self.actors):
+            return p.Read()
+        dead = [a.index for a in self.actors if a.dead]
+        if not dead:
+            return None
+        text = f"{title(dead[0])} died, says the collective."
+        return p.Failed(Failure("WorkerLostError", text, actor.index))
 
     def _seen(self, key: str) -> object | None:
         sender, message = self.board.get(key, (0, None))
@@ -279,7 +291,7 @@ def describe(action: p.Action) -> str:
         case p.AwaitReady(workers):
             return f"await the coming of {', '.join(title(w) for w in sorted(workers))}"
         case p.AnnounceRoll(roll):
-            return f"call the roll: {'complete' if roll.complete else 'not all can take part'}"
+            return f"call the roll: {'complete' if roll.complete else 'not complete'}"
         case p.ReadTogether():
             return "read together"
         case p.AnnounceOpening(opening):

@@ -122,6 +122,18 @@ def test_every_row_of_the_failure_table_names_its_proof():
             assert name.startswith("test_") or (SCENARIOS / f"{name}.txt").exists(), row
 
 
+@pytest.mark.parametrize("scenario", sorted(p.stem for p in SCENARIOS.glob("*.txt")))
+def test_the_failure_table_says_what_the_workers_see_in_the_scenario(scenario):
+    played = (SCENARIOS / f"{scenario}.txt").read_text()
+    raised = set(re.findall(r"^(?:chief|worker \d+): raise (\w+)", played, re.MULTILINE))
+    seen = [row.split("|")[2] for row in failures() if scenario in proofs(row)]
+    if not raised and "return the path" in played and not seen:
+        return  # nothing goes wrong
+    assert len(seen) == 1, f"{scenario} stands in {len(seen)} rows"
+    assert set(re.findall(r"`(\w+Error)`", seen[0])) == raised
+    assert ("path" in seen[0]) == ("return the path" in played)
+
+
 def test_every_scenario_is_in_the_page_about_the_protocol():
     named = set(SNAKE.findall(prose("docs/protocol.md")))
     assert {path.stem for path in SCENARIOS.glob("*.txt")} - named == set()
@@ -249,11 +261,10 @@ def test_there_are_examples_that_run():
 def test_the_examples_run(page, tmp_path):
     code = "\n".join(code for runs, code in blocks(page, "python") if runs)
     environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
-    search = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**environment, "PYTHONPATH": search, "CUDA_VISIBLE_DEVICES": "-1"},
+        env={**environment, "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -83,7 +83,11 @@ class Observer:
         """Checks every byte of a checkpoint; returns its manifest, None for a plain one."""
         storage = LocalStorage()
         Verifier(storage, str(directory)).verify(name)
-        return Catalog(storage, str(directory)).manifest(name)
+        manifest = Catalog(storage, str(directory)).manifest(name)
+        if manifest is not None:
+            path = pathlib.Path(directory) / layout.index_name(name)
+            assert _meant(manifest) == _indexed(name, read_index(path.read_bytes()))
+        return manifest
 
     @classmethod
     def leftovers(cls, directory):
@@ -98,9 +102,27 @@ class Observer:
             manifest, shards = cls.verify(directory, name), read_index(path.read_bytes()).num_shards
             belongs |= {path.name, *(layout.data_name(name, n, shards) for n in range(shards))}
             if manifest is not None:
+                assert manifest.replaces is None
                 belongs |= {layout.manifest_name(name), *manifest.claims}
         found = {str(p.relative_to(directory)) for p in directory.rglob("*")}
         return sorted(found - belongs)
+
+
+def _meant(manifest):
+    """What a manifest says of every piece: where it is and what its checksum is."""
+    return {
+        (e.key, p.spec, e.dtype, manifest.files[p.file].name, p.offset, p.size, p.crc32c)
+        for e in manifest.entries
+        for p in e.pieces
+    }
+
+
+def _indexed(name, index):
+    """What the index says of the same."""
+    files = [layout.data_name(name, shard, index.num_shards) for shard in range(index.num_shards)]
+    return {
+        (e.key, e.spec, e.dtype, files[e.shard], e.offset, e.size, e.crc32c) for e in index.stored
+    }
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +160,16 @@ def make():
         return distckpt.CheckpointManager(checkpoint, directory, max_to_keep, *args, **kwargs)
 
     return make
+
+
+@pytest.fixture(params=["tensorflow", "distckpt"])
+def either(request, make):
+    """Returns a manager, TensorFlow's or ours: what is tested with it holds for both."""
+
+    def make_plain(checkpoint, directory, max_to_keep=None, *args, **kwargs):
+        return tf.train.CheckpointManager(checkpoint, directory, max_to_keep, *args, **kwargs)
+
+    return make if request.param == "distckpt" else make_plain
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -32,8 +31,8 @@ from distckpt.roles import ownership
 
 SEED = os.environ.get("DISTCKPT_SEED")
 HISTORIES = settings(
-    max_examples=int(os.environ.get("DISTCKPT_HISTORIES", "30")),
-    stateful_step_count=int(os.environ.get("DISTCKPT_STEPS", "16")),
+    max_examples=int(os.environ.get("DISTCKPT_HISTORIES", "60")),
+    stateful_step_count=int(os.environ.get("DISTCKPT_STEPS", "20")),
     derandomize=SEED is None,
     report_multiple_bugs=False,
     database=None,
@@ -109,13 +108,16 @@ class Histories(RuleBasedStateMachine):
         self.observer = observer
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="distckpt-"))
         self.now = 1_700_000_000.0
-        self.patch = mock.patch("time.time", lambda: self.now)
+        self.patch = mock.patch("time.time", self.clock)
         self.patch.start()
         self.theirs, self.ours = Side(self.root / "theirs"), Side(self.root / "ours")
         self.committed = set()  # saved by us, and by nobody else since
         self.stale = set()  # saved by us; then plain TensorFlow has deleted or replaced it
         self.kept = set()  # of these: what our pruner leaves, see test_numbering.py
         self.plain = False  # whether plain TensorFlow manages our directory just now
+
+    def clock(self):
+        return self.now
 
     def teardown(self):
         self.patch.stop()
@@ -152,9 +154,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(check_interval=st.booleans())
     def save(self, check_interval):
-        self.saved(
-            self.both(lambda s: s.relative(s.manager.save(check_interval=check_interval)))
-        )
+        self.saved(self.both(lambda s: s.relative(s.manager.save(check_interval=check_interval))))
 
     @rule(number=NUMBER)
     def save_as(self, number):

@@ -78,7 +78,9 @@ def bundle_files(tensors):
 
 
 def encode_shape(shape):
-    return proto._Shape(dim=[proto._Dim(size=n).SerializeToString() for n in shape]).SerializeToString()
+    return proto._Shape(
+        dim=[proto._Dim(size=n).SerializeToString() for n in shape]
+    ).SerializeToString()
 
 
 def encode_extents(extents):
@@ -248,7 +250,9 @@ class Chief:
         self.workers_ends = [None] * (workers - 1)
         storages = [*others, *(FastStorage() for _ in range(workers))]
         threads = [
-            threading.Thread(target=self._work, args=(i, name, number, storages[i - 1]), daemon=True)
+            threading.Thread(
+                target=self._work, args=(i, name, number, storages[i - 1]), daemon=True
+            )
             for i in range(1, workers)
         ]
         for thread in threads:

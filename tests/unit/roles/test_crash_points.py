@@ -13,7 +13,6 @@ import errno
 import functools
 import os
 import tempfile
-import time
 from collections.abc import Callable
 
 import pytest
@@ -208,10 +207,8 @@ def test_a_death_anywhere_loses_nothing(title, tmp_path):
         directory = str(tmp_path / f"{k}-{moment}")
         stage = Stage(scene, directory)
         stage.strike(k, moment, dies())
-        try:
+        with contextlib.suppress(ProcessDied):
             stage.save()
-        except ProcessDied:
-            pass
         with explained(stage, k, moment):
             assert stage.storage.dead
             pointed = scene.acknowledged is not None

@@ -1,0 +1,1 @@
+from ..manager.conftest import make, observer  # noqa: F401
