@@ -1,4 +1,4 @@
-"""Processes without a TensorFlow cluster: each has the same plain variables, they share the writing."""
+"""Processes without a TensorFlow cluster: with the same plain variables, they share the writing."""
 
 from __future__ import annotations
 

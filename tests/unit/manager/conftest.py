@@ -29,8 +29,12 @@ class Observer:
     def contents(path):
         """Everything a checkpoint holds: key → (dtype, shape, bytes), the object graph as text."""
         reader = tf.train.load_checkpoint(path)
+        dtypes = reader.get_variable_to_dtype_map()
         found = {}
-        for key in reader.get_variable_to_shape_map():
+        for key, shape in reader.get_variable_to_shape_map().items():
+            if dtypes[key] == tf.variant:  # such as an iterator's state, which has no bytes
+                found[key] = ("variant", shape)
+                continue
             value = np.asarray(reader.get_tensor(key))
             if key == GRAPH_KEY:
                 graph = trackable_object_graph_pb2.TrackableObjectGraph()
