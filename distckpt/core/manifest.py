@@ -135,6 +135,10 @@ class Manifest:
         old = self.replaces.files if self.replaces else ()
         return frozenset(f.name for f in self.files) | frozenset(old)
 
+    def tells_of(self, index: IndexRecord) -> bool:
+        """Returns whether `index` is that of this version or of the one that it replaces."""
+        return index == self.index or (self.replaces is not None and index == self.replaces.index)
+
     def in_force(self, index_crc32c: int) -> Manifest | None:
         """Returns the manifest of the version on disk, told by the index file's CRC32C.
 

@@ -48,9 +48,10 @@ class Entry:
       key: The checkpoint key.
       dtype: TensorFlow's name of the type, e.g. "float32".
       shape: The dimensions; for an entry with a `spec`, those of the slice.
-      nbytes: Size of the value in bytes; for types of variable size an estimate that is the same
-        on every worker (it must not depend on the content).
-      chief_only: True for what need not be equal on all workers: the chief's value is saved.
+      nbytes: Size of the value in bytes; for types of variable size an estimate, and 0 for what may
+        differ in size between workers (the division must not depend on it).
+      chief_only: True for what need not be equal on all workers, nor of one shape: the chief's
+        value is saved.
       spec: A slice spec that the object itself asked for (a partitioned variable), or "".
       collective: True if all workers must read it together (``synchronization=ON_READ``).
     """
@@ -62,6 +63,13 @@ class Entry:
     chief_only: bool = False
     spec: str = ""
     collective: bool = False
+
+    @property
+    def common(self) -> tuple[object, ...]:
+        """What must be equal on all workers."""
+        shape = None if self.chief_only else self.shape
+        rest = (self.nbytes, self.chief_only, self.spec, self.collective)
+        return (self.key, self.dtype, shape, *rest)
 
     @property
     def sliceable(self) -> bool:
@@ -138,10 +146,7 @@ class Plan:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Equal on two workers exactly when their entries and number of workers are equal."""
-        rows = [
-            [e.key, e.dtype, e.shape, e.nbytes, e.chief_only, e.spec, e.collective]
-            for e in self.entries
-        ]
+        rows = [e.common for e in self.entries]
         text = json.dumps([self.workers, rows], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -248,7 +253,7 @@ def first_differences(mine: Sequence[Entry], theirs: Sequence[Entry], most: int 
     lines = []
     for identity in sorted(ours.keys() | other.keys()):
         a, b = ours.get(identity), other.get(identity)
-        if a == b:
+        if a is not None and b is not None and a.common == b.common:
             continue
         lines.append(f"{identity[0]}: {_describe(a)} on the chief, {_describe(b)} there")
         if len(lines) == most:

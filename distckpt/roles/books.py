@@ -80,16 +80,22 @@ class Books:
         if self.latest == name:
             self.latest = self.active[-1].name if self.active else None
 
-    def record(self, manifest: Manifest) -> None:
-        """Puts a committed checkpoint on the list, as the newest. Never raises."""
+    def record(self, manifest: Manifest, folder: str) -> None:
+        """Puts a committed checkpoint on the list, as the newest. Never raises.
+
+        Args:
+          manifest: The checkpoint.
+          folder: Path of the attempt's pending folder, from which TensorFlow's file is renamed: a
+            chief that has been replaced finds it gone, and leaves its successor's file alone.
+        """
         self._damaged.pop(manifest.name, None)
         self.active = retention.record(self.active, manifest.name, time.time())
         self.latest = manifest.name
         self._write_notes()
-        self._write_pointer()
+        self._write_pointer(folder)
 
-    def prune(self) -> None:
-        """Lets retention decide and deletes. Never raises.
+    def prune(self, folder: str) -> None:
+        """Lets retention decide and deletes. Never raises. `folder` as for `record`.
 
         TensorFlow's file is written before anything is deleted and again after, as TensorFlow does.
         While it cannot be written, nothing is deleted: it would name what is not there.
@@ -103,7 +109,7 @@ class Books:
         self.last_preserved = decided.last_preserved
         self.delete([k.name for k in decided.victims])
         if decided.victims or decided.preserved:
-            self._write_pointer()
+            self._write_pointer(folder)
 
     def outcome(self, name: str | None, failure: Failure | None = None) -> Outcome:
         """Returns what the other workers must know."""
@@ -116,7 +122,7 @@ class Books:
         self.last_preserved = outcome.last_preserved
         self.latest = outcome.name
 
-    def _write_pointer(self) -> None:
+    def _write_pointer(self, folder: str) -> None:
         state = CheckpointState(
             latest=self.latest or "",
             paths=tuple(k.name for k in self.active),
@@ -124,8 +130,12 @@ class Books:
             last_preserved=self.last_preserved,
         )
         path = layout.join(self._directory, layout.POINTER_FILE)
+        staged = layout.join(folder, layout.POINTER_FILE)
         try:
-            self._storage.write(path, checkpoint_state.render(state), durable=self._durable)
+            self._storage.write(staged, checkpoint_state.render(state), durable=self._durable)
+            self._storage.rename(staged, path)
+            if self._durable:
+                self._storage.flush_directory(self._directory)
             self._pointer_is_true = True
         except OSError as error:
             self._pointer_is_true = False

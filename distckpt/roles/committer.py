@@ -15,6 +15,7 @@ before; `recovery` takes the rest back.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import platform
 import secrets
@@ -96,10 +97,9 @@ class Committer:
         Raises:
           SaveFailedError: The storage failed.
         """
-        folder = self._folder(opening)
+        folder = self.folder(opening)
         try:
-            prefixes = [prefix for report in reports for prefix in report.prefixes]
-            self._merger.merge(folder, prefixes, opening.name)
+            self._put_together(opening.name, folder, reports)
             self._renumber(opening.name, folder, sum(len(r.files) for r in reports))
             if self._durable:
                 self._storage.flush(layout.join(folder, layout.index_name(opening.name)))
@@ -126,7 +126,7 @@ class Committer:
           SaveFailedError: The storage failed; nothing is committed.
           CommitUnknownError: The storage failed in the last instant.
         """
-        folder = self._folder(opening)
+        folder = self.folder(opening)
         try:
             self._ownership.check()
             manifest = self._manifest(opening, reports, step, seconds)
@@ -153,7 +153,7 @@ class Committer:
         try:
             self._recovery.roll_back(_pending(opening))
         except (OSError, ManifestError, SupersededError) as error:
-            _log.warning("%s was not tidied up: %s", self._folder(opening), error)
+            _log.warning("%s was not tidied up: %s", self.folder(opening), error)
         self._ownership.in_flight.discard(_pending(opening))
 
     def discard(self, opening: Opening) -> None:
@@ -173,7 +173,7 @@ class Committer:
             self._settled = True
         attempt = self._ownership.next_attempt()
         opening = Opening(attempt, name, self._directory, fingerprint, secrets.token_hex(16))
-        folder = self._folder(opening)
+        folder = self.folder(opening)
         try:
             self._ownership.enter(_pending(opening))
             token = opening.token.encode()
@@ -182,6 +182,30 @@ class Committer:
             self.discard(opening)
             raise
         return opening
+
+    def _put_together(self, name: str, folder: str, reports: Sequence[Report]) -> None:
+        """Makes one bundle of the parts, with the data files in the order of the reports.
+
+        TensorFlow's op keeps that order only among parts of one data file each: the files of one
+        part it numbers as their tensors come.
+        """
+        prefixes = [prefix for report in reports for prefix in report.prefixes]
+        files = [file.name for report in reports for file in report.files]
+        if len(prefixes) == len(files) > 1:
+            self._merger.merge(folder, prefixes, name)
+            return
+        for number, file in enumerate(files):
+            target = layout.data_name(name, number, len(files))
+            self._storage.rename(layout.join(folder, file), layout.join(folder, target))
+        indexes = [layout.join(folder, layout.index_name(prefix)) for prefix in prefixes]
+        merged = layout.join(folder, layout.index_name(name))
+        if len(indexes) == 1:
+            self._storage.rename(indexes[0], merged)
+            return
+        data = merge_indexes([self._storage.read(index) for index in indexes])
+        self._storage.write(merged, data, durable=self._durable)
+        for index in indexes:
+            self._storage.remove(index)
 
     def _renumber(self, name: str, folder: str, files: int) -> None:
         """Gives the merged data files names that nothing in the directory uses.
@@ -209,7 +233,7 @@ class Committer:
     def _manifest(
         self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
     ) -> Manifest:
-        folder = self._folder(opening)
+        folder = self.folder(opening)
         index = read_index_record(self._storage, folder, layout.index_name(opening.name))
         if index is None:
             raise SaveFailedError(f"{folder} has lost its merged index.")
@@ -343,7 +367,8 @@ class Committer:
         if self._durable:
             self._storage.flush_directory(self._directory)
 
-    def _folder(self, opening: Opening) -> str:
+    def folder(self, opening: Opening) -> str:
+        """Returns the path of the attempt's pending folder."""
         return layout.join(self._directory, _pending(opening))
 
     def _files(self, name: str, folder: str) -> CheckpointFiles:
@@ -409,6 +434,7 @@ def _pending(opening: Opening) -> str:
     return layout.pending_name(opening.name, opening.attempt)
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in ("distckpt", "tensorflow"):

@@ -22,6 +22,9 @@ from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
 
+# The manifest, in a pending folder, of a version that plain TensorFlow has saved over.
+_OUTDATED = "outdated.json"
+
 
 class Pruner:
     """Deletes checkpoints of one directory. Chief only, in possession of the epoch."""
@@ -58,18 +61,22 @@ class Pruner:
         files = CheckpointFiles(
             self._storage, self._directory, name, self._ownership, folder, durable=self._durable
         )
-        if files.manifest() is not None:
+        manifest, index = files.manifest(), files.index()
+        if manifest is not None and (index is None or manifest.tells_of(index)):
             files.remove_manifest(TOMBSTONE)
             if self._durable:
                 self._storage.flush_directory(folder)
                 files.flush()
             return
-        index = files.index()
         if index is None:
             return  # somebody else has deleted it
-        made_up = _made_up(name, index, files.data())
+        # Plain TensorFlow wrote it; if there is a manifest, over a checkpoint of ours.
+        claims = manifest.claims if manifest else frozenset()
+        made_up = _made_up(name, index, sorted({*files.data(), *claims}))
         path = layout.join(folder, TOMBSTONE)
         self._storage.write(path, manifests.render(made_up), durable=self._durable)
+        if manifest is not None:
+            files.remove_manifest(_OUTDATED)
 
 
 def _made_up(name: str, index: IndexRecord, data: Iterable[str]) -> Manifest:

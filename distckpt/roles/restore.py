@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 
 from distckpt.coordination.base import Coordinator
-from distckpt.core import layout, messages, protocol
+from distckpt.core import layout, messages, steps
 from distckpt.core.messages import Outcome, Proposal, Verdict
 from distckpt.errors import (
     CheckpointDamagedError,
@@ -150,7 +150,7 @@ class RestoreSession:
         waiting = Waiting(self._coordinator, self._keys, f"{task} of {name}", self._seconds)
         while missing:
             event = waiting.for_verdict(number, missing)
-            if isinstance(event, protocol.Lost | protocol.TimedOut):
+            if isinstance(event, steps.Lost | steps.TimedOut):
                 return Verdict(0, event.failure)
             missing.discard(event.worker)
             verdicts.append(event)
@@ -171,7 +171,7 @@ class RestoreSession:
             what = "restore_or_initialize()"
             waiting = Waiting(self._coordinator, self._keys, what, 1.1 * self._seconds + 5.0)
             event = waiting.for_step(number)
-            if isinstance(event, protocol.Lost | protocol.TimedOut):
+            if isinstance(event, steps.Lost | steps.TimedOut):
                 return Outcome(event.failure)
             if isinstance(event, Outcome):
                 self._books.adopt(event)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from distckpt.coordination.base import Coordinator
-from distckpt.core import messages, protocol
+from distckpt.core import messages, protocol, steps
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Opening, Outcome
 from distckpt.core.plan import Plan
@@ -37,10 +37,10 @@ _log = logging.getLogger("distckpt")
 class Bookkeeper(Protocol):
     """What the chief does with a commit: TensorFlow's `checkpoint` file, retention."""
 
-    def record(self, manifest: Manifest) -> None:
-        """Puts the new checkpoint on the list. Never raises."""
+    def record(self, manifest: Manifest, folder: str) -> None:
+        """Puts the new checkpoint on the list, by way of the pending folder. Never raises."""
 
-    def prune(self) -> None:
+    def prune(self, folder: str) -> None:
         """Deletes what retention gives up. Never raises."""
 
     def outcome(self, name: str) -> Outcome:
@@ -127,48 +127,48 @@ class SaveSession:
             if event is not None:
                 todo.extend(self._machine.on(event))
 
-    def _perform(self, action: protocol.Action) -> protocol.Event | None:
+    def _perform(self, action: steps.Action) -> steps.Event | None:
         match action:
-            case protocol.SendReady(fingerprint):
+            case steps.SendReady(fingerprint):
                 self._publish(self._keys.ready(self._coordinator.index), fingerprint)
-            case protocol.AwaitReady(workers):
+            case steps.AwaitReady(workers):
                 return self._waiting.for_ready(workers)
-            case protocol.AnnounceRoll(roll):
+            case steps.AnnounceRoll(roll):
                 self._publish(self._keys.roll, messages.to_json(roll))
                 return self._waiting.for_roll()
-            case protocol.ReadTogether():
+            case steps.ReadTogether():
                 return self._attempt(self._read_together)
-            case protocol.Open():
+            case steps.Open():
                 return self._attempt(self._open)
-            case protocol.AnnounceOpening(opening):
+            case steps.AnnounceOpening(opening):
                 self._coordinator.publish(self._keys.opening, messages.to_json(opening))
-            case protocol.AwaitOpening(roll):
+            case steps.AwaitOpening(roll):
                 return self._take_opening(self._waiting.for_opening(roll=roll))
-            case protocol.Write(opening):
+            case steps.Write(opening):
                 return self._attempt(lambda: self._write(opening))
-            case protocol.SendAnswer(answer):
+            case steps.SendAnswer(answer):
                 self._publish(self._keys.answer(self._coordinator.index), messages.to_json(answer))
-            case protocol.AwaitAnswer(workers):
+            case steps.AwaitAnswer(workers):
                 return self._waiting.for_answer(workers)
-            case protocol.Merge(reports):
+            case steps.Merge(reports):
                 return self._attempt(lambda: self._merge(reports))
-            case protocol.Commit(reports):
+            case steps.Commit(reports):
                 return self._attempt(lambda: self._commit(reports))
-            case protocol.Prune():
+            case steps.Prune():
                 return self._prune()
-            case protocol.Discard():
+            case steps.Discard():
                 self._discard()
-            case protocol.Tell(failure):
+            case steps.Tell(failure):
                 self._tell(failure)
-            case protocol.AwaitOutcome():
+            case steps.AwaitOutcome():
                 return self._take_outcome(self._waiting.for_outcome())
-            case protocol.Finish(failure):
+            case steps.Finish(failure):
                 self._failure = failure
         return None
 
     # --- Steps ----------------------------------------------------------------------------------
 
-    def _attempt(self, step: Callable[[], protocol.Event]) -> protocol.Event:
+    def _attempt(self, step: Callable[[], steps.Event]) -> steps.Event:
         """Performs a step that may fail; the failure becomes an event."""
         try:
             with paused():
@@ -178,7 +178,7 @@ class SaveSession:
             failure = Failure.from_exception(error, self._coordinator.index)
             if isinstance(error, RestoreError):  # what has just been written cannot be read back
                 failure = dataclasses.replace(failure, kind=SaveFailedError.__name__)
-            return protocol.Failed(failure)
+            return steps.Failed(failure)
 
     def _afterwards(self, step: Callable[[], None]) -> None:
         """Performs a step after the commit: whatever happens, the save has succeeded."""
@@ -188,7 +188,7 @@ class SaveSession:
         except Exception:
             _log.exception("%s is committed, but not everything after that went well.", self._name)
 
-    def _read_together(self) -> protocol.Event:
+    def _read_together(self) -> steps.Event:
         try:
             self._state.read_together()
         except Exception as error:
@@ -196,25 +196,25 @@ class SaveSession:
             if died is not None:
                 raise died.to_error() from error
             raise
-        return protocol.Read()
+        return steps.Read()
 
-    def _open(self) -> protocol.Event:
+    def _open(self) -> steps.Event:
         assert self._committer is not None
         self._opening = self._committer.open(self._name, self._plan.fingerprint)
-        return protocol.Opened(self._opening)
+        return steps.Opened(self._opening)
 
-    def _write(self, opening: Opening) -> protocol.Event:
+    def _write(self, opening: Opening) -> steps.Event:
         self._opening = opening
         share = self._plan.shares[self._coordinator.index]
-        return protocol.Written(self._writer.write(opening, self._state, share))
+        return steps.Written(self._writer.write(opening, self._state, share))
 
-    def _merge(self, reports: tuple[messages.Report, ...]) -> protocol.Event:
+    def _merge(self, reports: tuple[messages.Report, ...]) -> steps.Event:
         assert self._committer is not None
         assert self._opening is not None
         self._committer.merge(self._opening, reports)
-        return protocol.Merged()
+        return steps.Merged()
 
-    def _commit(self, reports: tuple[messages.Report, ...]) -> protocol.Event:
+    def _commit(self, reports: tuple[messages.Report, ...]) -> steps.Event:
         assert self._committer is not None
         assert self._opening is not None
         assert self._books is not None
@@ -222,18 +222,18 @@ class SaveSession:
         self._committing = True
         manifest = self._committer.commit(self._opening, reports, self._step, seconds)
         self._committed = True
-        books = self._books
-        self._afterwards(lambda: books.record(manifest))
-        return protocol.Committed()
+        books, folder = self._books, self._committer.folder(self._opening)
+        self._afterwards(lambda: books.record(manifest, folder))
+        return steps.Committed()
 
-    def _prune(self) -> protocol.Event:
+    def _prune(self) -> steps.Event:
         assert self._committer is not None
         assert self._opening is not None
         assert self._books is not None
-        committer, opening = self._committer, self._opening
-        self._afterwards(self._books.prune)
+        books, committer, opening = self._books, self._committer, self._opening
+        self._afterwards(lambda: books.prune(committer.folder(opening)))
         self._afterwards(lambda: committer.close(opening))
-        return protocol.Pruned()
+        return steps.Pruned()
 
     def _discard(self) -> None:
         if self._opening is None:
@@ -260,13 +260,13 @@ class SaveSession:
         except WorkerLostError as error:
             _log.warning("%s", error)  # the wait that follows will find the same
 
-    def _take_opening(self, event: protocol.Event) -> protocol.Event:
-        if isinstance(event, protocol.Opened):
+    def _take_opening(self, event: steps.Event) -> steps.Event:
+        if isinstance(event, steps.Opened):
             self._opening = event.opening
         return event
 
-    def _take_outcome(self, event: protocol.Event) -> protocol.Event:
-        if isinstance(event, protocol.Told):
+    def _take_outcome(self, event: steps.Event) -> steps.Event:
+        if isinstance(event, steps.Told):
             self._outcome = event.outcome
         return event
 

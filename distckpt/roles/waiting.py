@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from distckpt.coordination.base import Coordinator
-from distckpt.core import messages, protocol
+from distckpt.core import messages, steps
 from distckpt.errors import Failure, WorkerLostError
 
 # How long a wait lasts before it looks whether somebody died, in seconds.
@@ -82,31 +82,31 @@ class Waiting:
         self._grace = 0.1 * deadline + 5.0  # what a worker allows the chief to say its last word
         self._deadline = time.monotonic() + deadline
 
-    def for_ready(self, workers: Iterable[int]) -> protocol.Event:
+    def for_ready(self, workers: Iterable[int]) -> steps.Event:
         """Chief: waits until any of `workers` has come, or has said that it cannot."""
         missing = sorted(workers)
         owners = {self._keys.ready(w): w for w in missing}
         got = self._fetch([*owners, *(self._keys.answer(w) for w in missing)], missing)
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late(missing))
+            return steps.TimedOut(self._too_late(missing))
         if got[0] in owners:
-            return protocol.Ready(owners[got[0]], got[1])
-        return protocol.Answered(messages.answer_from_json(got[1]))
+            return steps.Ready(owners[got[0]], got[1])
+        return steps.Answered(messages.answer_from_json(got[1]))
 
-    def for_answer(self, workers: Iterable[int]) -> protocol.Event:
+    def for_answer(self, workers: Iterable[int]) -> steps.Event:
         """Chief: waits for an answer of any of `workers`."""
         missing = sorted(workers)
         keys = [self._keys.answer(w) for w in missing]
         got = self._fetch(keys, missing)
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late(missing))
-        return protocol.Answered(messages.answer_from_json(got[1]))
+            return steps.TimedOut(self._too_late(missing))
+        return steps.Answered(messages.answer_from_json(got[1]))
 
-    def for_opening(self, *, roll: bool) -> protocol.Event:
+    def for_opening(self, *, roll: bool) -> steps.Event:
         """Worker: waits for the chief's opening, its roll, or its word that there will be none."""
         first = [self._keys.roll] if roll else []
         # The outcome first: who comes late must not begin what the others have given up.
@@ -117,56 +117,56 @@ class Waiting:
             self._deadline = time.monotonic() + self._grace
             got = self._fetch(keys, [0])
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late([0]))
+            return steps.TimedOut(self._too_late([0]))
         if got[0] == self._keys.outcome:
-            return protocol.Told(messages.outcome_from_json(got[1]))
+            return steps.Told(messages.outcome_from_json(got[1]))
         if got[0] == self._keys.roll:
-            return protocol.Called(messages.roll_from_json(got[1]))
+            return steps.Called(messages.roll_from_json(got[1]))
         # From here on the chief's deadline counts; it began before the opening was published.
         self._deadline = time.monotonic() + self._seconds + self._grace
-        return protocol.Opened(messages.opening_from_json(got[1]))
+        return steps.Opened(messages.opening_from_json(got[1]))
 
-    def for_roll(self) -> protocol.Event:
+    def for_roll(self) -> steps.Event:
         """Any: returns the roll in force, after this worker has published one."""
         got = self._fetch([self._keys.roll], [0])
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late([0]))
-        return protocol.Called(messages.roll_from_json(got[1]))
+            return steps.TimedOut(self._too_late([0]))
+        return steps.Called(messages.roll_from_json(got[1]))
 
-    def for_outcome(self) -> protocol.Event:
+    def for_outcome(self) -> steps.Event:
         """Worker: waits for the chief's last word."""
         got = self._fetch([self._keys.outcome], [0])
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late([0]))
-        return protocol.Told(messages.outcome_from_json(got[1]))
+            return steps.TimedOut(self._too_late([0]))
+        return steps.Told(messages.outcome_from_json(got[1]))
 
     def for_verdict(
         self, number: int, workers: Iterable[int]
-    ) -> messages.Verdict | protocol.Lost | protocol.TimedOut:
+    ) -> messages.Verdict | steps.Lost | steps.TimedOut:
         """Chief: waits for the verdict of any of `workers` on step `number` of a restore."""
         missing = sorted(workers)
         got = self._fetch([self._keys.verdict(number, w) for w in missing], missing)
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late(missing))
+            return steps.TimedOut(self._too_late(missing))
         return messages.verdict_from_json(got[1])
 
     def for_step(
         self, number: int
-    ) -> messages.Proposal | messages.Outcome | protocol.Lost | protocol.TimedOut:
+    ) -> messages.Proposal | messages.Outcome | steps.Lost | steps.TimedOut:
         """Worker: waits for step `number` of a restore, or for its outcome."""
         got = self._fetch([self._keys.step(number), self._keys.outcome], [0])
         if isinstance(got, Failure):
-            return protocol.Lost(got)
+            return steps.Lost(got)
         if got is None:
-            return protocol.TimedOut(self._too_late([0]))
+            return steps.TimedOut(self._too_late([0]))
         if got[0] == self._keys.outcome:
             return messages.outcome_from_json(got[1])
         return messages.proposal_from_json(got[1])

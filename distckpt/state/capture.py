@@ -31,6 +31,8 @@ from distckpt.state.reading import distributed_variable, is_collective, read
 from distckpt.state.shards import os_errors, write_bundle
 
 _VARIABLE_SIZE = (tf.string, tf.variant)
+# Objects that serialize themselves may name no more of a device than "CPU:0".
+_ANY_TASK = (None, None)
 
 
 def capture(
@@ -63,7 +65,7 @@ def capture(
             checkpoint._saver._graph_view, None
         )
     found = list(_flatten(tensors))
-    if len({_task(value) for _, _, _, value in found}) > 1:
+    if len({_task(value) for _, _, _, value in found} - {_ANY_TASK}) > 1:
         return _delegate(checkpoint, options, workers, "state on several tasks")
     state = TensorState(split, savers, options)
     for trackable, key, spec, value in found:
@@ -128,12 +130,15 @@ class TensorState(CapturedState):
         distributed = distributed_variable(trackable, value)
         chief_only = self._split != "all" and distributed is None
         if is_collective(distributed):
-            self._enter(key, spec, distributed.dtype, distributed.shape, chief_only, True)
+            self._enter(key, spec, distributed, chief_only, collective=True)
             self._unread[(key, spec)] = value
             return
         tensor = read(value, trackable, distributed)
         if tensor is not None:
-            self._hold(key, spec, tensor, chief_only)
+            # What is no variable, e.g. a table, may have grown to another size on another worker.
+            sized = not chief_only or isinstance(trackable, tf.Variable)
+            self._enter(key, spec, tensor, chief_only, sized=sized)
+            self._values[(key, spec)] = tensor
 
     def read_together(self) -> None:
         """See the base class."""
@@ -146,15 +151,22 @@ class TensorState(CapturedState):
     def add_object_graph(self, proto: bytes) -> None:
         """Holds the object graph, which the chief writes."""
         with tf.device("CPU:0"):
-            self._hold(OBJECT_GRAPH_KEY, "", tf.constant(proto, tf.string), True)
-
-    def _hold(self, key: str, spec: str, tensor: Any, chief_only: bool) -> None:
-        self._enter(key, spec, tensor.dtype, tensor.shape, chief_only, False)
-        self._values[(key, spec)] = tensor
+            tensor = tf.constant(proto, tf.string)
+        self._enter(OBJECT_GRAPH_KEY, "", tensor, chief_only=True, sized=False)
+        self._values[(OBJECT_GRAPH_KEY, "")] = tensor
 
     def _enter(
-        self, key: str, spec: str, dtype: Any, shape: Any, chief_only: bool, collective: bool
+        self,
+        key: str,
+        spec: str,
+        value: Any,
+        chief_only: bool,
+        *,
+        sized: bool = True,
+        collective: bool = False,
     ) -> None:
+        """Adds the entry of `value`, a tensor or variable. Not `sized`: may differ in size."""
+        dtype, elements = value.dtype, value.shape.num_elements() if sized else 0
         if dtype == tf.resource:  # ``SaveV2`` would abort the process
             raise UnsupportedOptionError(
                 f"{key!r} is a handle (dtype resource), which has no value to save. Track the "
@@ -164,8 +176,8 @@ class TensorState(CapturedState):
         entry = Entry(
             key=key,
             dtype=dtype.name,
-            shape=tuple(shape.as_list()),
-            nbytes=shape.num_elements() * (16 if sizeless else dtype.size),
+            shape=tuple(value.shape.as_list()),
+            nbytes=elements * (16 if sizeless else dtype.size),
             chief_only=chief_only or sizeless,
             spec=spec,
             collective=collective,
@@ -204,14 +216,31 @@ class TensorState(CapturedState):
                 prefix = tf.constant(join(folder, f"{stem}-{name}"))
                 result = function(trackables=trackables, file_prefix=prefix)
             for part in tf.nest.flatten(result) if result is not None else []:
-                path = part.numpy().decode()
-                if not path.startswith(join(folder, "")):
-                    raise UnsupportedOptionError(
-                        f"The registered saver {name!r} wrote to {path!r}, outside the prefix it "
-                        "was given. It must write files whose names begin with that prefix."
-                    )
-                written.append(path[len(join(folder, "")) :])
+                written.append(_within(folder, f"{stem}-{name}", len(written), part))
         return written
+
+
+def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
+    """Returns the name within `folder` of a bundle that a registered saver says it has written."""
+    if not tf.is_tensor(returned) or returned.dtype != tf.string:
+        raise ValueError(f"A registered saver must return string tensors, or none: {returned!r}.")
+    path: str = returned.numpy().decode()
+    if not path.startswith(join(folder, prefix)):
+        raise UnsupportedOptionError(
+            f"A registered saver wrote to {path!r}. It must write files whose names begin with the "
+            f"prefix it was given, {join(folder, prefix)!r}."
+        )
+    name = path[len(join(folder, "")) :]
+    if "/" not in name:
+        return name
+    with os_errors(path), tf.device("CPU:0"):  # in a folder of its own; bring it up, by renames
+        flat = f"{prefix}-{number}"
+        tf.raw_ops.MergeV2Checkpoints(
+            checkpoint_prefixes=[path],
+            destination_prefix=join(folder, flat),
+            delete_old_dirs=True,
+        )
+    return flat
 
 
 class DelegatedState(CapturedState):

@@ -159,6 +159,7 @@ class FaultyStorage(Storage):
 
     Attributes:
       operations: All calls so far.
+      writes: How many of them change something.
       dead: Whether the process has died.
     """
 
@@ -174,6 +175,7 @@ class FaultyStorage(Storage):
         self._lock = threading.Lock()
         self.on_death = on_death
         self.operations: list[Operation] = []
+        self.writes = 0
         self.dead = False
 
     def add(self, fault: Fault) -> None:
@@ -181,11 +183,6 @@ class FaultyStorage(Storage):
         with self._lock:
             self._faults.append(fault)
             self._left.append(fault.times)
-
-    @property
-    def writes(self) -> int:
-        """The number of operations so far that change something."""
-        return sum(operation.writing > 0 for operation in self.operations)
 
     def story(self) -> str:
         """Returns all calls that change something, a line each."""
@@ -278,9 +275,11 @@ class FaultyStorage(Storage):
         with self._lock:
             if self.dead:
                 raise ProcessDied(f"{kind} {paths[0]} after death")
-            writing = self.writes + 1 if kind in WRITING else 0
-            self.operations.append(Operation(kind, paths, len(self.operations) + 1, writing))
-            return self.operations[-1]
+            self.writes += kind in WRITING
+            writing = self.writes if kind in WRITING else 0
+            operation = Operation(kind, paths, len(self.operations) + 1, writing)
+            self.operations.append(operation)
+            return operation
 
     def _meant(self, operation: Operation, moment: Moment) -> tuple[int, ...]:
         """Returns the positions of the faults that are to strike now."""

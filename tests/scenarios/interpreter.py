@@ -11,6 +11,7 @@ import dataclasses
 from collections import deque
 
 from distckpt.core import protocol as p
+from distckpt.core import steps
 from distckpt.core.messages import Opening, Outcome, Refusal, Report, WrittenFile, WrittenPiece
 from distckpt.core.plan import Entry, Plan, make_plan
 from distckpt.errors import Failure
@@ -64,7 +65,7 @@ DISTORTIONS = {
 }
 
 
-AWAITS = (p.AwaitReady, p.AwaitOpening, p.AwaitAnswer, p.AwaitOutcome)
+AWAITS = (steps.AwaitReady, steps.AwaitOpening, steps.AwaitAnswer, steps.AwaitOutcome)
 
 
 class Actor:
@@ -76,13 +77,13 @@ class Actor:
         self.name = name
         self.directory = directory
         self.machine = p.WorkerSave(index, name, directory, plan) if index else p.ChiefSave(plan)
-        self.todo: deque[p.Action] = deque(self.machine.start())
-        self.performed: list[p.Action] = []
+        self.todo: deque[steps.Action] = deque(self.machine.start())
+        self.performed: list[steps.Action] = []
         self.faults: dict[str, Failure] = {}
         self.distort: str | None = None
         self.held = False  # nobody sees what it publishes
         self.dead = False
-        self.finished: p.Finish | None = None
+        self.finished: steps.Finish | None = None
 
     @property
     def running(self) -> bool:
@@ -121,7 +122,7 @@ class World:
         if not actor.running:
             return False
         action = actor.todo[0]
-        waits = isinstance(action, (*AWAITS, p.ReadTogether))
+        waits = isinstance(action, (*AWAITS, steps.ReadTogether))
         event = self._look(actor, action) if waits else self._perform(actor, action)
         if waits and event is None:
             return False
@@ -147,7 +148,9 @@ class World:
         action = actor.todo.popleft()
         missing = sorted(getattr(action, "workers", [0]))
         text = f"given up: {', '.join(map(title, missing))} did not come."
-        self._feed(actor, action, p.TimedOut(Failure("DeadlineExceededError", text, missing[0])))
+        self._feed(
+            actor, action, steps.TimedOut(Failure("DeadlineExceededError", text, missing[0]))
+        )
         return True
 
     def expire_all(self) -> bool:
@@ -161,36 +164,36 @@ class World:
 
     # --- The world's side of actions ------------------------------------------------------------
 
-    def _perform(self, actor: Actor, action: p.Action) -> p.Event | None:
+    def _perform(self, actor: Actor, action: steps.Action) -> steps.Event | None:
         fault = actor.faults.pop(type(action).__name__, None)
         if fault is not None:
-            return p.Failed(fault)
+            return steps.Failed(fault)
         match action:
-            case p.SendReady(fingerprint):
+            case steps.SendReady(fingerprint):
                 self._publish(actor, f"ready-{actor.index}", fingerprint)
-            case p.AnnounceRoll(roll):
+            case steps.AnnounceRoll(roll):
                 self._publish(actor, "roll", roll)
-                return p.Called(self.board["roll"][1])
-            case p.Open():
-                return p.Opened(
+                return steps.Called(self.board["roll"][1])
+            case steps.Open():
+                return steps.Opened(
                     Opening("a1", actor.name, actor.directory, actor.plan.fingerprint, "token")
                 )
-            case p.AnnounceOpening(opening):
+            case steps.AnnounceOpening(opening):
                 self._publish(actor, "opening", opening)
-            case p.Write():
-                return p.Written(self._report(actor))
-            case p.SendAnswer(answer):
+            case steps.Write():
+                return steps.Written(self._report(actor))
+            case steps.SendAnswer(answer):
                 self._publish(actor, f"answer-{actor.index}", answer)
-            case p.Merge():
-                return p.Merged()
-            case p.Commit():
+            case steps.Merge():
+                return steps.Merged()
+            case steps.Commit():
                 self.committed = True
-                return p.Committed()
-            case p.Prune():
-                return p.Pruned()
-            case p.Tell(failure):
+                return steps.Committed()
+            case steps.Prune():
+                return steps.Pruned()
+            case steps.Tell(failure):
                 self._publish(actor, "outcome", Outcome(failure, actor.name))
-            case p.Finish():
+            case steps.Finish():
                 actor.finished = action
         return None
 
@@ -203,65 +206,65 @@ class World:
     def _publish(self, actor: Actor, key: str, message: object) -> None:
         self.board.setdefault(key, (actor.index, message))
 
-    def _look(self, actor: Actor, action: p.Action) -> p.Event | None:
+    def _look(self, actor: Actor, action: steps.Action) -> steps.Event | None:
         """Returns what ends the wait, if it is there."""
         match action:
-            case p.ReadTogether():
+            case steps.ReadTogether():
                 return self._collective(actor)
-            case p.AwaitReady(workers):
+            case steps.AwaitReady(workers):
                 return self._ready(workers) or self._answer(workers) or self._lost(workers)
-            case p.AwaitAnswer(workers):
+            case steps.AwaitAnswer(workers):
                 return self._answer(workers) or self._lost(workers)
         if self.actors[0].dead and not self.store_survives:
             return self._lost({0})
-        keys = {"outcome": p.Told}
-        if isinstance(action, p.AwaitOpening):
-            keys |= {"roll": p.Called} if action.roll else {}
-            keys |= {"opening": p.Opened}
+        keys = {"outcome": steps.Told}
+        if isinstance(action, steps.AwaitOpening):
+            keys |= {"roll": steps.Called} if action.roll else {}
+            keys |= {"opening": steps.Opened}
         for key, event in keys.items():
             if (message := self._seen(key)) is not None:
                 return event(message)
         return self._lost({0})
 
-    def _ready(self, workers) -> p.Event | None:
+    def _ready(self, workers) -> steps.Event | None:
         for worker in sorted(workers):
             if (fingerprint := self._seen(f"ready-{worker}")) is not None:
-                return p.Ready(worker, fingerprint)
+                return steps.Ready(worker, fingerprint)
         return None
 
-    def _answer(self, workers) -> p.Event | None:
+    def _answer(self, workers) -> steps.Event | None:
         for worker in sorted(workers):
             if (answer := self._seen(f"answer-{worker}")) is not None:
-                return p.Answered(answer)
+                return steps.Answered(answer)
         return None
 
-    def _collective(self, actor: Actor) -> p.Event | None:
+    def _collective(self, actor: Actor) -> steps.Event | None:
         """A collective ends when all take part, fails when one is dead, and else never ends."""
         if (fault := actor.faults.pop("ReadTogether", None)) is not None:
-            return p.Failed(fault)
+            return steps.Failed(fault)
         self.reading.add(actor.index)
         if len(self.reading) == len(self.actors):
-            return p.Read()
+            return steps.Read()
         dead = [a.index for a in self.actors if a.dead]
         if not dead:
             return None
         text = f"{title(dead[0])} died, says the collective."
-        return p.Failed(Failure("WorkerLostError", text, actor.index))
+        return steps.Failed(Failure("WorkerLostError", text, actor.index))
 
     def _seen(self, key: str) -> object | None:
         sender, message = self.board.get(key, (0, None))
         return None if self.actors[sender].held else message
 
-    def _lost(self, of) -> p.Lost | None:
+    def _lost(self, of) -> steps.Lost | None:
         dead = sorted(w for w in of if self.actors[w].dead)
         if not dead:
             return None
         text = f"{', '.join(map(title, dead))} died."
-        return p.Lost(Failure("WorkerLostError", text, dead[0]))
+        return steps.Lost(Failure("WorkerLostError", text, dead[0]))
 
     # --- Text -----------------------------------------------------------------------------------
 
-    def _feed(self, actor: Actor, action: p.Action, event: p.Event | None) -> None:
+    def _feed(self, actor: Actor, action: steps.Action, event: steps.Event | None) -> None:
         actor.performed.append(action)
         line = f"{title(actor.index)}: {self._describe(action)}"
         self.log.append(line if event is None else f"{line} -> {describe_event(event)}")
@@ -276,56 +279,56 @@ class World:
             if a.running
         ]
 
-    def _describe(self, action: p.Action) -> str:
+    def _describe(self, action: steps.Action) -> str:
         """Describes an action; a text that all have been told is not repeated."""
         told = self.board.get("outcome", (0, Outcome(None)))[1]
-        if isinstance(action, p.Finish) and action.failure and action.failure == told.failure:
+        if isinstance(action, steps.Finish) and action.failure and action.failure == told.failure:
             return f"raise {action.failure.kind}"
         return describe(action)
 
 
-def describe(action: p.Action) -> str:
+def describe(action: steps.Action) -> str:
     match action:
-        case p.SendReady():
+        case steps.SendReady():
             return "say that it has come"
-        case p.AwaitReady(workers):
+        case steps.AwaitReady(workers):
             return f"await the coming of {', '.join(title(w) for w in sorted(workers))}"
-        case p.AnnounceRoll(roll):
+        case steps.AnnounceRoll(roll):
             return f"call the roll: {'complete' if roll.complete else 'not complete'}"
-        case p.ReadTogether():
+        case steps.ReadTogether():
             return "read together"
-        case p.AnnounceOpening(opening):
+        case steps.AnnounceOpening(opening):
             return f"announce {opening.name}"
-        case p.SendAnswer(Report()):
+        case steps.SendAnswer(Report()):
             return "send its report"
-        case p.SendAnswer(Refusal(_, failure)):
+        case steps.SendAnswer(Refusal(_, failure)):
             return f"refuse: {quote(failure)}"
-        case p.AwaitAnswer(workers):
+        case steps.AwaitAnswer(workers):
             return f"await the answer of {', '.join(title(w) for w in sorted(workers))}"
-        case p.Merge(reports) | p.Commit(reports):
+        case steps.Merge(reports) | steps.Commit(reports):
             return f"{type(action).__name__.lower()} {len(reports)} shards"
-        case p.Tell(failure):
+        case steps.Tell(failure):
             return f"tell all: {'committed' if failure is None else quote(failure)}"
-        case p.Finish(failure):
+        case steps.Finish(failure):
             return "return the path" if failure is None else f"raise {quote(failure)}"
-    return {p.AwaitOpening: "await the opening", p.AwaitOutcome: "await the outcome"}.get(
+    return {steps.AwaitOpening: "await the opening", steps.AwaitOutcome: "await the outcome"}.get(
         type(action), type(action).__name__.lower()
     )
 
 
-def describe_event(event: p.Event) -> str:
+def describe_event(event: steps.Event) -> str:
     match event:
-        case p.Ready(worker):
+        case steps.Ready(worker):
             return f"{title(worker)} has come"
-        case p.Called(roll):
+        case steps.Called(roll):
             return f"roll {'complete' if roll.complete else 'not complete'}"
-        case p.Answered(Report() as answer):
+        case steps.Answered(Report() as answer):
             return f"report of {title(answer.worker)}"
-        case p.Answered(Refusal() as answer):
+        case steps.Answered(Refusal() as answer):
             return f"refusal of {title(answer.worker)}"
-        case p.Told(outcome):
+        case steps.Told(outcome):
             return "committed" if outcome.failure is None else f"told: {outcome.failure.kind}"
-        case p.Failed(failure) | p.Lost(failure) | p.TimedOut(failure):
+        case steps.Failed(failure) | steps.Lost(failure) | steps.TimedOut(failure):
             return f"{type(event).__name__}: {quote(failure)}"
     return type(event).__name__.lower()
 

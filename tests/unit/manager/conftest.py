@@ -32,18 +32,18 @@ class Observer:
         dtypes = reader.get_variable_to_dtype_map()
         found = {}
         for key, shape in reader.get_variable_to_shape_map().items():
-            if dtypes[key] == tf.variant:  # such as an iterator's state, which has no bytes
-                found[key] = ("variant", shape)
+            if dtypes[key] == tf.variant:  # an iterator's state has neither bytes nor a fixed size
+                found[key] = "variant"
                 continue
-            value = np.asarray(reader.get_tensor(key))
+            value = reader.get_tensor(key)
             if key == GRAPH_KEY:
                 graph = trackable_object_graph_pb2.TrackableObjectGraph()
-                graph.ParseFromString(value.item())
+                graph.ParseFromString(value)
                 found[key] = str(graph)
-            elif value.dtype == object:
-                found[key] = (value.dtype.name, value.shape, value.tolist())
+            elif dtypes[key] == tf.string:
+                found[key] = (shape, np.asarray(value, object).tolist())
             else:
-                found[key] = (value.dtype.name, value.shape, value.tobytes())
+                found[key] = (dtypes[key].name, shape, np.asarray(value).tobytes())
         return found
 
     @classmethod

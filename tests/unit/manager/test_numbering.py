@@ -214,7 +214,6 @@ def test_a_number_that_plain_tensorflow_saved_again_is_restored(either, tmp_path
     assert checkpoint.value.numpy().tolist() == [5.0, 5.0]
 
 
-@pytest.mark.xfail(strict=True, reason="the pruner takes it for somebody else's checkpoint")
 def test_a_number_that_plain_tensorflow_saved_again_is_pruned(make, tmp_path):
     checkpoint = small_checkpoint()
     make(checkpoint, tmp_path, 5).save(1)

@@ -307,7 +307,6 @@ class OnePerTensor(tf.train.experimental.ShardingCallback):
         return [{t.checkpoint_key: {t.slice_spec: t.tensor}} for t in tensors]
 
 
-@pytest.mark.xfail(strict=True, reason="the report counts shards in another order than the merge")
 def test_a_sharding_callback_of_the_users_decides(make, observer, tmp_path, checkpoint):
     options = tf.train.CheckpointOptions(experimental_sharding_callback=OnePerTensor())
     path = make(checkpoint, tmp_path).save(options=options)

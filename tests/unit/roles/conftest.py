@@ -1,8 +1,22 @@
 from __future__ import annotations
 
+import pathlib
+import tempfile
+
 import pytest
 
 from distckpt.roles import restore, writer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in memory, where there is one: some tests save thousands of times."""
+    memory = pathlib.Path("/dev/shm")
+    if not memory.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as path:
+        yield pathlib.Path(path)
 
 
 @pytest.fixture(autouse=True)

@@ -157,12 +157,13 @@ def operations(title):
         return tuple(o.kind for o in stage.storage.operations if o.writing > stage.done)
 
 
-def points(title):
+def deaths(title):
+    """Yields every state that a death can leave. After one operation is before the next."""
     for k, kind in enumerate(operations(title), 1):
         yield k, BEFORE
         if kind in ("write", "create", "remove_tree"):
             yield k, DURING
-        yield k, AFTER
+    yield len(operations(title)), AFTER
 
 
 def check_readers(directory, allowed, *, pointed):
@@ -201,10 +202,10 @@ def check_next_save(chief, name, number, workers=1):
 
 
 @pytest.mark.parametrize("title", SCENES)
-def test_a_death_anywhere_loses_nothing(title, tmp_path):
+def test_a_death_anywhere_loses_nothing(title, folder):
     scene = SCENES[title]
-    for k, moment in points(title):
-        directory = str(tmp_path / f"{k}-{moment}")
+    for k, moment in deaths(title):
+        directory = str(folder / f"{k}-{moment}")
         stage = Stage(scene, directory)
         stage.strike(k, moment, dies())
         with contextlib.suppress(ProcessDied):
@@ -218,14 +219,24 @@ def test_a_death_anywhere_loses_nothing(title, tmp_path):
             check_next_save(successor, name, 7, 1 + k % 3)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+KNOWN = {
+    "second save with prune": "what could not be deleted is forgotten by Books",
+    "second save with prune of two shards": "what could not be deleted is forgotten by Books",
+    "prune of plain": "what could not be deleted is forgotten by Books",
+    "older number": "a listed number saved again is not seen as the newest by Catalog",
+    "over older plain": "a listed number saved again is not seen as the newest by Catalog",
+}
+ERRORS = {"ENOSPC before": (errno.ENOSPC, BEFORE), "EIO after": (errno.EIO, AFTER)}
+
+
+@pytest.mark.parametrize(("code", "moment"), ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("title", SCENES)
-def test_an_error_anywhere_loses_nothing(title, code, tmp_path):
+def test_an_error_anywhere_loses_nothing(title, code, moment, folder, request):
+    if title in KNOWN and (moment == BEFORE or "Books" in KNOWN[title]):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=KNOWN[title]))
     scene = SCENES[title]
-    for k, moment in points(title):
-        if moment == DURING or (moment == AFTER) == (code == errno.ENOSPC):
-            continue
-        directory = str(tmp_path / f"{k}-{moment}")
+    for k in range(1, len(operations(title)) + 1):
+        directory = str(folder / f"{k}-{moment}")
         stage = Stage(scene, directory)
         was = managed(directory)
         stage.strike(k, moment, fails(code))

@@ -14,6 +14,9 @@ from ..manager.conftest import make, observer  # noqa: F401 - fixtures
 
 WORKERS = 3
 
+# A program that ends before all it has restored was asked for is told so, at length, at its end.
+tf.get_logger().setLevel("ERROR")
+
 
 def bits(value):
     """A variable's or tensor's type, shape and bytes."""

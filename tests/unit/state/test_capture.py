@@ -15,7 +15,7 @@ from tensorflow.python.saved_model import registration
 from tensorflow.python.training.saving.saveable_object import SaveableObject, SaveSpec
 
 from distckpt.core.plan import OBJECT_GRAPH_KEY, make_plan
-from distckpt.errors import UnsupportedOptionError
+from distckpt.errors import SaveFailedError, UnsupportedOptionError
 from distckpt.state.capture import DelegatedState, TensorState, capture
 
 from .conftest import bits
@@ -93,13 +93,20 @@ def test_a_variable_whose_shape_changes(round_trips):
     round_trips.run(build)
 
 
-def test_an_uninitialised_variable_is_left_out(round_trips, observer):
-    def build(number):
-        empty = UninitializedVariable(shape=[2], dtype=tf.float32)
-        return of_variables(variable := tf.Variable(number), empty=empty, variable=variable)
-
-    paths = round_trips.run(build)
-    assert not any(key.startswith("empty") for key in observer.contents(paths["ours"]))
+def test_an_uninitialised_variable_is_left_out(make, observer, tmp_path):
+    """TensorFlow leaves it out, too, and then cannot restore into a program that has it."""
+    empty = UninitializedVariable(shape=[2], dtype=tf.float32)
+    checkpoint = tf.train.Checkpoint(empty=empty, full=tf.Variable(5))
+    plain = tf.train.CheckpointManager(checkpoint, tmp_path / "plain", 3).save()
+    checkpoint.save_counter.assign(0)
+    ours = make(checkpoint, tmp_path / "ours").save()
+    assert observer.contents(ours) == observer.contents(plain)
+    for path in (ours, plain):
+        with pytest.raises(tf.errors.NotFoundError, match="empty"):
+            checkpoint.restore(path)
+        copy = tf.train.Checkpoint(full=tf.Variable(0))
+        copy.restore(path)
+        assert copy.full.numpy() == 5
 
 
 def test_a_variable_split_by_a_partitioner(round_trips, observer):
@@ -115,7 +122,7 @@ def test_a_variable_split_by_a_partitioner(round_trips, observer):
 
     paths = round_trips.run(build)
     key = "table/.ATTRIBUTES/VARIABLE_VALUE"
-    assert observer.contents(paths["ours"])[key][1] == (6, 2)
+    assert observer.contents(paths["ours"])[key][1] == [6, 2]
 
 
 # --- What tracks variables
@@ -248,10 +255,9 @@ def test_state_of_python(round_trips):
     round_trips.run(build)
 
 
-@pytest.mark.parametrize("algorithm", ["philox", "threefry"])
-def test_random_generators(round_trips, algorithm):
+def test_random_generators(round_trips):
     def build(number):
-        generator = tf.random.Generator.from_seed(number, alg=algorithm)
+        generator = tf.random.Generator.from_seed(number)
         generator.normal([number])
         return program(
             tf.train.Checkpoint(generator=generator), lambda: bits(generator.normal([3]))
@@ -284,36 +290,47 @@ def test_iterators_go_on_where_they_were(round_trips, name):
             lambda: [[bits(part) for part in tf.nest.flatten(next(iterator))] for _ in range(5)],
         )
 
-    round_trips.run(build, workers=name != "shuffled")
+    round_trips.run(build, workers=False)
 
 
 class Box(tf.__internal__.tracking.AutoTrackable):
-    """Serializes itself: as tensors, as specs read late, and under names to be escaped."""
+    """Serializes itself: as tensors, and as a spec that is read late."""
 
-    def __init__(self, number):
-        self.values = {"plain": number, "a/b.c": 2 * number, "late": 3 * number}
+    def __init__(self, number, device=None):
+        self.numbers = {"plain": number, "other": 2 * number, "late": 3 * number}
+        self.device = device or tf.constant(0).device
 
     def _serialize_to_tensors(self):
         late = SaveSpec(
-            lambda: tf.constant(self.values["late"]), "", "x", dtype=tf.int32, device="CPU:0"
+            lambda: tf.constant(self.numbers["late"]), "", "x", dtype=tf.int32, device=self.device
         )
         return {
-            "plain": tf.constant([self.values["plain"]]),
-            "a/b.c": tf.constant(self.values["a/b.c"]),
+            "plain": tf.constant([self.numbers["plain"]]),
+            "other": tf.constant(self.numbers["other"]),
             "late": late,
         }
 
     def _restore_from_tensors(self, tensors):
-        self.values = {name: int(tf.squeeze(value)) for name, value in tensors.items()}
+        self.numbers = {name: int(tf.squeeze(value)) for name, value in tensors.items()}
         return tf.no_op()
 
 
 def test_objects_that_serialize_themselves(round_trips):
     def build(number):
         box = Box(number)
-        return program(tf.train.Checkpoint(box=box, more=[Box(5)]), lambda: box.values)
+        return program(tf.train.Checkpoint(box=box, more=[Box(5)]), lambda: dict(box.numbers))
 
     round_trips.run(build)
+
+
+@pytest.mark.parametrize("device", ["CPU:0", "/cpu:0", "/device:CPU:0", ""])
+def test_a_device_without_a_task_is_of_this_one(make, observer, tmp_path, device):
+    checkpoint = tf.train.Checkpoint(box=Box(3, device), value=tf.Variable(1))
+    assert isinstance(capture(checkpoint, workers=2, split="all"), TensorState)
+    plain = tf.train.CheckpointManager(checkpoint, tmp_path / "plain", 3).save()
+    checkpoint.save_counter.assign(0)
+    ours = make(checkpoint, tmp_path / "ours").save()
+    assert observer.contents(ours) == observer.contents(plain)
 
 
 class Legacy(tf.__internal__.tracking.Trackable):
@@ -422,7 +439,7 @@ def test_savers_that_write_shards(round_trips, observer):
         return program(checkpoint, lambda: [o.number for o in objects] + [bits(checkpoint.value)])
 
     paths = round_trips.run(build)
-    assert observer.contents(paths["ours"])["objects/0/mine"][1] == (3,)
+    assert observer.contents(paths["ours"])["objects/0/mine"][1] == [3]
 
 
 def test_savers_that_write_files(make, observer, tmp_path):
@@ -486,6 +503,16 @@ def test_only_what_is_equal_everywhere_is_shared():
     assert chief_only["distributed"] == {"all/0", "all/1", "save_counter", OBJECT_GRAPH_KEY}
 
 
+def test_what_only_the_chief_writes_may_be_of_any_size():
+    def plan(size):
+        table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, -1)
+        table.insert(tf.range(size, dtype=tf.int64), tf.range(size, dtype=tf.int64))
+        checkpoint = tf.train.Checkpoint(table=table, value=tf.Variable(1))
+        return make_plan(capture(checkpoint, workers=2, split="distributed").entries, 2)
+
+    assert plan(2).fingerprint == plan(30_000).fingerprint
+
+
 def test_what_is_not_kept_is_let_go():
     checkpoint = of_variables(tf.Variable([1.0]), tf.Variable([2.0])).checkpoint
     state = capture(checkpoint, workers=2, split="all")
@@ -505,9 +532,32 @@ def test_a_saver_that_writes_elsewhere_is_refused(make, observer, tmp_path, monk
 
     monkeypatch.setattr(registration, "get_save_function", lambda name: save)
     manager = make(tf.train.Checkpoint(one=Scattered(1)), tmp_path / "run")
-    with pytest.raises(UnsupportedOptionError, match="outside the prefix"):
+    with pytest.raises(UnsupportedOptionError, match="prefix it was given"):
         manager.save()
     assert observer.leftovers(tmp_path / "run") == []
+
+
+def test_a_saver_that_returns_something_else_is_refused(make, observer, tmp_path, monkeypatch):
+    monkeypatch.setattr(registration, "get_save_function", lambda name: lambda **_: "my text")
+    for factory, folder in ((tf.train.CheckpointManager, "plain"), (make, "ours")):
+        manager = factory(tf.train.Checkpoint(one=Scattered(1)), tmp_path / folder, 3)
+        with pytest.raises((ValueError, SaveFailedError), match="string"):
+            manager.save()
+    assert observer.leftovers(tmp_path / "ours") == []
+
+
+def test_a_saver_may_use_a_folder_of_its_own(make, observer, tmp_path, monkeypatch):
+    def save(trackables, file_prefix):
+        return save_as_shards(trackables, tf.strings.join([file_prefix, "_temp/part"]))
+
+    monkeypatch.setattr(registration, "get_save_function", lambda name: save)
+    checkpoint = tf.train.Checkpoint(objects=[Scattered(1), Scattered(2)])
+    plain = tf.train.CheckpointManager(checkpoint, tmp_path / "plain", 3).save()
+    checkpoint.save_counter.assign(0)
+    ours = make(checkpoint, tmp_path / "ours").save()
+    assert observer.contents(ours) == observer.contents(plain)
+    assert observer.verify(tmp_path / "ours", "ckpt-1") is not None
+    assert observer.leftovers(tmp_path / "ours") == []
 
 
 def test_a_sharding_callback_is_left_to_tensorflow_and_to_one_worker():

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+import pytest
+
+from distckpt.roles.pruner import Pruner
+from distckpt.testing.faulty_storage import Fault, FaultyStorage, Where, fails
+
+from . import lab
+
+
+@pytest.fixture
+def chief(tmp_path):
+    """A chief with ckpt-1 to ckpt-3; ckpt-2 was written by two workers."""
+    storage = FaultyStorage(lab.FastStorage())
+    chief = lab.Chief(tmp_path / "run", storage, max_to_keep=9)
+    for number in (1, 2, 3):
+        chief.save(f"ckpt-{number}", number, workers=1 + (number == 2))
+    return chief
+
+
+def prune(chief, *names):
+    storage = chief.storage
+    Pruner(storage, chief.directory, chief.ownership, durable=True).prune(names)
+
+
+def test_all_files_of_the_named_go_and_no_others(chief):
+    prune(chief, "ckpt-2", "ckpt-1")
+    assert lab.leftovers(chief.directory, ["ckpt-3"]) == ([], [])
+    assert lab.number_of(chief.directory, "ckpt-3") == 3
+
+
+def test_the_manifest_goes_first_and_durably(chief):
+    done = chief.storage.writes
+    prune(chief, "ckpt-2")
+    story = [
+        (o.kind, os.path.basename(o.paths[0])) for o in chief.storage.operations if o.writing > done
+    ]
+    folder = story[0][1]
+    assert story == [
+        ("make_directory", folder),
+        ("rename", "ckpt-2.manifest.json"),
+        ("flush_directory", folder),
+        ("flush_directory", "run"),
+        ("rename", "ckpt-2.index"),
+        ("flush_directory", "run"),
+        ("rename", "ckpt-2.data-00000-of-00002"),
+        ("rename", "ckpt-2.data-00001-of-00002"),
+        ("flush_directory", "run"),
+        ("remove_tree", folder),
+    ]
+
+
+def test_a_checkpoint_that_somebody_else_deleted_is_no_trouble(chief, caplog):
+    for name in list(lab.files_in(chief.directory)):
+        if name.startswith("ckpt-2"):
+            os.unlink(os.path.join(chief.directory, name))
+    prune(chief, "ckpt-2", "ckpt-7")
+    assert lab.leftovers(chief.directory, ["ckpt-1", "ckpt-3"]) == ([], [])
+    assert caplog.records == []
+
+
+def test_a_checkpoint_of_plain_tensorflow_goes_too(chief):
+    lab.plain_save(chief.directory, "ckpt-8", 8, listed=False)
+    prune(chief, "ckpt-8")
+    assert lab.leftovers(chief.directory, ["ckpt-1", "ckpt-2", "ckpt-3"]) == ([], [])
+
+
+def test_files_that_only_look_similar_stay(chief):
+    kept = ["ckpt-2", "ckpt-21.index", "ckpt-2.index.bak", "ckpt-2.txt", "ckpt-2.data-0-of-1"]
+    for name in kept:
+        with open(os.path.join(chief.directory, name), "w") as file:
+            file.write("mine")
+    prune(chief, "ckpt-2")
+    assert lab.leftovers(chief.directory, ["ckpt-1", "ckpt-3"])[0] == sorted(kept)
+
+
+def test_a_damaged_manifest_keeps_its_files(chief, caplog):
+    path = os.path.join(chief.directory, "ckpt-2.manifest.json")
+    with open(path, "w") as file:
+        file.write("{")
+    before = lab.content(chief.directory)
+    prune(chief, "ckpt-2", "ckpt-1")
+    assert "ckpt-2" in caplog.text
+    after = lab.content(chief.directory)
+    assert {f for f in before if f not in after} == {f for f in before if f.startswith("ckpt-1.")}
+
+
+def test_a_replaced_chief_deletes_nothing(chief, caplog):
+    lab.Chief(chief.directory).ownership.take()
+    before = lab.content(chief.directory)
+    prune(chief, "ckpt-1")
+    assert lab.content(chief.directory) == before
+    assert "taken over" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["ckpt-1.manifest.json", "ckpt-1.index", "ckpt-1.data*"])
+def test_what_fails_is_a_warning_and_the_next_goes_all_the_same(chief, caplog, file):
+    chief.storage.add(Fault(fails(errno.EIO), Where("rename", f"*/{file}")))
+    prune(chief, "ckpt-1", "ckpt-2")
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+    assert "ckpt-1" in caplog.text
+    assert not os.path.exists(os.path.join(chief.directory, "ckpt-2.index"))
+
+
+@pytest.mark.parametrize("file", ["ckpt-1.index", "ckpt-1.data*"])
+def test_a_deletion_that_failed_halfway_is_finished_by_the_next_save(chief, file):
+    chief.storage.add(Fault(fails(errno.EIO), Where("rename", f"*/{file}")))
+    prune(chief, "ckpt-1")
+    chief.save("ckpt-4", 4)
+    assert lab.leftovers(chief.directory, ["ckpt-2", "ckpt-3", "ckpt-4"]) == ([], [])
+
+
+def test_a_version_saved_after_a_halfway_deletion_stays(chief):
+    """The tombstone is about an older version of the same name."""
+    chief.storage.add(Fault(fails(errno.EIO), Where("rename", "*/ckpt-2.data*")))
+    prune(chief, "ckpt-2")
+    other = lab.Chief(chief.directory, max_to_keep=9)
+    other.save("ckpt-2", 22, workers=2)
+    assert lab.number_of(chief.directory, "ckpt-2") == 22
+    assert lab.leftovers(chief.directory, ["ckpt-1", "ckpt-2", "ckpt-3"]) == ([], [])
+
+
+def test_what_plain_tensorflow_saved_after_a_halfway_deletion_stays(chief):
+    chief.storage.add(Fault(fails(errno.EIO), Where("rename", "*/ckpt-2.index")))
+    prune(chief, "ckpt-2")
+    lab.plain_save(chief.directory, "ckpt-2", 22, listed=False)
+    chief.save("ckpt-4", 4)
+    assert lab.number_of(chief.directory, "ckpt-2") == 22

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+
+import pytest
+
+from distckpt.core import layout
+from distckpt.errors import SupersededError
+from distckpt.roles.recovery import Recovery
+from distckpt.storage.local import LocalStorage
+from distckpt.testing.faulty_storage import (
+    AFTER,
+    Fault,
+    FaultyStorage,
+    ProcessDied,
+    Where,
+    dies,
+    fails,
+)
+
+from . import lab
+
+
+def cut_off(directory, name, number, where, moment="before", **options):
+    """A process saves and dies at `where`."""
+    storage = FaultyStorage(lab.FastStorage(), [Fault(dies(), where, moment)])
+    chief = lab.Chief(directory, storage, **options)
+    with contextlib.suppress(ProcessDied):
+        chief.save(name, number, 2)
+    assert storage.dead
+
+
+def taken_over(directory, storage=None):
+    """A new process that owns the directory and has settled it."""
+    chief = lab.Chief(directory, storage)
+    chief.ownership.take()
+    recovery(chief).finish_all()
+    return chief
+
+
+def recovery(chief):
+    return Recovery(chief.storage, chief.directory, chief.ownership, durable=True)
+
+
+def top(directory):
+    return {f for f in lab.files_in(directory) if not f.startswith(".distckpt")}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A directory with ckpt-1."""
+    lab.Chief(tmp_path / "run").save("ckpt-1", 1)
+    return tmp_path / "run"
+
+
+def test_a_directory_in_order_is_not_touched(run):
+    before = lab.content(run)
+    storage = FaultyStorage(lab.FastStorage())
+    chief = lab.Chief(run, storage)
+    chief.ownership.take()
+    done = storage.writes
+    recovery(chief).finish_all()
+    assert storage.writes == done
+    after = lab.content(run)
+    assert {f: after[f] for f in before} == before
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        Where("write", "*/probe"),
+        Where("flush"),
+        Where("rename", "*/ckpt-2.data-00001*"),
+        Where("write", "*/manifest.json"),
+        Where("rename", "*/ckpt-2.index"),
+        Where("rename", "*/ckpt-2.manifest.json"),
+    ],
+)
+def test_a_save_that_was_not_committed_vanishes(run, where):
+    before = top(run)
+    cut_off(run, "ckpt-2", 2, where)
+    assert top(run) != before
+    taken_over(run)
+    assert top(run) == before
+
+
+def test_a_save_that_was_committed_stays(run):
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.manifest.json"), AFTER)
+    taken_over(run)
+    assert lab.restorable(run) == ("ckpt-2", 2)
+    assert not [f for f in top(run) if "pending" in f]
+
+
+def test_a_switch_is_completed_if_the_new_index_is_in_place(run):
+    cut_off(run, "ckpt-1", 9, Where("rename", "*/ckpt-1.index"), AFTER)
+    taken_over(run)
+    assert lab.number_of(run, "ckpt-1") == 9
+    assert len(top(run)) == len(["checkpoint", "index", "manifest", "data", "data"])
+
+
+def test_a_switch_is_undone_if_the_old_index_is_in_place(run):
+    before = {f: d for f, d in lab.content(run).items() if f in top(run)}
+    cut_off(run, "ckpt-1", 9, Where("rename", "*/ckpt-1.index"))
+    taken_over(run)
+    assert {f: d for f, d in lab.content(run).items() if f in top(run)} == before
+
+
+def test_a_switch_from_plain_tensorflow_is_undone_to_no_manifest(tmp_path):
+    lab.plain_save(tmp_path, "ckpt-1", 1)
+    before = lab.content(tmp_path)
+    cut_off(tmp_path, "ckpt-1", 9, Where("rename", "*/ckpt-1.index"))
+    assert (tmp_path / "ckpt-1.manifest.json").exists()
+    taken_over(tmp_path)
+    assert {f: d for f, d in lab.content(tmp_path).items() if f in top(tmp_path)} == before
+
+
+def test_an_index_that_neither_version_wrote_is_left_with_all_its_files(run, caplog):
+    cut_off(run, "ckpt-1", 9, Where("rename", "*/ckpt-1.index"))
+    index, _ = lab.bundle_files([("x", (2,), None, lab.values(1)["bias"][:2])])
+    (run / "ckpt-1.index").write_bytes(index)
+    before = {f for f in top(run) if "pending" not in f}
+    taken_over(run)
+    assert top(run) == before
+    assert "foreign index" in caplog.text
+
+
+def test_a_damaged_manifest_leaves_its_files_as_they_are(run, caplog):
+    cut_off(run, "ckpt-1", 9, Where("rename", "*/ckpt-1.index"))
+    (run / "ckpt-1.manifest.json").write_bytes(b"{")
+    before = {f for f in top(run) if "pending" not in f}
+    taken_over(run)
+    assert top(run) == before
+    assert "left as they are" in caplog.text
+
+
+def test_what_is_not_understood_is_nobodys_to_delete(run):
+    (run / "events.out.tfevents").write_text("x")
+    (run / "ckpt-5.pending-mine").mkdir()
+    (run / "best.index").write_text("x")
+    (run / "best.data-00000-of-00001").write_text("x")
+    before = top(run)
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.index"))
+    taken_over(run)
+    assert top(run) == before
+
+
+def test_running_saves_of_this_process_are_left_alone(run):
+    chief = taken_over(run)
+    folder = layout.pending_name("ckpt-5", chief.ownership.next_attempt())
+    chief.ownership.enter(folder)
+    recovery(chief).finish_all()
+    assert (run / folder).is_dir()
+    chief.ownership.in_flight.discard(folder)
+    recovery(chief).finish_all()
+    assert not (run / folder).exists()
+
+
+def test_a_replaced_chief_leaves_the_saves_of_its_successor_alone(run):
+    old, new = taken_over(run), taken_over(run)
+    folder = layout.pending_name("ckpt-5", new.ownership.next_attempt())
+    new.ownership.enter(folder)
+    with contextlib.suppress(SupersededError):
+        recovery(old).finish_all()
+    assert (run / folder).is_dir()
+
+
+def test_folders_that_a_dead_successor_was_settling_are_settled(run):
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.manifest.json"))
+    storage = FaultyStorage(
+        lab.FastStorage(), [Fault(dies(), Where("rename", "*/ckpt-2.data-00001*"))]
+    )
+    with pytest.raises(ProcessDied):
+        taken_over(run, storage)
+    assert any((run / ".distckpt/abandoned").rglob("*"))
+    taken_over(run)
+    assert top(run) == {
+        "checkpoint",
+        "ckpt-1.index",
+        "ckpt-1.data-00000-of-00001",
+        "ckpt-1.manifest.json",
+    }
+    assert not (run / ".distckpt/abandoned").exists()
+
+
+def test_an_error_in_the_middle_is_repaired_by_the_next_try(run):
+    before = top(run)
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.manifest.json"))
+    storage = FaultyStorage(
+        lab.FastStorage(), [Fault(fails(errno.EIO), Where("rename", "*.index"))]
+    )
+    chief = lab.Chief(run, storage)
+    chief.ownership.take()
+    with pytest.raises(OSError, match="Input/output"):
+        recovery(chief).finish_all()
+    recovery(chief).finish_all()
+    assert top(run) == before
+
+
+def test_rolling_back_twice_is_as_good_as_once(run):
+    before = top(run)
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.manifest.json"))
+    folder = next(f.split("/")[0] for f in top(run) if "pending" in f)
+    chief = lab.Chief(run)
+    chief.ownership.take()
+    recovery(chief).roll_back(folder)
+    recovery(chief).roll_back(folder)
+    assert top(run) == before
+
+
+def test_half_written_files_are_removed_by_the_next_owner(run):
+    cut_off(run, "ckpt-2", 2, Where("create"), "during")
+    (run / ".checkpoint.0123456789abcdef.tmp").write_text("half")
+    assert [f for f in lab.files_in(run) if f.endswith(".tmp") and "epochs" in f]
+    lab.Chief(run).save("ckpt-3", 3)
+    assert lab.leftovers(run, ["ckpt-1", "ckpt-3"]) == ([], [])
+
+
+def test_links_are_not_followed(run, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    cut_off(run, "ckpt-2", 2, Where("write", "*/manifest.json"))
+    folder = next(run.glob("*.pending-*"))
+    (folder / "link").symlink_to(outside)
+    taken_over(run)
+    assert (outside / "precious").read_text() == "x"
+    assert not folder.exists()
+
+
+def test_a_prepared_manifest_that_names_foreign_files_is_not_believed(run):
+    """Whatever somebody wrote there, nothing outside of the directory is touched."""
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.index"))
+    path = next(run.glob("*.pending-*")) / "manifest.json"
+    victim = run.parent / "victim"
+    victim.write_text("x")
+    path.write_bytes(path.read_bytes().replace(b"ckpt-2.data-00000-of-00002", b"../victim"))
+    taken_over(run)
+    assert victim.read_text() == "x"
+
+
+def test_an_unreadable_folder_is_an_error_and_not_an_empty_one(run):
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.index"))
+    where = Where("read", "*/manifest.json")
+    storage = FaultyStorage(LocalStorage(), [Fault(fails(errno.EIO), where)])
+    chief = lab.Chief(run, storage)
+    chief.ownership.take()
+    with pytest.raises(OSError, match="Input/output"):
+        recovery(chief).finish_all()
+    assert list(pathlib.Path(run, ".distckpt/abandoned").rglob("manifest.json"))
+    assert os.path.exists(run / "ckpt-2.data-00000-of-00002")
