@@ -11,11 +11,12 @@
         shard-00001-of-00004*               what worker 1 writes
         manifest.json                       the manifest, prepared
         switch.json, final.json             others on their way, when a checkpoint is replaced
+        tombstone.json                      the manifest of a checkpoint that is being deleted
+        checkpoint                          TensorFlow's pointer, on its way
       .distckpt/
         epochs/00000007.json                who owns the directory
         abandoned/00000007/                 pending folders of dead chiefs, being settled
-        tombstones/ckpt-3.<attempt>.json    a checkpoint that is being deleted
-        quarantine/ckpt-5.<attempt>.json    a checkpoint that was found damaged
+        quarantine/ckpt-5.json              a checkpoint that was found damaged
 
 The names of data files are TensorFlow's (``tensorflow/core/util/tensor_bundle/naming.cc``). A name
 is understood only if it is exactly what the functions here would have made: what is not understood
@@ -42,7 +43,6 @@ FINAL_MANIFEST = "final.json"
 
 _INDEX_SUFFIX = ".index"
 _MANIFEST_SUFFIX = ".manifest.json"
-_TOMBSTONES = f"{PRIVATE_FOLDER}/tombstones"
 
 # No number of ours has more than 18 digits; Python refuses to convert thousands of them.
 _ATTEMPT = "[0-9]{8,18}-[0-9]{6,18}-[0-9a-z]+"
@@ -53,7 +53,6 @@ _EPOCH_FILE = re.compile("([0-9]{8,18})[.]json")
 _DATA_FILE = re.compile(f"(.+)[.]data-{_SHARD}", re.DOTALL)
 _WORKER_PREFIX = re.compile(f"(.+)[.]worker-{_SHARD}", re.DOTALL)
 _PENDING = re.compile(f"(.+)[.]pending-({_ATTEMPT})", re.DOTALL)
-_NOTE = re.compile(f"(.+?)(?:[.]({_ATTEMPT}))?[.]json", re.DOTALL)
 _NUMBERED = re.compile("(.+)-([0-9]{1,18})", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _DRIVE = re.compile("[A-Za-z]:")
@@ -70,11 +69,6 @@ def join(directory: str, *names: str) -> str:
 def epochs_folder(directory: str) -> str:
     """Returns the path of the folder with the epoch files of `directory`."""
     return join(directory, PRIVATE_FOLDER, "epochs")
-
-
-def tombstones_folder(directory: str) -> str:
-    """Returns the path of the folder with the notes on checkpoints that are being deleted."""
-    return join(directory, _TOMBSTONES)
 
 
 def abandoned_root(directory: str) -> str:
@@ -255,31 +249,9 @@ def parse_epoch_name(file: str) -> int | None:
     return int(match[1]) if match and epoch_name(int(match[1])) == file else None
 
 
-class Note(NamedTuple):
-    """A tombstone or quarantine note: on which checkpoint, and which attempt wrote that version."""
-
-    file: str
-    checkpoint: str
-    attempt: Attempt | None
-
-
-def note_name(name: str, attempt: str | None = None) -> str:
-    """Returns the name of a tombstone or quarantine note on checkpoint `name`.
-
-    Args:
-      name: The checkpoint's name.
-      attempt: The id of the attempt that wrote it, so that a note on one version is never taken for
-        a note on another of the same name; None for a checkpoint without a manifest.
-    """
-    return f"{name}.{attempt}.json" if attempt else f"{name}.json"
-
-
-def parse_note_name(file: str) -> Note | None:
-    """Returns what the name of a tombstone or quarantine note says, or None if it is none."""
-    match = _NOTE.fullmatch(file)
-    if not match:
-        return None
-    return Note(file, match[1], parse_attempt_id(match[2]) if match[2] else None)
+def note_name(name: str) -> str:
+    """Returns the name of the quarantine note on checkpoint `name`."""
+    return f"{name}.json"
 
 
 # --- Listings -----------------------------------------------------------------------------------
@@ -310,43 +282,32 @@ class Listing(NamedTuple):
       checkpoints: The checkpoints by name, in the order of name and number ("ckpt-9", "ckpt-10").
         One may be incomplete: a manifest without an index, data files alone.
       pending: Pending folders, by age.
-      tombstones: Notes on checkpoints that are being deleted.
       others: All other names, sorted.
     """
 
     checkpoints: dict[str, CheckpointFiles]
     pending: tuple[Pending, ...]
-    tombstones: tuple[Note, ...]
     others: tuple[str, ...]
 
 
 def classify(names: Iterable[str]) -> Listing:
-    """Sorts the names in a checkpoint directory by what they are.
-
-    Args:
-      names: Names relative to the directory. Those in the `tombstones_folder` may be among them, as
-        ".distckpt/tombstones/…".
-    """
+    """Sorts the names in a checkpoint directory by what they are."""
     found: dict[str, list[str]] = {}
     pending: list[Pending] = []
-    tombstones: list[Note] = []
     others: list[str] = []
     for file in sorted(names):
-        folder, _, base = file.rpartition("/")
-        owner = _owner(file) if not folder else None
-        note = parse_note_name(base) if folder == _TOMBSTONES else None
-        save = parse_pending_name(file) if not folder else None
+        plain = "/" not in file
+        owner = _owner(file) if plain else None
+        save = parse_pending_name(file) if plain else None
         if owner:
             found.setdefault(owner, []).append(file)
         elif save:
             pending.append(save)
-        elif note:
-            tombstones.append(note)
         else:
             others.append(file)
     pending.sort(key=lambda save: save.attempt)
     checkpoints = {name: _gather(name, found[name]) for name in sorted(found, key=_natural_order)}
-    return Listing(checkpoints, tuple(pending), tuple(tombstones), tuple(others))
+    return Listing(checkpoints, tuple(pending), tuple(others))
 
 
 def _owner(file: str) -> str | None:

@@ -49,7 +49,7 @@ class Books:
         self._catalog = Catalog(storage, directory)
         self._damaged: dict[str, tuple[int | None, str]] = {}
         self._pointer_is_true = True
-        self.delete: Callable[[list[str]], None] | None = None
+        self.delete: Callable[[list[str]], frozenset[str]] | None = None
         self._seen_at = time.time()
         self._seen = self._catalog.view(self._seen_at)
         self._take_over(self._seen)
@@ -105,9 +105,9 @@ class Books:
         decided = retention.sweep(
             self.active, self._max_to_keep, self._keep_every_hours, self.last_preserved
         )
-        self.active = decided.active
         self.last_preserved = decided.last_preserved
-        self.delete([k.name for k in decided.victims])
+        still = self.delete([k.name for k in decided.victims])
+        self.active = (*(k for k in decided.victims if k.name in still), *decided.active)
         if decided.victims or decided.preserved:
             self._write_pointer(folder)
 

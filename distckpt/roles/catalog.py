@@ -19,7 +19,7 @@ from distckpt.core import bundle, checkpoint_state, layout, retention
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import Manifest
 from distckpt.core.retention import Kept
-from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError
+from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError, RestoreError
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -73,9 +73,10 @@ class Catalog:
             )
         quarantined = self.quarantined()
         whole = {n for n, c in listing.checkpoints.items() if c.has_index} - quarantined.keys()
-        active = [k for k in recovered.active if k.name in whole]
         committed = {n for n, c in listing.checkpoints.items() if c.has_manifest and n in whole}
         newer = self._newer_than_listed(committed, state)
+        outdated = {m.name for m in newer}
+        active = [k for k in recovered.active if k.name in whole - outdated]
         active += [Kept(m.name, min(m.committed_at, now)) for m in newer]
         latest = newer[-1].name if newer else recovered.latest
         if latest not in whole:
@@ -87,7 +88,12 @@ class Catalog:
 
         Those that the directory's `View` manages come first, then other committed ones (kept by
         ``keep_checkpoint_every_n_hours``), by their order of commit.
+
+        Raises:
+          RestoreError: There are none, although TensorFlow's file names one.
+          OSError: The directory cannot be read.
         """
+        state = self._state()  # first, so that what it names must be there then
         view = self.view(now)
         names = [k.name for k in reversed(view.active)]
         if view.latest is not None:
@@ -100,7 +106,26 @@ class Catalog:
             if c.has_manifest and c.has_index and n not in names and n not in quarantined
         ]
         others = sorted(self._readable(rest), key=lambda m: m.order, reverse=True)
-        return names + [m.name for m in others]
+        names += [m.name for m in others]
+        if state is not None and state.latest not in names:
+            self._miss(state.latest, names)
+        return names
+
+    def _miss(self, latest: str, names: list[str]) -> None:
+        """Speaks up: what TensorFlow's file names as the newest is not among `names`.
+
+        Silence would mean to train from the beginning where TensorFlow would restore, or fail.
+        """
+        path = layout.join(self._directory, layout.POINTER_FILE)
+        why = self.quarantined().get(latest, "there is no such checkpoint in its directory")
+        if names:
+            _log.warning("%s names %s, but %s; trying others.", path, latest, why)
+            return
+        raise RestoreError(
+            f"{path} names {latest!r} as the newest checkpoint, but {why}. If it is "
+            "elsewhere, restore it from there, with `tf.train.Checkpoint.restore`. To train from "
+            "the beginning, remove that file."
+        )
 
     def manifest(self, name: str) -> Manifest | None:
         """Returns the manifest in force of checkpoint `name`; None if it has none.
@@ -161,8 +186,9 @@ class Catalog:
         for file in self._names(folder):
             try:
                 note = json.loads(self._read_or_empty(layout.join(folder, file)))
-                name, index_crc32c, reason = note["name"], note["index_crc32c"], note["reason"]
-            except (ValueError, KeyError, TypeError):
+                name = layout.safe_name(note["name"])
+                index_crc32c, reason = note["index_crc32c"], str(note["reason"])
+            except (ValueError, KeyError, TypeError, ManifestError):
                 continue  # not a note of ours
             try:
                 same = index_crc32c == self.index_crc32c(name)
@@ -176,18 +202,22 @@ class Catalog:
         self, committed: set[str], state: checkpoint_state.CheckpointState | None
     ) -> list[Manifest]:
         """Returns the manifests that TensorFlow's file does not know of yet, oldest first."""
-        listed = set(state.paths) | {state.latest} if state else set()
-        unlisted = self._readable(sorted(committed - listed))
-        if not unlisted:
-            return []
         if state is None:
-            newer = unlisted
-        elif known := [m.order for m in self._readable(sorted(committed & listed))]:
-            newer = [m for m in unlisted if m.order > max(known)]
-        else:
-            # Written by plain TensorFlow; by `tf.train.Checkpoint.save`, if there are no times.
-            since = max(state.timestamps, default=math.inf)
-            newer = [m for m in unlisted if m.committed_at > since]
+            return sorted(self._readable(sorted(committed)), key=lambda m: m.order)
+        listed = {state.latest, *state.paths}
+        latest = self._readable([state.latest] if state.latest in committed else [])
+        if latest:  # also one that is listed may have been saved again since
+            others = self._readable(sorted(committed - {state.latest}))
+            newer = [m for m in others if m.order > latest[0].order]
+            return sorted(newer, key=lambda m: m.order)
+        # Plain TensorFlow wrote the newest; by `tf.train.Checkpoint.save`, if there are no times.
+        since = max(state.timestamps, default=math.inf)
+        known = [m.order for m in self._readable(sorted(committed & listed))]
+        newer = [
+            m
+            for m in self._readable(sorted(committed))
+            if m.committed_at > since or (known and m.order > max(known))
+        ]
         return sorted(newer, key=lambda m: m.order)
 
     def _readable(self, names: list[str]) -> list[Manifest]:
@@ -217,9 +247,10 @@ class Catalog:
         )
 
     def _name(self, path: str) -> str:
-        """Returns the name of a checkpoint that TensorFlow's file gives by its full path."""
+        """Returns the name of a checkpoint that TensorFlow's file gives by its path."""
         prefix = layout.join(self._directory, "")
-        return path[len(prefix) :] if path.startswith(prefix) else path
+        name = path[len(prefix) :] if path.startswith(prefix) else path
+        return name.removeprefix("./")
 
     def _names(self, folder: str) -> list[str]:
         try:

@@ -76,7 +76,7 @@ class Committer:
         self._merger = merger
         self._durable = durable
         self._recovery = Recovery(storage, directory, ownership, durable=durable)
-        self._settled = False  # whether all that a takeover needs has been done
+        self._settled = False  # whether the directory, and what is known of it, are in order
 
     def open(self, name: str, fingerprint: str) -> Opening:
         """Makes the pending folder of a new attempt to save checkpoint `name`.
@@ -127,6 +127,7 @@ class Committer:
           CommitUnknownError: The storage failed in the last instant.
         """
         folder = self.folder(opening)
+        self._settled = False  # if this ends in any other way, the books must be read again
         try:
             self._ownership.check()
             manifest = self._manifest(opening, reports, step, seconds)
@@ -146,6 +147,7 @@ class Committer:
             self._publish(manifest, folder)
         else:
             self._publish_replacement(manifest, folder)
+        self._settled = True
         return manifest
 
     def close(self, opening: Opening) -> None:
@@ -350,7 +352,6 @@ class Committer:
 
     def _unknown(self, name: str, error: OSError) -> CommitUnknownError:
         """Returns the error to raise when `name` may be in its place, or not durably."""
-        self._settled = False  # the books must be read again
         return CommitUnknownError(
             f"{name} is written, but {self._directory} could not be flushed or read: {error}. The "
             "checkpoint may be lost if the machine fails now. Look at the file system, then save "

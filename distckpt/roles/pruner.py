@@ -38,23 +38,30 @@ class Pruner:
         self._durable = durable
         self._recovery = Recovery(storage, directory, ownership, durable=durable)
 
-    def prune(self, names: Iterable[str]) -> None:
-        """Deletes the checkpoints `names`. What fails is logged: the save has succeeded."""
-        for name in names:
-            try:
-                self._delete(name)
-            except (OSError, ManifestError, SupersededError) as error:
-                _log.warning("%s in %s was not deleted: %s", name, self._directory, error)
+    def prune(self, names: Iterable[str]) -> frozenset[str]:
+        """Deletes the checkpoints `names`. What fails is logged: the save has succeeded.
 
-    def _delete(self, name: str) -> None:
+        Returns:
+          Those that are still checkpoints, to be tried again.
+        """
+        return frozenset(name for name in names if not self._delete(name))
+
+    def _delete(self, name: str) -> bool:
+        """Deletes a checkpoint; returns whether it is one no more, be it that files are left."""
         pending = layout.pending_name(name, self._ownership.next_attempt())
+        folder = layout.join(self._directory, pending)
+        buried = False
         try:
             self._ownership.enter(pending)
-            self._bury(name, layout.join(self._directory, pending))
+            self._bury(name, folder)
+            buried = True
             self._recovery.roll_back(pending)
+        except (OSError, ManifestError, SupersededError) as error:
+            _log.warning("%s in %s was not deleted: %s", name, self._directory, error)
         finally:
             # What is left of it, the next `Recovery.finish_all` settles.
             self._ownership.in_flight.discard(pending)
+        return buried
 
     def _bury(self, name: str, folder: str) -> None:
         """Puts the tombstone into `folder`; `Recovery` does the rest."""

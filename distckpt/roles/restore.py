@@ -174,7 +174,8 @@ class RestoreSession:
             if isinstance(event, steps.Lost | steps.TimedOut):
                 return Outcome(event.failure)
             if isinstance(event, Outcome):
-                self._books.adopt(event)
+                if event.failure is None:
+                    self._books.adopt(event)
                 return event
             verdict = self._judge(event)
             key = self._keys.verdict(number, self._coordinator.index)

@@ -230,10 +230,15 @@ class SaveSession:
         assert self._committer is not None
         assert self._opening is not None
         assert self._books is not None
-        books, committer, opening = self._books, self._committer, self._opening
-        self._afterwards(lambda: books.prune(committer.folder(opening)))
-        self._afterwards(lambda: committer.close(opening))
+        books, folder = self._books, self._committer.folder(self._opening)
+        self._afterwards(lambda: books.prune(folder))
+        self._afterwards(self._close)
         return steps.Pruned()
+
+    def _close(self) -> None:
+        assert self._committer is not None
+        assert self._opening is not None
+        self._committer.close(self._opening)
 
     def _discard(self) -> None:
         if self._opening is None:
@@ -280,6 +285,7 @@ class SaveSession:
             self._coordinator.index,
         )
         if self._committed:
+            self._close()
             self._tell(None)
         elif self._committer is not None:
             self._discard()

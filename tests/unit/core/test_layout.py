@@ -24,7 +24,6 @@ def test_paths_are_joined_as_tensorflow_joins_them(directory):
 
 def test_private_folders_lie_in_the_directory():
     assert layout.epochs_folder("gs://b/x") == "gs://b/x/.distckpt/epochs"
-    assert layout.tombstones_folder("gs://b/x") == "gs://b/x/.distckpt/tombstones"
     assert layout.quarantine_folder("gs://b/x") == "gs://b/x/.distckpt/quarantine"
 
 
@@ -170,18 +169,8 @@ def test_epoch_files_have_eight_digits():
     assert layout.parse_epoch_name("00000007.json.tmp") is None
 
 
-@given(st.text("ckpt-0123.", min_size=1), st.integers(0, 10**9))
-def test_a_note_is_on_one_version_of_a_checkpoint(name, epoch):
-    attempt = layout.attempt_id(epoch, 3, "ab")
-    file = layout.note_name(name, attempt)
-    assert layout.parse_note_name(file) == (file, name, (epoch, 3, "ab"))
-
-
-def test_a_note_may_be_on_a_checkpoint_without_a_manifest():
+def test_a_note_is_named_after_its_checkpoint():
     assert layout.note_name("ckpt-3") == "ckpt-3.json"
-    assert layout.parse_note_name("ckpt-3.json") == ("ckpt-3.json", "ckpt-3", None)
-    assert layout.parse_note_name("ckpt-3.txt") is None
-    assert layout.parse_note_name(".json") is None
 
 
 # --- Listings
@@ -199,7 +188,6 @@ FULL = [
     "ckpt-10.worker-00000-of-00002.data-00000-of-00001",
     f"ckpt-12.pending-{layout.attempt_id(8, 1, 'b')}",
     f"ckpt-11.pending-{layout.attempt_id(7, 2, 'c')}",
-    f".distckpt/tombstones/ckpt-3.{ATTEMPT}.json",
     f"other/ckpt-3.{ATTEMPT}.json",
     "ckpt-11.data-00000-of-00001.tempstate77",
     "events.out.tfevents.1",
@@ -232,14 +220,6 @@ def test_pending_folders_come_by_age():
     assert [p.checkpoint for p in layout.classify(FULL).pending] == ["ckpt-11", "ckpt-12"]
 
 
-def test_tombstones_count_only_in_their_folder():
-    listing = layout.classify(FULL)
-    assert [(t.checkpoint, t.attempt) for t in listing.tombstones] == [
-        ("ckpt-3", (7, 12, "a1b2c3d4"))
-    ]
-    assert f"other/ckpt-3.{ATTEMPT}.json" in listing.others
-
-
 def test_what_is_not_understood_belongs_to_nobody():
     assert set(layout.classify(FULL).others) == {
         "checkpoint",
@@ -270,7 +250,6 @@ def test_a_checkpoint_named_like_a_workers_state_keeps_its_files():
 def test_no_name_gets_lost_in_a_listing(names):
     listing = layout.classify(names)
     found = [*listing.others, *(p.folder for p in listing.pending)]
-    found += [f".distckpt/tombstones/{t.file}" for t in listing.tombstones]
     for name, files in listing.checkpoints.items():
         found += [*files.data, *files.workers]
         found += [layout.index_name(name)] * files.has_index

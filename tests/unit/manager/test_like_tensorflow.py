@@ -113,7 +113,6 @@ class Histories(RuleBasedStateMachine):
         self.theirs, self.ours = Side(self.root / "theirs"), Side(self.root / "ours")
         self.committed = set()  # saved by us, and by nobody else since
         self.stale = set()  # saved by us; then plain TensorFlow has deleted or replaced it
-        self.kept = set()  # of these: what our pruner leaves, see test_numbering.py
         self.plain = False  # whether plain TensorFlow manages our directory just now
 
     def clock(self):
@@ -131,8 +130,6 @@ class Histories(RuleBasedStateMachine):
 
     def saved(self, name):
         if name is not None:
-            if self.plain and name in self.committed:
-                self.kept.add(name)
             (self.stale if self.plain else self.committed).add(name)
             (self.committed if self.plain else self.stale).discard(name)
 
@@ -182,10 +179,7 @@ class Histories(RuleBasedStateMachine):
         assert self.ours.program() == self.theirs.program()
         assert self.ours.manager.directory == self.ours.directory
         seen = self.observer.everything(self.ours.manager)
-        expected = self.observer.everything(self.theirs.manager)
-        for name in self.kept - expected["on disk"].keys():
-            seen["on disk"].pop(name, None)
-        assert seen == expected
+        assert seen == self.observer.everything(self.theirs.manager)
         self.nothing_else_is_there(seen["on disk"].keys())
 
     def nothing_else_is_there(self, existing):
@@ -195,7 +189,6 @@ class Histories(RuleBasedStateMachine):
         if self.plain:
             self.stale |= self.committed - existing
         self.committed &= existing
-        existing = existing | self.kept
         left = self.observer.leftovers(self.ours.directory)
         assert not [file for file in left if not self.is_of_plain_tensorflow(file, existing)]
 

@@ -202,6 +202,55 @@ def test_checkpoint_save_names_the_newest_whatever_was_committed_before(either, 
     assert checkpoint.value.numpy().tolist() == [5.0, 5.0]
 
 
+def test_what_plain_tensorflow_saved_is_the_newest_though_the_clock_was_set_back(
+    make, tmp_path, clock
+):
+    checkpoint = small_checkpoint()
+    make(checkpoint, tmp_path).save()
+    make(checkpoint, tmp_path).save()
+    clock.now -= 5 * HOUR
+    tf.train.CheckpointManager(checkpoint, tmp_path, 5).save()
+    for _ in range(2):
+        clock.now += 1
+        manager = make(checkpoint, tmp_path)
+        assert names([manager.latest_checkpoint]) == ["ckpt-3"]
+    tf.train.CheckpointManager(checkpoint, tmp_path, 1).save()
+    assert names([make(checkpoint, tmp_path).latest_checkpoint]) == ["ckpt-4"]
+
+
+@pytest.mark.parametrize("written", ["./ckpt-2", "{}/ckpt-2", "ckpt-2"])
+def test_the_newest_may_be_named_in_several_ways(make, tmp_path, written):
+    checkpoint = small_checkpoint()
+    plain = tf.train.CheckpointManager(checkpoint, tmp_path, 5)
+    plain.save()
+    plain.save()
+    text = f'model_checkpoint_path: "{written.format(tmp_path)}"'
+    (tmp_path / "checkpoint").write_text(text)
+    assert make(checkpoint, tmp_path).restore_or_initialize() == f"{tmp_path}/ckpt-2"
+
+
+@pytest.mark.parametrize("name", ["/elsewhere/ckpt-1", "sub/ckpt-1", "../ckpt-1", "ckpt-1"])
+def test_a_newest_checkpoint_that_is_not_there_is_no_reason_to_begin_anew(make, tmp_path, name):
+    """TensorFlow would restore it from where it is, or fail."""
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"')
+    manager = make(small_checkpoint(), tmp_path, init_fn=lambda: pytest.fail("was called"))
+    assert manager.latest_checkpoint is None
+    with pytest.raises(errors.RestoreError, match="no such checkpoint in its directory"):
+        manager.restore_or_initialize()
+    assert manager.save() == f"{tmp_path}/ckpt-1"
+    assert manager.restore_or_initialize() == f"{tmp_path}/ckpt-1"
+
+
+def test_a_newest_checkpoint_that_is_not_there_is_told_of(make, tmp_path, caplog):
+    checkpoint = small_checkpoint()
+    manager = tf.train.CheckpointManager(checkpoint, tmp_path, 5)
+    manager.save()
+    manager.save()
+    (tmp_path / "ckpt-2.index").unlink()
+    assert make(checkpoint, tmp_path).restore_or_initialize() == f"{tmp_path}/ckpt-1"
+    assert "names ckpt-2, but there is no such checkpoint" in caplog.text
+
+
 def test_a_number_that_plain_tensorflow_saved_again_is_restored(either, tmp_path):
     checkpoint = small_checkpoint()
     either(checkpoint, tmp_path, 5).save(1)

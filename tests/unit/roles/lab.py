@@ -181,7 +181,7 @@ def plain_save(directory, name, number, *, listed=True):
 
 def point_to(directory, names, times=None, last_preserved=None):
     """Writes a `checkpoint` file."""
-    times = tuple(times or (time.time() - len(names) + i for i in range(len(names))))
+    times = tuple(times or (time.time() + 1e-6 * i for i in range(len(names))))
     state = checkpoint_state.CheckpointState(names[-1], tuple(names), times, last_preserved)
     (pathlib.Path(directory) / "checkpoint").write_bytes(checkpoint_state.render(state))
 

@@ -219,21 +219,12 @@ def test_a_death_anywhere_loses_nothing(title, folder):
             check_next_save(successor, name, 7, 1 + k % 3)
 
 
-KNOWN = {
-    "second save with prune": "what could not be deleted is forgotten by Books",
-    "second save with prune of two shards": "what could not be deleted is forgotten by Books",
-    "prune of plain": "what could not be deleted is forgotten by Books",
-    "older number": "a listed number saved again is not seen as the newest by Catalog",
-    "over older plain": "a listed number saved again is not seen as the newest by Catalog",
-}
 ERRORS = {"ENOSPC before": (errno.ENOSPC, BEFORE), "EIO after": (errno.EIO, AFTER)}
 
 
 @pytest.mark.parametrize(("code", "moment"), ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("title", SCENES)
-def test_an_error_anywhere_loses_nothing(title, code, moment, folder, request):
-    if title in KNOWN and (moment == BEFORE or "Books" in KNOWN[title]):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=KNOWN[title]))
+def test_an_error_anywhere_loses_nothing(title, code, moment, folder):
     scene = SCENES[title]
     for k in range(1, len(operations(title)) + 1):
         directory = str(folder / f"{k}-{moment}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import types
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from .conftest import bits
@@ -37,8 +36,8 @@ def start(seed):
 
 
 def fit(model, seed, optimizer="adam"):
-    model.compile(optimizer, loss="mse", metrics=["mae"], run_eagerly=True)  # tracing takes longer
-    model.fit(*data(seed), batch_size=8, epochs=1, verbose=0)
+    model.compile(optimizer, loss="mse", run_eagerly=True)  # tracing would take longer
+    model.fit(*data(seed), batch_size=16, epochs=1, verbose=0)
     return model
 
 
@@ -65,10 +64,9 @@ class Subclassed(keras.Model):
         return self.last(self.dropout(hidden, training=training))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_fitted_model_and_its_optimizer(round_trips, optimizer):
+def test_a_fitted_model_and_its_optimizer(round_trips):
     def build(number):
-        model = fitted_model(number, optimizer)
+        model = fitted_model(number)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
         return types.SimpleNamespace(checkpoint=checkpoint, read=lambda: state_of(model))
 
@@ -81,7 +79,7 @@ def test_a_model_as_the_root(round_trips):
         checkpoint = tf.train.Checkpoint(model)
         return types.SimpleNamespace(checkpoint=checkpoint, read=lambda: state_of(model))
 
-    round_trips.run(build, whole=False)
+    round_trips.run(build, workers=False, whole=False)
 
 
 def test_a_subclassed_model(round_trips):
@@ -99,7 +97,7 @@ def test_training_goes_on_as_if_nothing_had_happened(make, tmp_path):
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     steps = model.optimizer.iterations
     manager = make(checkpoint, tmp_path, 1, step_counter=steps, checkpoint_interval=1)
-    assert manager.save(steps) == f"{tmp_path}/ckpt-2"
+    assert manager.save(steps) == f"{tmp_path}/ckpt-1"
     other = fitted_model(2, "adam")
     other_checkpoint = tf.train.Checkpoint(model=other, optimizer=other.optimizer)
     make(other_checkpoint, tmp_path).restore_or_initialize()

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from distckpt.core import manifest as manifests
+from distckpt.core.manifest import (
+    EntryRecord,
+    FileRecord,
+    IndexRecord,
+    Manifest,
+    PieceRecord,
+    Replaced,
+    WorkerRecord,
+)
+from distckpt.errors import ManifestError
+
+COUNT = st.integers(0, 2**63)
+CRC = st.integers(0, 2**32 - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NAME = st.from_regex(r"[a-z]{1,6}[-.][0-9]{1,4}", fullmatch=True)
+SECONDS = st.floats(0, 1e12, allow_nan=False)
+
+
+@st.composite
+def manifest_values(draw, replaceable=True):
+    files = tuple(
+        draw(st.lists(st.builds(FileRecord, NAME, COUNT, st.integers(0, 99)), max_size=4))
+    )
+    piece = st.builds(PieceRecord, st.integers(0, max(0, len(files) - 1)), COUNT, COUNT, CRC, TEXT)
+    pieces = st.lists(piece, max_size=3).map(tuple) if files else st.just(())
+    entry = st.builds(EntryRecord, TEXT, TEXT, st.lists(COUNT, max_size=4).map(tuple), pieces)
+    index = st.builds(IndexRecord, NAME, COUNT, CRC)
+    replaces = None
+    if replaceable and draw(st.booleans()):
+        old = draw(st.none() | manifest_values(replaceable=False))
+        names = tuple(draw(st.lists(NAME, max_size=3)))
+        replaces = Replaced(draw(index), names, old)
+    return Manifest(
+        name=draw(NAME),
+        step=draw(st.integers(-(2**63), 2**63)),
+        epoch=draw(COUNT),
+        sequence=draw(COUNT),
+        attempt=draw(TEXT),
+        committed_at=draw(SECONDS),
+        seconds=draw(SECONDS),
+        index=draw(index),
+        files=files,
+        entries=tuple(draw(st.lists(entry, max_size=4))),
+        workers=tuple(
+            draw(st.lists(st.builds(WorkerRecord, COUNT, TEXT, COUNT, COUNT, SECONDS), max_size=3))
+        ),
+        versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
+        replaces=replaces,
+    )
+
+
+def example_manifest(**changes):
+    found = Manifest(
+        name="ckpt-12",
+        step=1200,
+        epoch=3,
+        sequence=4,
+        attempt="00000003-000004-a1b2c3d4",
+        committed_at=1.7e9,
+        seconds=0.25,
+        index=IndexRecord("ckpt-12.index", 300, 7),
+        files=(FileRecord("ckpt-12.data-00000-of-00001", 4096, 0),),
+        entries=(EntryRecord("w", "float32", (32, 32), (PieceRecord(0, 0, 4096, 9),)),),
+        workers=(WorkerRecord(0, "host", 1, 4096, 0.2),),
+        versions={"tensorflow": "2.21"},
+    )
+    return dataclasses.replace(found, **changes)
+
+
+OLD = example_manifest(
+    sequence=2,
+    index=IndexRecord("ckpt-12.index", 200, 5),
+    files=(FileRecord("ckpt-12.data-00000-of-00002", 1, 0),),
+    entries=(),
+)
+SWITCH = example_manifest(replaces=Replaced(OLD.index, ("ckpt-12.data-00000-of-00002",), OLD))
+DATA = manifests.render(SWITCH)
+
+
+@settings(max_examples=200, deadline=None)
+@given(manifest_values())
+def test_what_was_rendered_is_what_is_parsed(found):
+    assert manifests.parse(manifests.render(found)) == found
+
+
+def test_it_is_one_json_object_with_a_line_for_each_entry():
+    found = example_manifest(entries=example_manifest().entries * 3)
+    data = manifests.render(found)
+    body = json.loads(data)
+    assert body["format"] == "distckpt-manifest"
+    assert body["version"] == 1
+    assert len(body["entries"]) == 3
+    assert data.count(b'\n["w",') == 3
+    assert data.endswith(b"\n")
+
+
+def test_an_empty_state_has_a_manifest_too():
+    found = example_manifest(files=(), entries=(), workers=(), versions={})
+    assert manifests.parse(manifests.render(found)) == found
+
+
+# --- Damage
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+@example(b"")
+@example(b"null")
+@example(b"[]")
+@example(b"{}")
+@example(b"[" * 100_000)
+@example(b'{"format": "distckpt-manifest", "version": 1}')
+@example(b'{"format": "distckpt-manifest", "version": 1e999}')
+def test_anything_else_is_refused(data):
+    with pytest.raises(ManifestError):
+        manifests.parse(data, "here")
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    st.integers(0, len(DATA) - 1),
+    st.integers(0, 255),
+    st.sampled_from(["set", "del", "cut", "dup"]),
+)
+def test_a_damaged_manifest_is_parsed_or_refused_and_nothing_else(position, byte, how):
+    data = bytearray(DATA)
+    if how == "set":
+        data[position] = byte
+    elif how == "del":
+        del data[position : position + 1 + byte % 8]
+    elif how == "cut":
+        del data[position:]
+    else:
+        data[position:position] = data[max(0, position - byte) : position]
+    check_parsed_or_refused(bytes(data))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+def paths(value, so_far=()):
+    """Yields the path to every part of a JSON value."""
+    yield so_far
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from paths(value[key], (*so_far, key))
+
+
+PATHS = [path for path in paths(json.loads(DATA)) if path]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.sampled_from(PATHS), JSON)
+@example(("files", 0, "name"), "../evil")
+@example(("committed_at",), float("nan"))
+@example(("step",), True)
+@example(("entries", 0, 3, 0, 0), 10**30)
+def test_any_part_may_be_replaced_by_anything(path, value):
+    body = json.loads(DATA)
+    target = body
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    check_parsed_or_refused(json.dumps(body).encode())
+
+
+@given(st.sampled_from([path for path in PATHS if isinstance(path[-1], str)]))
+def test_no_part_may_be_missing(path):
+    assume(path[0] != "replaces" or len(path) > 1)
+    assume(path[-1] not in ("tensorflow", "replaces"))
+    assume(path[0] != "replaces" or path[-1] not in ("format", "version"))
+    body = json.loads(DATA)
+    target = body
+    for key in path[:-1]:
+        target = target[key]
+    del target[path[-1]]
+    with pytest.raises(ManifestError):
+        manifests.parse(json.dumps(body).encode())
+
+
+def check_parsed_or_refused(data):
+    """Nothing but `ManifestError` is ever raised, and it says where."""
+    refusal = None
+    try:
+        found = manifests.parse(data, "here")
+    except ManifestError as error:
+        refusal = str(error)
+    if refusal is None:
+        check_sound(found)
+    else:
+        assert refusal.startswith("here")
+
+
+def check_sound(found):
+    """What is parsed can be trusted as far as names and counts go."""
+    for part in (found, found.replaces and found.replaces.manifest):
+        if part is None:
+            continue
+        names = [part.name, part.index.name, *(f.name for f in part.files)]
+        assert all(n not in ("", ".", "..") and not {"/", "\\", "\0"} & set(n) for n in names)
+        assert min([part.epoch, part.sequence, part.index.size, *(f.size for f in part.files)]) >= 0
+        for entry in part.entries:
+            assert all(0 <= p.file < len(part.files) for p in entry.pieces)
+            assert all(p.offset >= 0 and p.size >= 0 for p in entry.pieces)
+    assert manifests.parse(manifests.render(found)) == found
+    assert found.order >= (0, 0)
+
+
+UNSAFE = ["", ".", "..", "/etc/passwd", "a/b", "..\\b", "C:x", "a\0b", 7, None, ["a"]]
+
+
+@pytest.mark.parametrize("name", UNSAFE, ids=repr)
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("name",),
+        ("index", "name"),
+        ("files", 0, "name"),
+        ("replaces", "index", "name"),
+        ("replaces", "files", 0),
+        ("replaces", "manifest", "files", 0, "name"),
+    ],
+    ids=lambda path: ".".join(map(str, path)),
+)
+def test_a_name_that_leaves_the_directory_is_refused(path, name):
+    body = json.loads(DATA)
+    target = body
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = name
+    with pytest.raises(ManifestError, match="not safe"):
+        manifests.parse(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 99, [1]])
+def test_another_version_is_refused_with_advice(version):
+    body = {**json.loads(DATA), "version": version}
+    with pytest.raises(ManifestError, match=r"Use a newer distckpt, or .* plain TensorFlow"):
+        manifests.parse(json.dumps(body).encode(), "here")
+
+
+def test_a_replaced_version_cannot_itself_replace_one():
+    twice = example_manifest(replaces=Replaced(SWITCH.index, (), SWITCH))
+    with pytest.raises(ManifestError, match="cannot itself replace"):
+        manifests.parse(manifests.render(twice))
+
+
+# --- Meaning
+
+
+def test_newer_means_epoch_and_then_order_of_commits():
+    orders = [example_manifest(epoch=e, sequence=s).order for e, s in [(1, 9), (2, 1), (2, 10)]]
+    assert orders == sorted(orders)
+
+
+def test_bytes_are_those_of_all_files_but_the_manifest():
+    assert example_manifest().bytes == 300 + 4096
+
+
+def test_claims_are_the_data_files_of_both_versions():
+    assert example_manifest().claims == {"ckpt-12.data-00000-of-00001"}
+    assert SWITCH.claims == {"ckpt-12.data-00000-of-00001", "ckpt-12.data-00000-of-00002"}
+
+
+def test_the_index_on_disk_tells_which_version_is_in_force():
+    assert SWITCH.in_force(7) is SWITCH
+    assert SWITCH.in_force(5) is OLD
+    plain = example_manifest(replaces=Replaced(OLD.index, (), None))
+    assert plain.in_force(5) is None
+    with pytest.raises(ManifestError, match="not the index that the manifest of ckpt-12"):
+        SWITCH.in_force(6)
+    with pytest.raises(ManifestError):
+        example_manifest().in_force(5)

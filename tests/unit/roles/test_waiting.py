@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from distckpt.coordination.in_process import InProcessJob
+from distckpt.core import messages, steps
+from distckpt.core.messages import Opening, Outcome, Proposal, Refusal, Roll, Verdict
+from distckpt.errors import Failure
+from distckpt.roles import waiting
+from distckpt.roles.waiting import Keys, Waiting
+
+OPENING = Opening("a", "ckpt-1", "/d", "f", "t")
+REFUSAL = Refusal(1, Failure("StorageFullError", "full", 1))
+
+
+class Job:
+    """Three workers; `publish` speaks for any of them."""
+
+    def __init__(self):
+        self.job = InProcessJob(3)
+        self.keys = Keys("m", "save", 0)
+
+    def waiting(self, index, deadline=0.05):
+        coordinator = self.job.coordinator(index)
+        return Waiting(coordinator, self.keys, "save() of ckpt-1", deadline)
+
+    def publish(self, key, message):
+        text = message if isinstance(message, str) else messages.to_json(message)
+        self.job.coordinator(0).publish(key, text)
+
+
+@pytest.fixture
+def job():
+    return Job()
+
+
+def test_keys_of_different_calls_and_managers_differ():
+    calls = [Keys(m, k, n) for m in ("a", "b") for k in ("save", "restore") for n in (0, 1)]
+    names = [key for call in calls for key in call.all(3)]
+    assert len(set(names)) == len(names)
+    assert set(calls[0].all(2)) == {
+        "a/save-0/roll",
+        "a/save-0/opening",
+        "a/save-0/outcome",
+        "a/save-0/answer-0",
+        "a/save-0/answer-1",
+        "a/save-0/ready-0",
+        "a/save-0/ready-1",
+    }
+
+
+# --- What arrives
+
+
+def test_the_chief_gets_an_answer(job):
+    job.publish(job.keys.answer(1), REFUSAL)
+    assert job.waiting(0).for_answer({1, 2}) == steps.Answered(REFUSAL)
+
+
+def test_the_chief_hears_who_has_come(job):
+    job.publish(job.keys.ready(2), "print")
+    assert job.waiting(0).for_ready({1, 2}) == steps.Ready(2, "print")
+
+
+def test_the_chief_hears_of_a_refusal_while_it_waits_for_others_to_come(job):
+    job.publish(job.keys.answer(1), REFUSAL)
+    assert job.waiting(0).for_ready({1, 2}) == steps.Answered(REFUSAL)
+
+
+def test_a_worker_gets_the_opening(job):
+    job.publish(job.keys.opening, OPENING)
+    assert job.waiting(1).for_opening(roll=False) == steps.Opened(OPENING)
+
+
+def test_a_worker_that_comes_too_late_gets_the_outcome_and_does_not_begin(job):
+    outcome = Outcome(Failure("DeadlineExceededError", "too late", 1))
+    job.publish(job.keys.roll, Roll("f", True))
+    job.publish(job.keys.opening, OPENING)
+    job.publish(job.keys.outcome, outcome)
+    assert job.waiting(1).for_opening(roll=True) == steps.Told(outcome)
+
+
+def test_the_roll_comes_before_the_opening(job):
+    job.publish(job.keys.roll, Roll("f", True))
+    job.publish(job.keys.opening, OPENING)
+    assert job.waiting(1).for_opening(roll=True) == steps.Called(Roll("f", True))
+    assert job.waiting(1).for_opening(roll=False) == steps.Opened(OPENING)
+
+
+def test_of_two_rolls_the_first_is_in_force(job):
+    job.publish(job.keys.roll, Roll("", False))
+    job.publish(job.keys.roll, Roll("f", True))
+    assert job.waiting(0).for_roll() == steps.Called(Roll("", False))
+
+
+def test_a_worker_gets_the_outcome(job):
+    outcome = Outcome(None, "ckpt-1", (("ckpt-1", 1.5),), 0.5)
+    job.publish(job.keys.outcome, outcome)
+    assert job.waiting(1).for_outcome() == steps.Told(outcome)
+
+
+def test_steps_and_verdicts_of_a_restore(job):
+    job.publish(job.keys.step(0), Proposal("verify", "ckpt-1", "/d"))
+    assert job.waiting(1).for_step(0) == Proposal("verify", "ckpt-1", "/d")
+    job.publish(job.keys.verdict(0, 2), Verdict(2))
+    assert job.waiting(0).for_verdict(0, {1, 2}) == Verdict(2)
+    job.publish(job.keys.outcome, Outcome(None, "ckpt-1"))
+    assert job.waiting(1).for_step(1) == Outcome(None, "ckpt-1")
+
+
+def test_what_arrives_while_waiting_is_noticed_at_once(job):
+    timer = threading.Timer(0.05, job.publish, (job.keys.outcome, Outcome(None, "ckpt-1")))
+    timer.start()
+    started = time.monotonic()
+    assert isinstance(job.waiting(1, deadline=30.0).for_outcome(), steps.Told)
+    assert time.monotonic() - started < 5.0
+
+
+# --- Deadlines
+
+
+def test_a_deadline_names_all_that_are_missing_and_how_far_they_got(job):
+    job.publish(job.keys.ready(2), "print")
+    event = job.waiting(0).for_answer({1, 2})
+    assert isinstance(event, steps.TimedOut)
+    assert event.failure.kind == "DeadlineExceededError"
+    assert event.failure.worker == 1
+    text = event.failure.message
+    assert "save() of ckpt-1 was given up after 0.05 s" in text
+    assert "worker 1 never came; worker 2 came, but did not finish its part" in text
+    assert "raise the deadline" in text
+
+
+def test_the_chief_that_never_comes_is_named(job):
+    event = job.waiting(1).for_opening(roll=True)
+    assert isinstance(event, steps.TimedOut)
+    assert "worker 0 never came" in event.failure.message
+
+
+def test_every_wait_has_a_deadline(job):
+    chief, worker = job.waiting(0), job.waiting(1)
+    for event in (
+        chief.for_ready({1, 2}),
+        chief.for_answer({1, 2}),
+        chief.for_verdict(0, {1, 2}),
+        worker.for_roll(),
+        worker.for_outcome(),
+        worker.for_step(0),
+        worker.for_opening(roll=True),
+    ):
+        assert isinstance(event, steps.TimedOut)
+
+
+def test_a_deadline_counts_for_the_whole_call(job):
+    chief = job.waiting(0, deadline=0.2)
+    started = time.monotonic()
+    job.publish(job.keys.answer(1), REFUSAL)
+    chief.for_answer({1})
+    chief.for_answer({2})
+    chief.for_answer({2})
+    assert time.monotonic() - started < 0.5
+
+
+def test_a_worker_allows_the_chief_its_whole_deadline_from_the_opening_on(job):
+    worker = job.waiting(1, deadline=0.05)
+    job.publish(job.keys.opening, OPENING)
+    worker.for_opening(roll=True)
+    timer = threading.Timer(0.3, job.publish, (job.keys.outcome, Outcome(None)))
+    timer.start()
+    assert isinstance(worker.for_outcome(), steps.Told)
+
+
+def test_a_worker_waits_a_little_longer_for_the_verdict_of_a_chief_that_has_come(job):
+    """The chief began later, waits for a third, and is about to say for whom."""
+    job.publish(job.keys.ready(0), "print")
+    outcome = Outcome(Failure("DeadlineExceededError", "worker 2 never came", 2))
+    timer = threading.Timer(0.3, job.publish, (job.keys.outcome, outcome))
+    timer.start()
+    assert job.waiting(1, deadline=0.05).for_opening(roll=True) == steps.Told(outcome)
+
+
+# --- Deaths
+
+
+def test_a_death_is_noticed_at_once_with_its_reason(job):
+    timer = threading.Timer(0.05, job.job.kill, (2, "killed by signal 9"))
+    timer.start()
+    event = job.waiting(0, deadline=30.0).for_answer({1, 2})
+    assert isinstance(event, steps.Lost)
+    assert event.failure.kind == "WorkerLostError"
+    assert event.failure.worker == 2
+    assert "During save() of ckpt-1: worker 2 died (killed by signal 9)" in event.failure.message
+    assert "Restart the job" in event.failure.message
+
+
+def test_all_the_dead_are_named(job):
+    job.job.kill(1, "power")
+    job.job.kill(2, "signal 9")
+    text = job.waiting(0).for_answer({1, 2}).failure.message
+    assert "worker 1 died (power); worker 2 died (signal 9)" in text
+
+
+def test_the_death_of_somebody_who_is_not_waited_for_does_not_matter(job):
+    job.job.kill(2, "power")
+    job.publish(job.keys.answer(1), REFUSAL)
+    assert isinstance(job.waiting(0).for_answer({1}), steps.Answered)
+    assert isinstance(job.waiting(1).for_opening(roll=True), steps.TimedOut)
+
+
+def test_the_last_word_of_a_dead_worker_counts(job):
+    job.publish(job.keys.answer(1), REFUSAL)
+    job.job.kill(1, "power")
+    assert job.waiting(0).for_answer({1, 2}) == steps.Answered(REFUSAL)
+
+
+def test_the_death_of_the_chief_takes_the_engine_along(job):
+    job.job.kill(0, "power")
+    event = job.waiting(1).for_outcome()
+    assert isinstance(event, steps.Lost)
+    assert event.failure.worker == 0
+    assert "worker 0 died: power" in event.failure.message
+    assert "save() of ckpt-1" in event.failure.message
+
+
+def test_who_has_died_is_looked_for_after_a_broken_collective(job, monkeypatch):
+    monkeypatch.setattr(waiting, "DEATH", 5.0)
+    timer = threading.Timer(0.1, job.job.kill, (2, "power"))
+    timer.start()
+    failure = job.waiting(1, deadline=30.0).for_death()
+    assert failure.worker == 2
+    assert job.waiting(1, deadline=0.0).for_death() == failure
+    alone = Waiting(InProcessJob(1).coordinator(0), job.keys, "save()", 30.0)
+    assert alone.for_death() is None
+
+
+def test_nobody_may_have_died_after_all(job, monkeypatch):
+    monkeypatch.setattr(waiting, "DEATH", 0.1)
+    assert job.waiting(1, deadline=30.0).for_death() is None
