@@ -51,6 +51,7 @@ class Catalog:
     def __init__(self, storage: Storage, directory: str) -> None:
         self._storage = storage
         self._directory = directory
+        self._said: set[str] = set()
 
     def view(self, now: float) -> View:
         """Returns the directory as it stands.
@@ -227,11 +228,17 @@ class Catalog:
             try:
                 manifest = self.manifest(name)
             except DistckptError as error:
-                _log.warning("%s is left out: %s", name, error)
+                self._warn(f"{name} is left out: {error}")
                 continue
             if manifest is not None:
                 found.append(manifest)
         return found
+
+    def _warn(self, text: str) -> None:
+        """Logs a warning, once: a directory is read more often than people want to hear of it."""
+        if text not in self._said:
+            self._said.add(text)
+            _log.warning("%s", text)
 
     def _state(self) -> checkpoint_state.CheckpointState | None:
         data = self._read_or_empty(layout.join(self._directory, layout.POINTER_FILE))
@@ -240,7 +247,7 @@ class Catalog:
         try:
             state = checkpoint_state.parse(data)
         except CheckpointDamagedError as error:
-            _log.warning("%s; the manifests are used instead.", error)
+            self._warn(f"{error} The manifests are used instead.")
             return None
         return dataclasses.replace(
             state, latest=self._name(state.latest), paths=tuple(map(self._name, state.paths))

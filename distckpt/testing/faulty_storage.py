@@ -65,8 +65,7 @@ class Operation:
     writing: int
 
     def __str__(self) -> str:
-        count = f"{self.writing:3d}" if self.writing else "   "
-        return f"{count} {self.kind} {' -> '.join(self.paths)}"
+        return f"{self.kind} {' -> '.join(self.paths)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +184,8 @@ class FaultyStorage(Storage):
             self._left.append(fault.times)
 
     def story(self) -> str:
-        """Returns all calls that change something, a line each."""
-        return "\n".join(str(o) for o in self.operations if o.writing)
+        """Returns all calls that change something, a line each, with their numbers."""
+        return "\n".join(f"{o.writing:3d} {o}" for o in self.operations if o.writing)
 
     def exists(self, path: str) -> bool:
         """See base."""

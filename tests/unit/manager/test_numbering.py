@@ -202,20 +202,21 @@ def test_checkpoint_save_names_the_newest_whatever_was_committed_before(either, 
     assert checkpoint.value.numpy().tolist() == [5.0, 5.0]
 
 
+@pytest.mark.xfail(strict=True, reason="only the clock tells what TensorFlow's file succeeded")
+@pytest.mark.parametrize("back", [5, 1], ids=["forgotten by TensorFlow", "listed by TensorFlow"])
 def test_what_plain_tensorflow_saved_is_the_newest_though_the_clock_was_set_back(
-    make, tmp_path, clock
+    make, tmp_path, clock, back
 ):
     checkpoint = small_checkpoint()
-    make(checkpoint, tmp_path).save()
-    make(checkpoint, tmp_path).save()
-    clock.now -= 5 * HOUR
-    tf.train.CheckpointManager(checkpoint, tmp_path, 5).save()
-    for _ in range(2):
-        clock.now += 1
-        manager = make(checkpoint, tmp_path)
-        assert names([manager.latest_checkpoint]) == ["ckpt-3"]
-    tf.train.CheckpointManager(checkpoint, tmp_path, 1).save()
-    assert names([make(checkpoint, tmp_path).latest_checkpoint]) == ["ckpt-4"]
+    manager = make(checkpoint, tmp_path)
+    clock.now += 2 * HOUR
+    manager.save()
+    manager.save()
+    clock.now -= back * HOUR
+    plain = tf.train.CheckpointManager(checkpoint, tmp_path, 5)
+    assert len(plain.checkpoints) == (2 if back < 2 else 0)
+    plain.save()
+    assert names([make(checkpoint, tmp_path).latest_checkpoint]) == ["ckpt-3"]
 
 
 @pytest.mark.parametrize("written", ["./ckpt-2", "{}/ckpt-2", "ckpt-2"])

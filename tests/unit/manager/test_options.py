@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import pathlib
@@ -38,6 +39,20 @@ def restored(path):
 
 def values(checkpoint):
     return [v.numpy().tolist() for v in (checkpoint.a, checkpoint.b, checkpoint.c)]
+
+
+# --- Arguments
+
+
+@pytest.mark.parametrize("method", ["__init__", "save", "restore_or_initialize", "sync"])
+def test_the_arguments_are_those_of_tensorflow_and_more_by_name(method):
+    def parameters(cls):
+        signature = inspect.signature(getattr(cls, method))
+        return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+
+    theirs, ours = parameters(tf.train.CheckpointManager), parameters(distckpt.CheckpointManager)
+    assert ours[: len(theirs)] == theirs
+    assert all(kind == inspect.Parameter.KEYWORD_ONLY for _, kind, _ in ours[len(theirs) :])
 
 
 # --- Directories

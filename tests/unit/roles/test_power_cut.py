@@ -1,0 +1,68 @@
+"""The power fails at every point of a save: what counts then is what has been flushed.
+
+A death of the process alone loses nothing that was written; a power failure loses what was not
+forced to the disk, in the order of `power.PowerStorage`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from distckpt.testing.faulty_storage import BEFORE, Fault, FaultyStorage, ProcessDied, Where, dies
+
+from . import lab
+from .power import PowerStorage
+from .test_crash_points import SCENES, check_next_save, check_readers
+
+
+def power_on(tree, directory):
+    """Lays out what has survived."""
+    directory.mkdir(parents=True)
+    for name, content in tree.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return str(directory)
+
+
+def save_until(scene, directory, k):
+    """Saves on a PowerStorage until the power fails before operation `k`.
+
+    Returns:
+      The storage, and whether the save was acknowledged before.
+    """
+    power = PowerStorage(directory)
+    storage = FaultyStorage(power, [Fault(dies(), Where(writing=k), BEFORE)])
+    chief = lab.Chief(directory, storage, max_to_keep=scene.max_to_keep)
+    workers = [storage] * scene.workers  # on one machine, and one disk
+    try:
+        chief.save(scene.name, scene.number, scene.workers, others=workers)
+    except ProcessDied:
+        return power, False
+    return power, True
+
+
+def before_all(scene, directory):
+    scene.before(str(directory))
+    chief = lab.Chief(directory, max_to_keep=scene.max_to_keep)
+    for name, number in scene.same_process:
+        chief.save(name, number, scene.workers)
+
+
+@pytest.mark.parametrize("title", SCENES)
+def test_a_power_failure_anywhere_loses_nothing(title, folder):
+    scene = SCENES[title]
+    start = folder / "start"
+    start.mkdir()
+    before_all(scene, start)
+    acknowledged, k = False, 0
+    while not acknowledged:
+        k += 1
+        power, acknowledged = save_until(scene, start, k)
+        for count in {power.forced, (power.forced + len(power.journal)) // 2, len(power.journal)}:
+            directory = power_on(power.survivors(count), folder / f"{k}-{count}")
+            allowed = {scene.number} if acknowledged else {scene.acknowledged, scene.number}
+            check_readers(directory, allowed, pointed=scene.acknowledged is not None)
+            successor = lab.Chief(directory, max_to_keep=scene.max_to_keep)
+            check_next_save(successor, scene.name if k % 2 else "ckpt-10", 7)
+    assert k > 20

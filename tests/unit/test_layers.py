@@ -1,0 +1,219 @@
+"""Imports point down only, and what must do without TensorFlow does."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import distckpt
+
+ROOT = pathlib.Path(distckpt.__file__).parent
+# From the bottom up. What is on one level may not see its neighbours, but for its own package.
+LEVELS = (
+    ("distckpt.errors",),
+    ("distckpt.core", "distckpt.options"),
+    ("distckpt.storage",),
+    ("distckpt.state", "distckpt.coordination"),
+    ("distckpt.roles",),
+    ("distckpt.manager", "distckpt.keras", "distckpt.launcher"),
+    ("distckpt.cli",),
+    ("distckpt", "distckpt.__main__", "distckpt.testing"),
+)
+# All that the roles may see of the level below.
+PORTS = {
+    "distckpt.state.base",
+    "distckpt.storage.base",
+    "distckpt.storage.temporary",
+    "distckpt.coordination.base",
+}
+NEED_TENSORFLOW = {
+    "distckpt.manager",
+    "distckpt.keras",
+    "distckpt.coordination.choose",
+    "distckpt.coordination.tensorflow_service",
+    "distckpt.testing.coordinator_contract",
+    "distckpt.testing.storage_contract",
+}
+PRIVATE_TENSORFLOW = ("distckpt.state.", "distckpt.coordination.tensorflow_service")
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(tree, *, everywhere=True):
+    """Yields the names of modules that a module imports; TYPE_CHECKING blocks do not count.
+
+    Args:
+      tree: The module.
+      everywhere: Whether imports within functions count.
+    """
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in inner)
+        elif everywhere or not isinstance(node, ast.FunctionDef):
+            yield from imports(node, everywhere=everywhere)
+
+
+def package_of(module):
+    """Returns the level of a module and the package or module of that level it belongs to."""
+    if module == "distckpt":
+        return len(LEVELS) - 1, module
+    for level, packages in enumerate(LEVELS):
+        for package in packages:
+            if package != "distckpt" and f"{module}.".startswith(f"{package}."):
+                return level, package
+    raise AssertionError(f"{module} belongs to no level")
+
+
+def ours(names):
+    return sorted({n for n in names if n == "distckpt" or n.startswith("distckpt.")})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down_only(module):
+    level, package = package_of(module)
+    for name in ours(imports(MODULES[module])):
+        other_level, other = package_of(name)
+        assert other == package or other_level < level, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("distckpt.roles")])
+def test_roles_see_the_ports_and_never_an_adapter(module):
+    below = ("distckpt.state", "distckpt.storage", "distckpt.coordination")
+    found = {n for n in ours(imports(MODULES[module])) if n.startswith(below)}
+    assert found <= PORTS
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("distckpt.core")])
+def test_the_core_does_no_io_and_reads_no_clock(module):
+    forbidden = {"os", "io", "time", "socket", "threading", "pathlib", "shutil", "tempfile"}
+    forbidden |= {"logging", "random", "secrets", "subprocess", "tensorflow"}
+    found = {name.split(".")[0] for name in imports(MODULES[module])}
+    assert not found & forbidden
+    names = {node.id for node in ast.walk(MODULES[module]) if isinstance(node, ast.Name)}
+    assert not names & {"open", "print", "input"}
+
+
+def test_there_are_no_import_cycles():
+    graph = {
+        module: set(ours(imports(tree, everywhere=False))) - {module}
+        for module, tree in MODULES.items()
+    }
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, " -> ".join([*path, module])
+        if module in done:
+            return
+        path.append(module)
+        for name in sorted(graph[module]):
+            visit(name)
+        path.pop()
+        done.add(module)
+
+    for module in graph:
+        visit(module)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith(PRIVATE_TENSORFLOW)])
+def test_private_tensorflow_api_stays_where_it_belongs(module):
+    tree = MODULES[module]
+    private = [n for n in imports(tree) if n.startswith("tensorflow.") and n != "tensorflow.io"]
+    assert not private, f"{module} imports {private}"
+    for node in ast.walk(tree):
+        attribute = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        if attribute and node.value.id == "tf":
+            assert not node.attr.startswith("_"), f"{module} uses tf.{node.attr}"
+            assert node.attr not in ("python", "__internal__"), f"{module} uses tf.{node.attr}"
+
+
+def without_tensorflow():
+    return [
+        module
+        for module in MODULES
+        if module not in NEED_TENSORFLOW
+        and not (module.startswith("distckpt.state.") and module != "distckpt.state.base")
+        and module != "distckpt.__main__"
+    ]
+
+
+def run(program):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT.parent,
+        check=True,
+    ).stdout
+
+
+def test_what_only_looks_at_a_directory_does_without_tensorflow():
+    """Its import takes 4 to 6 seconds."""
+    names = without_tensorflow()
+    for needed in ("roles.session", "core.protocol", "coordination.in_process", "storage.local"):
+        assert f"distckpt.{needed}" in names
+    program = f"""
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name)
+    if any(m == "tensorflow" or m.startswith("tensorflow.") for m in sys.modules):
+        print(name)
+        break
+"""
+    assert run(program) == ""
+
+
+def test_public_names_are_imported_when_they_are_first_used():
+    program = """
+import sys, distckpt
+before = set(sys.modules)
+assert not [m for m in before if m.startswith("distckpt.")], before
+distckpt.ManagerOptions, distckpt.errors, distckpt.SharedDirectory
+assert "tensorflow" not in sys.modules
+print("lazy")
+"""
+    assert run(program) == "lazy\n"
+
+
+def names_for_type_checkers():
+    found = set()
+    for node in MODULES["distckpt"].body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for inner in node.body:
+                found |= {alias.asname or alias.name for alias in inner.names}
+    return found
+
+
+def test_the_list_of_public_names_is_the_same_everywhere():
+    assert set(distckpt.__all__) == names_for_type_checkers() == set(distckpt._WHERE)
+    assert dir(distckpt) == sorted(distckpt.__all__)
+    assert len(set(distckpt.__all__)) == len(distckpt.__all__)
+
+
+@pytest.mark.parametrize("name", distckpt.__all__)
+def test_a_public_name_is_what_its_module_has(name):
+    module = importlib.import_module(distckpt._WHERE[name])
+    assert getattr(distckpt, name) is (module if name == "errors" else getattr(module, name))
+    assert getattr(distckpt, name).__doc__
+
+
+def test_any_other_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Checkpointmanager'"):
+        distckpt.Checkpointmanager  # noqa: B018
