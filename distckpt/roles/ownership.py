@@ -112,6 +112,8 @@ class Ownership:
         except SupersededError:
             self._storage.remove_tree(path)
             raise
+        if self._durable:  # it must not vanish from under what is moved out of it, or into it
+            self._storage.flush_directory(self._directory)
 
     def next_attempt(self) -> str:
         """Returns a new attempt id, made of the epoch, a count, and chance."""

@@ -60,7 +60,7 @@ class Recovery:
             older = self._abandoned(epoch)
             unfinished = self._unfinished(epoch, older)
             if unfinished:
-                self._storage.make_directory(mine)
+                self._make_durably(mine)
             for parent, name in unfinished:
                 try:
                     self._storage.rename(layout.join(parent, name), layout.join(mine, name))
@@ -90,6 +90,13 @@ class Recovery:
           SupersededError: Another process has taken it over, and will do it.
         """
         self._settle(layout.join(self._directory, folder))
+
+    def _make_durably(self, folder: str) -> None:
+        self._storage.make_directory(folder)
+        if self._durable:
+            private = layout.join(self._directory, layout.PRIVATE_FOLDER)
+            for parent in (layout.abandoned_root(self._directory), private, self._directory):
+                self._storage.flush_directory(parent)
 
     def _abandoned(self, epoch: int) -> list[str]:
         """Returns the folders into which older epochs have moved what they found."""

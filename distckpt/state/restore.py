@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
 
-_DAMAGE = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, OSError)
-
 
 def restore(checkpoint: Any, path: str) -> None:
     """Restores `checkpoint` from the files with prefix `path`. Every worker, training thread.
@@ -21,6 +19,21 @@ def restore(checkpoint: Any, path: str) -> None:
     """
     try:
         checkpoint.restore(path)
-    except _DAMAGE as error:
+    except (tf.errors.OpError, OSError, IndexError) as error:
+        if not _is_damage(error):
+            raise
         text = str(error).split("\n")[0]
         raise CheckpointDamagedError(f"{path} cannot be restored: {text}") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tells an error about the files from one about what the program asks of them.
+
+    TensorFlow's readers raise the same classes for both; only the texts tell.
+    """
+    text = str(error)
+    if isinstance(error, tf.errors.NotFoundError):
+        return "not found in checkpoint" not in text  # a key that the program has, and it has not
+    if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError, OSError)):
+        return True
+    return any(sign in text for sign in ("Read less bytes", "sstable", "No such file"))

@@ -1,8 +1,9 @@
 """A storage in memory that knows what would survive if the power failed now.
 
-The model is that of a journaling file system (ext4, XFS), at its worst: changes of directories
-reach the disk in their order, but as late as they may, which is when a directory is flushed; the
-content of a file that was not flushed itself is lost, whatever became of its name.
+The model is worse than a journaling file system: a change of a directory reaches the disk for sure
+when that directory is flushed; before, any of the changes may have reached it, and any other not,
+in any order. The content of a file that was not flushed itself is lost, whatever became of its
+name.
 """
 
 from __future__ import annotations
@@ -24,12 +25,26 @@ class File:
         self.stable = content if durable else b""
 
 
+class Change:
+    """A change of one or two directories.
+
+    Attributes:
+      apply: Does it to {path: File or FOLDER}; does nothing where it cannot be done.
+      folders: The directories.
+      forced: Whether it is on the disk for sure.
+    """
+
+    def __init__(self, apply, *folders):
+        self.apply = apply
+        self.folders = folders
+        self.forced = False
+
+
 class PowerStorage(Storage):
     """Begins with what is in a real directory, which is not changed.
 
     Attributes:
-      journal: The changes so far, as functions of {path: File or FOLDER}.
-      forced: How many of them are on the disk for sure.
+      journal: The changes so far.
     """
 
     def __init__(self, directory):
@@ -42,18 +57,27 @@ class PowerStorage(Storage):
             self._first[str(parent)] = FOLDER
         self._now = dict(self._first)
         self.journal = []
-        self.forced = 0
 
-    def survivors(self, count):
-        """Returns {relative path: content} if `count` changes have reached the disk."""
+    @property
+    def open(self):
+        """The positions in the journal of the changes that may be lost."""
+        return [i for i, change in enumerate(self.journal) if not change.forced]
+
+    def survivors(self, lucky):
+        """Returns {relative path: content} after a power failure.
+
+        Args:
+          lucky: Positions of changes that have reached the disk though they need not have.
+        """
         tree = dict(self._first)
-        for change in self.journal[:count]:
-            change(tree)
+        for position, change in enumerate(self.journal):
+            if change.forced or position in lucky:
+                change.apply(tree)
         root = self._root + "/"
         return {
             path[len(root) :]: file.stable
             for path, file in tree.items()
-            if file is not FOLDER and path.startswith(root)
+            if file is not FOLDER and path.startswith(root) and _is_reachable(tree, path)
         }
 
     # --- Looking
@@ -83,14 +107,14 @@ class PowerStorage(Storage):
         while parents[-1] not in self._now:
             parents.append(os.path.dirname(parents[-1]))
         for folder in reversed(parents[:-1]):
-            self._change(lambda tree, folder=folder: tree.setdefault(folder, FOLDER))
+            self._change(lambda tree, folder=folder: tree.setdefault(folder, FOLDER), folder)
 
     def write(self, path, data, *, durable):
         self._need(os.path.dirname(path))
         file = File(data, durable=durable)
-        self._change(lambda tree: tree.update({path: file}))
+        self._change(lambda tree: tree.update({path: file}), path)
         if durable:
-            self.forced = len(self.journal)
+            self.flush_directory(os.path.dirname(path))
 
     def create(self, path, data, *, durable):
         if path in self._now:
@@ -107,10 +131,11 @@ class PowerStorage(Storage):
                 del tree[path]
                 tree[target + path[len(source) :]] = file
 
-        self._change(change)
+        self._change(change, source, target)
 
     def remove(self, path):
-        self._change(lambda tree: tree.pop(path, None))
+        if path in self._now:
+            self._change(lambda tree: tree.pop(path, None), path)
 
     def remove_tree(self, path):
         for name in [p for p in sorted(self._now, reverse=True) if p.startswith(path + "/")]:
@@ -123,11 +148,12 @@ class PowerStorage(Storage):
 
     def flush_directory(self, path):
         self._need(path)
-        self.forced = len(self.journal)
+        for change in self.journal:
+            change.forced = change.forced or path in change.folders
 
-    def _change(self, change):
-        change(self._now)
-        self.journal.append(change)
+    def _change(self, apply, *paths):
+        apply(self._now)
+        self.journal.append(Change(apply, *map(os.path.dirname, paths)))
 
     def _need(self, path):
         if path not in self._now:
@@ -138,3 +164,12 @@ class PowerStorage(Storage):
         if self._now[path] is FOLDER:
             raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
         return self._now[path]
+
+
+def _is_reachable(tree, path):
+    """Returns whether all folders on the way to `path` are there."""
+    while path not in ("/", ""):
+        if path not in tree:
+            return False
+        path = os.path.dirname(path)
+    return True

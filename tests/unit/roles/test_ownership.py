@@ -159,7 +159,8 @@ def test_a_pending_folder_is_made_before_the_epoch_is_checked(tmp_path):
     process.take()
     done = len(storage.operations)
     process.enter("ckpt-1.pending-x")
-    assert [o.kind for o in storage.operations[done:]] == ["make_directory", "list"]
+    kinds = [o.kind for o in storage.operations[done:]]
+    assert kinds == ["make_directory", "list", "flush_directory"]
     assert process.in_flight == {"ckpt-1.pending-x"}
 
 

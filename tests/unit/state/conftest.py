@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ def bits(value):
     array = np.asarray(value.numpy())
     content = array.tolist() if array.dtype == object else array.tobytes()
     return (array.dtype.name, array.shape, content)
+
+
+def program(checkpoint, read):
+    """What `RoundTrips.run` wants its `build` to return."""
+    return types.SimpleNamespace(checkpoint=checkpoint, read=read)
 
 
 def together(jobs):

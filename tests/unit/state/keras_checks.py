@@ -5,12 +5,10 @@ test_keras.py runs them here; test_separately.py runs them where ``TF_USE_LEGACY
 
 from __future__ import annotations
 
-import types
-
 import numpy as np
 import tensorflow as tf
 
-from .conftest import bits
+from .conftest import bits, program
 
 keras = tf.keras
 
@@ -68,7 +66,7 @@ def test_a_fitted_model_and_its_optimizer(round_trips):
     def build(number):
         model = fitted_model(number)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
-        return types.SimpleNamespace(checkpoint=checkpoint, read=lambda: state_of(model))
+        return program(checkpoint, lambda: state_of(model))
 
     round_trips.run(build, whole=False)
 
@@ -77,7 +75,7 @@ def test_a_model_as_the_root(round_trips):
     def build(number):
         model = fitted_model(number)
         checkpoint = tf.train.Checkpoint(model)
-        return types.SimpleNamespace(checkpoint=checkpoint, read=lambda: state_of(model))
+        return program(checkpoint, lambda: state_of(model))
 
     round_trips.run(build, workers=False, whole=False)
 
@@ -87,7 +85,7 @@ def test_a_subclassed_model(round_trips):
         start(number)
         model = fit(Subclassed(), number)
         checkpoint = tf.train.Checkpoint(model=model)
-        return types.SimpleNamespace(checkpoint=checkpoint, read=lambda: state_of(model))
+        return program(checkpoint, lambda: state_of(model))
 
     round_trips.run(build, whole=False)
 

@@ -5,14 +5,12 @@ TensorFlow divides the CPU only before its first use, so this needs a process of
 
 from __future__ import annotations
 
-import types
-
 import pytest
 import tensorflow as tf
 
 from distckpt.state.capture import TensorState, capture
 
-from .conftest import bits
+from .conftest import bits, program
 
 CPUS = ["CPU:0", "CPU:1"]
 
@@ -165,9 +163,9 @@ def test_a_fitted_model(round_trips):
             model.compile("adam", loss="mse")
         model.fit(tf.random.normal([8, 4]), tf.random.normal([8, 2]), batch_size=8, verbose=0)
         weights = [*model.weights, *model.optimizer.variables]
-        return types.SimpleNamespace(
-            checkpoint=tf.train.Checkpoint(model=model, optimizer=model.optimizer),
-            read=lambda: [bits(tf.convert_to_tensor(w)) for w in weights],
+        return program(
+            tf.train.Checkpoint(model=model, optimizer=model.optimizer),
+            lambda: [bits(tf.convert_to_tensor(w)) for w in weights],
         )
 
     round_trips.run(build, workers=False, whole=False)
