@@ -9,7 +9,6 @@ import inspect
 import itertools
 import logging
 import os
-import re
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
@@ -17,29 +16,30 @@ from typing import Any
 
 import tensorflow as tf
 
+from distckpt import arguments
 from distckpt.coordination.base import Coordinator
 from distckpt.coordination.choose import default_coordinator
 from distckpt.core import layout, messages
-from distckpt.core.plan import make_plan
 from distckpt.errors import (
     ConfigurationError,
     DirectoryError,
     DistckptError,
     Failure,
-    UnsupportedOptionError,
     WorkerLostError,
 )
 from distckpt.options import ManagerOptions
 from distckpt.roles.books import Books
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
+from distckpt.roles.flight import Flight
 from distckpt.roles.ownership import ownership_of
 from distckpt.roles.pruner import Pruner
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
 from distckpt.roles.waiting import Keys
 from distckpt.roles.writer import Writer
-from distckpt.state.capture import capture
+from distckpt.state.base import CapturedState
+from distckpt.state.capture import Capture
 from distckpt.state.numbering import SaveCounter, evaluate
 from distckpt.state.restore import restore
 from distckpt.state.shards import BundleMerger
@@ -116,7 +116,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     ) -> None:
         directory = os.fspath(directory)
         layout.check_checkpoint_name(checkpoint_name)
-        _refuse_patterns(os.path.join(directory, checkpoint_name))
+        arguments.refuse_patterns(os.path.join(directory, checkpoint_name))
         if options is not None and not isinstance(options, ManagerOptions):
             raise ConfigurationError(
                 f"options must be a distckpt.ManagerOptions, got {type(options).__name__}."
@@ -150,13 +150,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             self._books = Books(
                 self._storage,
                 self._directory_path,
-                _whole(max_to_keep),
-                _number(keep_checkpoint_every_n_hours),
+                arguments.whole(max_to_keep),
+                arguments.hours(keep_checkpoint_every_n_hours),
                 durable=self._options.durable,
             )
         except OSError as error:
             raise DirectoryError(f"{directory} cannot be read: {error}.") from error
         self._committer: Committer | None = None
+        self._capture: Capture | None = None
+        self._flight = Flight()
 
     # --- What is there --------------------------------------------------------------------------
 
@@ -183,19 +185,22 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     ) -> str | None:
         """Saves a checkpoint. Every worker, at the same point of the program.
 
-        Returns when the checkpoint is committed. After an error nothing of the attempt is left, the
-        last checkpoint stands, and the manager can be used again.
+        Returns when the checkpoint is committed; with ``enable_async`` as soon as the state is
+        held, and the rest is done in the background. After an error nothing of the attempt is left,
+        the last checkpoint stands, and the manager can be used again.
 
         Args:
           checkpoint_number: The number in the checkpoint's name: an integer, an integer variable or
             tensor. Default: ``checkpoint.save_counter``, which is incremented in any case.
           check_interval: With ``checkpoint_interval``: whether to save only if so many steps have
             passed. If False, save unless this very step has been saved.
-          options: `tf.train.CheckpointOptions`. Write callbacks are called after the commit, on
-            every worker. ``enable_async`` is refused.
+          options: `tf.train.CheckpointOptions`. With ``enable_async`` this save is asynchronous.
+            Write callbacks are called after the commit, on every worker; of an asynchronous save
+            on the thread in the background.
 
         Returns:
-          The checkpoint's path, the same on every worker, or None if the interval said no.
+          The path that the checkpoint has, or will have, the same on every worker; None if the
+          interval said no.
 
         Raises:
           SaveFailedError: Not committed; save again. `StorageFullError` if a disk is full.
@@ -205,57 +210,93 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           SupersededError: Another process has taken over the directory.
           ConfigurationError: The workers' states, numbers or directories differ, the directory
             cannot be used, or `options` cannot be honoured.
+
+          Any of these may be about the asynchronous save before, unless `sync` has raised it. Then
+          this call has saved nothing; call again.
         """
-        _refuse_async(options)
+        in_background = self._options.enable_async or _asks_for_async(options)
         coordinator = self._connect()
         before = self._saved_step
         if not self._is_due(check_interval):
             return None
         try:
+            self.sync()
             name = layout.numbered_name(self._name, self._counter.advance(checkpoint_number))
-            outcome = self._save(coordinator, name, options)
+            self._save(coordinator, name, options, in_background)
         except BaseException:
             self._saved_step = before  # so that the same step can be tried again
             raise
-        if not coordinator.is_chief:
-            self._books.adopt(outcome)
-        path = self._path(name)
-        _call_back(options, path)
-        return path
+        return self._path(name)
+
+    def sync(self) -> None:
+        """Waits until the asynchronous save in flight, if there is one, is committed.
+
+        Every worker, at the same point of the program.
+
+        Raises:
+          DistckptError: It failed; see `save`. Each failure is raised once.
+        """
+        self._flight.land()
 
     def _save(
         self,
         coordinator: Coordinator,
         name: str,
         options: tf.train.CheckpointOptions | None,
-    ) -> messages.Outcome:
+        in_background: bool,
+    ) -> None:
         number = next(self._calls["save"])
         keys = Keys(self._namespace, "save", number)
+        state, session = self._hold(coordinator, keys, name, options)
+        session.hold()
+
+        def finish() -> None:
+            if coordinator.is_chief and number >= _KEPT_CALLS:
+                old = Keys(self._namespace, "save", number - _KEPT_CALLS)
+                coordinator.forget(old.all(coordinator.count))
+            outcome = session.run()
+            if not coordinator.is_chief:
+                self._books.adopt(outcome)
+            _call_back(options, self._path(name))
+
+        if in_background and state.held:
+            self._flight.start(finish, f"save() of {name}")
+            return
+        if in_background:
+            _log.warning("%s is saved without enable_async: its state cannot be held.", name)
+        finish()
+
+    def _hold(
+        self,
+        coordinator: Coordinator,
+        keys: Keys,
+        name: str,
+        options: tf.train.CheckpointOptions | None,
+    ) -> tuple[CapturedState, SaveSession]:
+        """Takes hold of this worker's share of the state; returns it and the save it is for."""
+        if self._capture is None:
+            self._capture = Capture(
+                self._target,
+                workers=coordinator.count,
+                index=coordinator.index,
+                split=_split(coordinator),
+            )
         try:
             with paused():
-                state = capture(
-                    self._target,
-                    workers=coordinator.count,
-                    split=_split(coordinator),
-                    options=options,
-                )
-                plan = make_plan(state.entries, coordinator.count)
-                state.keep(plan.shares[coordinator.index])
+                state, plan = self._capture.take(options)
         except Exception as error:
             if coordinator.count == 1:
                 raise
             raise _withdraw(coordinator, keys, error, name).to_error() from error
-        if coordinator.is_chief and number >= _KEPT_CALLS:
-            old = Keys(self._namespace, "save", number - _KEPT_CALLS)
-            coordinator.forget(old.all(coordinator.count))
         writer = Writer(
             self._storage,
             self._directory_path,
             coordinator.index,
             coordinator.count,
             durable=self._options.durable,
+            threads=self._options.write_threads,
         )
-        return SaveSession(
+        return state, SaveSession(
             coordinator,
             writer,
             self._committer,
@@ -267,7 +308,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             plan=plan,
             state=state,
             deadline=self._options.save_deadline,
-        ).run()
+        )
 
     def _step(self, number: int) -> int:
         """Returns what the manifest calls the step; `number` if there is no counter to read."""
@@ -310,6 +351,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           ConfigurationError: The workers see different directories.
         """
         coordinator = self._connect()
+        self._flight.wait()
         session = RestoreSession(
             coordinator,
             self._storage,
@@ -342,8 +384,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for saves in flight."""
-        self.sync()
+        """Waits for the save in flight. An error of the body is not replaced by one of the save."""
+        if error is None:
+            self.sync()
+        else:
+            self._flight.wait()
 
     def _init_base(self, checkpoint: Any, directory: str, max_to_keep: Any, *rest: Any) -> None:
         """Initialises the base class, which raises on bad arguments and reads `checkpoint`."""
@@ -390,34 +435,6 @@ def _absolute(directory: str) -> str:
     return directory if "://" in directory else os.path.abspath(directory)
 
 
-def _whole(max_to_keep: Any) -> int | None:
-    """Returns how many to keep, as TensorFlow understands it: 2.5 keeps two."""
-    if max_to_keep is None:
-        return None
-    if max_to_keep < 1:  # TensorFlow would delete what it has just saved
-        raise ConfigurationError(f"max_to_keep must be at least 1, or None, got {max_to_keep!r}.")
-    return int(max_to_keep)
-
-
-def _number(hours: Any) -> float | None:
-    if hours is None:
-        return None
-    try:
-        return float(hours / 1)
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            f"keep_checkpoint_every_n_hours must be a number of hours, or None, got {hours!r}."
-        ) from None
-
-
-def _refuse_patterns(path: str) -> None:
-    if re.search(r"\\|\[[^/]*\]", path):
-        raise ConfigurationError(
-            f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow takes [...] "
-            "and \\ in the path of a checkpoint for a pattern. Choose another directory or name."
-        )
-
-
 def _split(coordinator: Coordinator) -> str:
     """Returns what is known to be equal on all workers, see `state.capture.capture`.
 
@@ -427,14 +444,10 @@ def _split(coordinator: Coordinator) -> str:
     return "distributed" if coordinator.mirrors_only_distributed else "all"
 
 
-def _refuse_async(options: tf.train.CheckpointOptions | None) -> None:
-    if options is not None and (
+def _asks_for_async(options: tf.train.CheckpointOptions | None) -> bool:
+    return options is not None and bool(
         options.enable_async or options.experimental_enable_async_checkpoint
-    ):
-        raise UnsupportedOptionError(
-            "CheckpointOptions(enable_async=True) is not supported by this version of distckpt. "
-            "Save without it: save() then returns when the checkpoint is committed."
-        )
+    )
 
 
 def _call_back(options: tf.train.CheckpointOptions | None, path: str) -> None:

@@ -24,12 +24,23 @@ class ManagerOptions:
       verify_on_restore: Whether every byte is checked against its checksum before anything is
         restored (each worker checks its share). With False only the presence and size of files
         and the index are checked, and TensorFlow checks what it happens to read. Default: True.
+      enable_async: Whether ``save()`` returns as soon as the state is held, and a thread in the
+        background does the rest. ``save(options=tf.train.CheckpointOptions(enable_async=True))``
+        asks for it once. Default: False.
+      when_busy: What an asynchronous ``save()`` does while the one before is in flight: "wait" for
+        it, or "skip": return None, on all workers alike, and count it
+        (`CheckpointManager.skipped_saves`). Default: "wait".
+      write_threads: How many parts of a worker's share are written at the same time. A share of
+        less than 128 MiB is one part; each part is a file. Default: 4.
     """
 
     save_deadline: float = 600.0
     restore_deadline: float = 600.0
     durable: bool = True
     verify_on_restore: bool = True
+    enable_async: bool = False
+    when_busy: str = "wait"
+    write_threads: int = 4
 
     def __post_init__(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
@@ -40,8 +51,17 @@ class ManagerOptions:
                     f"ManagerOptions.{name} must be a positive, finite number of seconds, "
                     f"got {value!r}."
                 )
-        for name in ("durable", "verify_on_restore"):
+        for name in ("durable", "verify_on_restore", "enable_async"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(
                     f"ManagerOptions.{name} must be True or False, got {getattr(self, name)!r}."
                 )
+        if self.when_busy not in ("wait", "skip"):
+            raise ConfigurationError(
+                f'ManagerOptions.when_busy must be "wait" or "skip", got {self.when_busy!r}.'
+            )
+        threads = self.write_threads
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise ConfigurationError(
+                f"ManagerOptions.write_threads must be a positive integer, got {threads!r}."
+            )

@@ -1,11 +1,13 @@
 """Runs one save: drives the protocol's state machine by performing its actions.
 
-Nothing here decides anything: `core.protocol` says what is next, the other roles do it. Everything
-from the first action on may run on a background thread; no collective is among it.
+Nothing here decides anything: `core.protocol` says what is next, the other roles do it. It has two
+halves: `SaveSession.hold`, on the training thread, ends when the state is held; `SaveSession.run`
+may go on from there on any thread, for no collective is among what it does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -32,6 +34,14 @@ from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState
 
 _log = logging.getLogger("distckpt")
+# What may come before a collective read.
+_BEFORE_READING = (
+    steps.SendReady,
+    steps.AwaitReady,
+    steps.AnnounceRoll,
+    steps.AwaitOpening,
+    steps.ReadTogether,
+)
 
 
 class Bookkeeper(Protocol):
@@ -60,7 +70,7 @@ class SaveSession:
       directory: The directory, absolute.
       step: What the manifest calls the step.
       plan: This worker's plan.
-      state: The captured values.
+      state: The held values.
       deadline: Seconds.
     """
 
@@ -101,9 +111,21 @@ class SaveSession:
             self._machine = protocol.ChiefSave(plan)
         else:
             self._machine = protocol.WorkerSave(coordinator.index, name, directory, plan)
+        self._todo = deque(self._machine.start())
+        self._holding = False
+        self._has_read = not plan.collective
+
+    def hold(self) -> None:
+        """Does the part that needs a collective, if there is any. On the training thread, first.
+
+        What goes wrong, `run` raises.
+        """
+        self._holding = True
+        self._drive(lambda: not self._has_read and isinstance(self._todo[0], _BEFORE_READING))
+        self._holding = False
 
     def run(self) -> Outcome:
-        """Saves.
+        """Does all the rest.
 
         Returns:
           The outcome, the same on all workers.
@@ -111,21 +133,21 @@ class SaveSession:
         Raises:
           DistckptError: The save failed, with the same error on all workers that still live.
         """
-        try:
-            self._drive()
-        except BaseException as error:
-            self._interrupted(error)
-            raise
+        self._drive(lambda: True)
         if self._failure is not None:
             raise self._failure.to_error() from self._cause
         return self._outcome
 
-    def _drive(self) -> None:
-        todo = deque(self._machine.start())
-        while todo:
-            event = self._perform(todo.popleft())
-            if event is not None:
-                todo.extend(self._machine.on(event))
+    def _drive(self, wanted: Callable[[], bool]) -> None:
+        """Performs actions as long as there are any and the next one is `wanted`."""
+        try:
+            while self._todo and wanted():
+                event = self._perform(self._todo.popleft())
+                if event is not None:
+                    self._todo.extend(self._machine.on(event))
+        except BaseException as error:
+            self._interrupted(error)
+            raise
 
     def _perform(self, action: steps.Action) -> steps.Event | None:
         match action:
@@ -145,7 +167,7 @@ class SaveSession:
             case steps.AwaitOpening(roll):
                 return self._take_opening(self._waiting.for_opening(roll=roll))
             case steps.Write(opening):
-                return self._attempt(lambda: self._write(opening))
+                return self._attempt(lambda: self._write(opening), pause=False)
             case steps.SendAnswer(answer):
                 self._publish(self._keys.answer(self._coordinator.index), messages.to_json(answer))
             case steps.AwaitAnswer(workers):
@@ -168,10 +190,15 @@ class SaveSession:
 
     # --- Steps ----------------------------------------------------------------------------------
 
-    def _attempt(self, step: Callable[[], steps.Event]) -> steps.Event:
-        """Performs a step that may fail; the failure becomes an event."""
+    def _attempt(self, step: Callable[[], steps.Event], *, pause: bool = True) -> steps.Event:
+        """Performs a step that may fail; the failure becomes an event.
+
+        Args:
+          step: What to do.
+          pause: Whether it is short, and better not disturbed by the garbage collector.
+        """
         try:
-            with paused():
+            with paused() if pause else contextlib.nullcontext():
                 return step()
         except Exception as error:
             self._cause = error
@@ -183,12 +210,13 @@ class SaveSession:
     def _afterwards(self, step: Callable[[], None]) -> None:
         """Performs a step after the commit: whatever happens, the save has succeeded."""
         try:
-            with paused():
-                step()
+            step()
         except Exception:
             _log.exception("%s is committed, but not everything after that went well.", self._name)
 
     def _read_together(self) -> steps.Event:
+        assert self._holding, "a collective belongs on the training thread"
+        self._has_read = True
         try:
             self._state.read_together()
         except Exception as error:

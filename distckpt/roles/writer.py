@@ -1,8 +1,13 @@
-"""A worker's part of a save: see the chief's probe, write the own share, flush it, report."""
+"""A worker's part of a save: see the chief's probe, write the own share, flush it, report.
+
+A large share is written in several parts at the same time: while one is flushed, others go on.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import functools
 import os
 import socket
 import time
@@ -10,13 +15,28 @@ from collections.abc import Sequence
 
 from distckpt.core import bundle, layout
 from distckpt.core.messages import Opening, Report, WrittenFile, WrittenPiece
+from distckpt.core.parts import divide
 from distckpt.core.plan import Piece
 from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFullError
+from distckpt.roles.collector import paused
+from distckpt.roles.parallel import run_all
 from distckpt.state.base import CapturedState
 from distckpt.storage.base import Storage
 
 # NFS may serve a stale listing of a directory for as long as its attribute cache lives.
 PROBE_PATIENCE = 10.0
+# How many parts are written at the same time. Measured with 1 GiB on 2 cores, flushed: 4 are 1.8
+# times faster than one, and 1.2 times faster than 2, for one waits for the disk while one computes.
+THREADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bundle:
+    """A bundle that was written: its data files, and what is in them, with `file` from 0."""
+
+    prefix: str
+    files: tuple[WrittenFile, ...]
+    pieces: tuple[WrittenPiece, ...]
 
 
 class Writer:
@@ -28,14 +48,24 @@ class Writer:
       worker: This worker's index.
       workers: The number of workers.
       durable: Whether to force the files to stable storage.
+      threads: How many parts to write at the same time.
     """
 
     def __init__(
-        self, storage: Storage, directory: str, worker: int, workers: int, *, durable: bool
+        self,
+        storage: Storage,
+        directory: str,
+        worker: int,
+        workers: int,
+        *,
+        durable: bool,
+        threads: int = THREADS,
     ) -> None:
         self._storage = storage
         self._directory = directory
         self._worker = worker
+        self._workers = workers
+        self._threads = threads
         self._stem = layout.shard_stem(worker, workers)
         self._durable = durable
 
@@ -54,9 +84,19 @@ class Writer:
         started = time.monotonic()
         folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
         self._await_probe(folder, opening.token)
+        parts = divide(pieces, self._workers, self._threads)
+        stems = [
+            self._stem if len(parts) == 1 else f"{self._stem}-part-{n}" for n in range(len(parts))
+        ]
         try:
-            prefixes = state.write(folder, self._stem, pieces)
-            return self._report(folder, prefixes, started)
+            bundles = run_all(
+                [
+                    functools.partial(self._write_part, folder, stem, state, part)
+                    for stem, part in zip(stems, parts, strict=True)
+                ],
+                self._threads,
+            )
+            return self._report(folder, [b for part in bundles for b in part], started)
         except OSError as error:
             raise self._explain(error, folder) from error
 
@@ -90,36 +130,63 @@ class Writer:
             "shared file system there (NFS, Lustre, a ReadWriteMany volume) on every host."
         )
 
-    def _report(self, folder: str, prefixes: Sequence[str], started: float) -> Report:
+    def _write_part(
+        self, folder: str, stem: str, state: CapturedState, pieces: Sequence[Piece]
+    ) -> list[_Bundle]:
+        """Writes and flushes one part; returns the bundles it consists of."""
+        prefixes = state.write(folder, stem, pieces)
+        with paused():
+            bundles = [self._bundle(folder, prefix) for prefix in prefixes]
+        if self._durable:
+            for bundle_ in bundles:
+                names = [file.name for file in bundle_.files]
+                for name in (*names, layout.index_name(bundle_.prefix)):
+                    self._storage.flush(layout.join(folder, name))
+        return bundles
+
+    def _bundle(self, folder: str, prefix: str) -> _Bundle:
+        index = bundle.read_index(
+            self._storage.read(layout.join(folder, layout.index_name(prefix)))
+        )
+        names = [layout.data_name(prefix, n, index.num_shards) for n in range(index.num_shards)]
+        sizes = [self._storage.size(layout.join(folder, name)) for name in names]
+        return _Bundle(
+            prefix,
+            tuple(WrittenFile(name, size) for name, size in zip(names, sizes, strict=True)),
+            tuple(_written(entry) for entry in index.stored),
+        )
+
+    def _report(self, folder: str, bundles: Sequence[_Bundle], started: float) -> Report:
         files: list[WrittenFile] = []
         pieces: list[WrittenPiece] = []
-        indexes = [layout.index_name(prefix) for prefix in prefixes]
-        for prefix, index_file in zip(prefixes, indexes, strict=True):
-            index = bundle.read_index(self._storage.read(layout.join(folder, index_file)))
+        for written in bundles:
             first = len(files)
-            for shard in range(index.num_shards):
-                name = layout.data_name(prefix, shard, index.num_shards)
-                files.append(WrittenFile(name, self._storage.size(layout.join(folder, name))))
-            pieces += [_written(e, first) for e in index.stored]
-        known = {f.name for f in files} | set(indexes)
-        extras = [
-            WrittenFile(name, self._storage.size(layout.join(folder, name)))
-            for name in self._storage.list(folder)
-            if name.startswith(self._stem) and name not in known
-        ]
+            files += written.files
+            pieces += [piece._replace(file=first + piece.file) for piece in written.pieces]
+        extras = self._extras(folder, bundles)
         if self._durable:
-            for name in (*known, *(f.name for f in extras)):
-                self._storage.flush(layout.join(folder, name))
+            for file in extras:
+                self._storage.flush(layout.join(folder, file.name))
             self._storage.flush_directory(folder)
         return Report(
             worker=self._worker,
             host=socket.gethostname(),
             pid=os.getpid(),
             seconds=time.monotonic() - started,
-            prefixes=tuple(prefixes),
+            prefixes=tuple(written.prefix for written in bundles),
             files=tuple(files),
             pieces=tuple(pieces),
-            extras=tuple(extras),
+            extras=extras,
+        )
+
+    def _extras(self, folder: str, bundles: Sequence[_Bundle]) -> tuple[WrittenFile, ...]:
+        """Returns what the state's own savers have written beside the bundles."""
+        known = {file.name for written in bundles for file in written.files}
+        known |= {layout.index_name(written.prefix) for written in bundles}
+        return tuple(
+            WrittenFile(name, self._storage.size(layout.join(folder, name)))
+            for name in self._storage.list(folder)
+            if name.startswith(self._stem) and name not in known
         )
 
     def _explain(self, error: OSError, folder: str) -> SaveFailedError:
@@ -135,13 +202,13 @@ class Writer:
         )
 
 
-def _written(entry: bundle.BundleEntry, first_file: int) -> WrittenPiece:
+def _written(entry: bundle.BundleEntry) -> WrittenPiece:
     return WrittenPiece(
         key=entry.key,
         dtype=entry.dtype,
         shape=entry.shape,
         spec=entry.spec,
-        file=first_file + entry.shard,
+        file=entry.shard,
         offset=entry.offset,
         size=entry.size,
         crc32c=entry.crc32c,

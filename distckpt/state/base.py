@@ -5,33 +5,32 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 
-from distckpt.core.plan import Entry, Piece
+from distckpt.core.plan import Piece
 
 
 class CapturedState(abc.ABC):
-    """The values of one moment, held until they are written.
+    """One worker's share of the values of one moment, held until they are written.
 
     Attributes:
-      entries: What there is to write. Empty when TensorFlow's own saver decides (`capture`).
+      held: Whether the values are held. If not, they are read while writing (`DelegatedState`), so
+        training must not go on before that.
     """
 
-    entries: tuple[Entry, ...] = ()
+    held: bool = True
 
     def read_together(self) -> None:  # noqa: B027 - most states have nothing to read so
         """Reads the entries marked ``collective``. All workers at once, on the training thread."""
 
     @abc.abstractmethod
-    def keep(self, pieces: Sequence[Piece]) -> None:
-        """Lets go of every value that is not needed for `pieces`."""
-
-    @abc.abstractmethod
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
-        """Writes `pieces` as tensor bundles into `folder`; does not flush.
+        """Writes `pieces` as tensor bundles into `folder`, and lets go of them; does not flush.
+
+        May be called from several threads at once, for different pieces and stems.
 
         Args:
           folder: An existing directory.
           stem: How the names of all files written must begin.
-          pieces: What to write; must have been kept.
+          pieces: What to write, of this worker's share.
 
         Returns:
           The names within `folder` of the bundles written, in the order to merge them in.

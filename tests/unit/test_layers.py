@@ -16,7 +16,7 @@ ROOT = pathlib.Path(distckpt.__file__).parent
 # From the bottom up. What is on one level may not see its neighbours, but for its own package.
 LEVELS = (
     ("distckpt.errors",),
-    ("distckpt.core", "distckpt.options"),
+    ("distckpt.core", "distckpt.options", "distckpt.arguments", "distckpt.policies"),
     ("distckpt.storage",),
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from distckpt.errors import UnsupportedOptionError
-from distckpt.state.capture import DelegatedState, capture
+from distckpt.state.capture import Capture, DelegatedState
 
 v1 = tf.compat.v1
 
@@ -179,6 +179,9 @@ def test_sharding_and_devices_are_left_to_tensorflow(make, session, tmp_path):
 
 
 def test_several_workers_cannot_share_a_session(session):
+    def take(workers):
+        return Capture(Program().checkpoint, workers=workers, index=0, split="all").take()
+
     with pytest.raises(UnsupportedOptionError, match="graph mode cannot be shared between 2"):
-        capture(Program().checkpoint, workers=2, split="all")
-    assert isinstance(capture(Program().checkpoint, workers=1, split="all"), DelegatedState)
+        take(workers=2)
+    assert isinstance(take(workers=1)[0], DelegatedState)

@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -267,16 +268,14 @@ def asynchronous_options():
 
 
 @pytest.mark.parametrize("options", asynchronous_options())
-def test_an_asynchronous_save_is_refused_before_anything_changes(
-    make, tmp_path, checkpoint, options
-):
-    step = tf.Variable(0)
-    manager = make(checkpoint, tmp_path / "run", step_counter=step, checkpoint_interval=5)
-    with pytest.raises(errors.UnsupportedOptionError, match="enable_async"):
-        manager.save(options=options)
-    assert not (tmp_path / "run").exists()
-    assert int(checkpoint.save_counter) == 0
-    assert manager.save() == f"{tmp_path}/run/ckpt-1"
+def test_a_save_is_asynchronous_if_it_is_asked_for_in_any_way(make, tmp_path, checkpoint, options):
+    threads = []
+    options.experimental_write_callbacks = [lambda: threads.append(threading.current_thread())]
+    manager = make(checkpoint, tmp_path / "run")
+    assert manager.save(options=options) == f"{tmp_path}/run/ckpt-1"
+    manager.sync()
+    assert manager.checkpoints == [f"{tmp_path}/run/ckpt-1"]
+    assert threads[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("size", [500, 1300, 10**9])

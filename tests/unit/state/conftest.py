@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from distckpt.coordination.in_process import InProcessJob
+from distckpt.state.capture import Capture
 
 from ..manager.conftest import make, observer  # noqa: F401 - fixtures
 
@@ -29,6 +30,11 @@ def bits(value):
 def program(checkpoint, read):
     """What `RoundTrips.run` wants its `build` to return."""
     return types.SimpleNamespace(checkpoint=checkpoint, read=read)
+
+
+def take(checkpoint, *, workers=1, index=0, split="all", options=None):
+    """Returns the state and the plan of a first save."""
+    return Capture(checkpoint, workers=workers, index=index, split=split).take(options)
 
 
 def together(jobs):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from distckpt.state.capture import TensorState, capture
+from distckpt.state.capture import TensorState
 
-from .conftest import bits, program
+from .conftest import bits, program, take
 
 CPUS = ["CPU:0", "CPU:1"]
 
@@ -122,9 +122,9 @@ def test_a_step_counter_of_every_replica_serves(make, tmp_path, strategy):
 
 def test_what_is_equal_on_all_workers_is_known(strategy):
     program = Program(strategy, 1)
-    state = capture(program.checkpoint, workers=2, split="distributed")
+    state, plan = take(program.checkpoint, workers=2, split="distributed")
     assert isinstance(state, TensorState)
-    shared = {e.key.split("/")[0] for e in state.entries if not e.chief_only}
+    shared = {e.key.split("/")[0] for e in plan.entries if not e.chief_only}
     made_under = {"weights", "step", "sum", "mean"}
     distributed = isinstance(program.weights, tf.distribute.DistributedValues)
     assert shared == (made_under if distributed else set())

@@ -12,11 +12,11 @@ from tensorflow.python.distribute.sharded_variable import ShardedVariable
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 from tensorflow.python.training.saving.saveable_object import SaveableObject, SaveSpec
 
-from distckpt.core.plan import OBJECT_GRAPH_KEY, make_plan
+from distckpt.core.plan import OBJECT_GRAPH_KEY
 from distckpt.errors import UnsupportedOptionError
-from distckpt.state.capture import DelegatedState, TensorState, capture
+from distckpt.state.capture import DelegatedState, TensorState
 
-from .conftest import bits, program
+from .conftest import bits, program, take
 
 DTYPES = [
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string"),
@@ -320,7 +320,7 @@ def test_objects_that_serialize_themselves(round_trips):
 @pytest.mark.parametrize("device", ["CPU:0", "/cpu:0", "/device:CPU:0", ""])
 def test_a_device_without_a_task_is_of_this_one(make, observer, tmp_path, device):
     checkpoint = tf.train.Checkpoint(box=Box(3, device), value=tf.Variable(1))
-    assert isinstance(capture(checkpoint, workers=2, split="all"), TensorState)
+    assert isinstance(take(checkpoint, workers=2)[0], TensorState)
     plain = tf.train.CheckpointManager(checkpoint, tmp_path / "plain", 3).save()
     checkpoint.save_counter.assign(0)
     ours = make(checkpoint, tmp_path / "ours").save()
@@ -365,12 +365,12 @@ def test_objects_that_are_saved_the_old_way(round_trips):
 def test_the_entries_are_those_that_tensorflow_would_write():
     checkpoint = of_variables(tf.Variable([1.0, 2.0]), tf.Variable("text")).checkpoint
     checkpoint.save_counter.assign(3)
-    state = capture(checkpoint, workers=1, split="all")
+    state, plan = take(checkpoint)
     assert isinstance(state, TensorState)
     expected, _, _, _ = save_util.serialize_graph_view(graph_view.ObjectGraphView(checkpoint))
     keys = {key for by_key in expected.values() for key in by_key}
-    assert {e.key for e in state.entries} == keys | {OBJECT_GRAPH_KEY}
-    sizes = {e.key.split("/.")[0]: (e.dtype, e.shape, e.nbytes) for e in state.entries}
+    assert {e.key for e in plan.entries} == keys | {OBJECT_GRAPH_KEY}
+    sizes = {e.key.split("/.")[0]: (e.dtype, e.shape, e.nbytes) for e in plan.entries}
     assert sizes["all/0"] == ("float32", (2,), 8)
     assert sizes["all/1"] == ("string", (), 16)
     assert sizes["save_counter"] == ("int64", (), 8)
@@ -382,7 +382,7 @@ def test_only_what_is_equal_everywhere_is_shared():
     chief_only = {
         split: {
             e.key.split("/.")[0]
-            for e in capture(checkpoint, workers=2, split=split).entries
+            for e in take(checkpoint, workers=2, split=split)[1].entries
             if e.chief_only
         }
         for split in ("all", "distributed")
@@ -396,18 +396,19 @@ def test_what_only_the_chief_writes_may_be_of_any_size():
         table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, -1)
         table.insert(tf.range(size, dtype=tf.int64), tf.range(size, dtype=tf.int64))
         checkpoint = tf.train.Checkpoint(table=table, value=tf.Variable(1))
-        return make_plan(capture(checkpoint, workers=2, split="distributed").entries, 2)
+        return take(checkpoint, workers=2, split="distributed")[1]
 
     assert plan(2).fingerprint == plan(30_000).fingerprint
 
 
-def test_what_is_not_kept_is_let_go():
-    checkpoint = of_variables(tf.Variable([1.0]), tf.Variable([2.0])).checkpoint
-    state = capture(checkpoint, workers=2, split="all")
-    plan = make_plan(state.entries, 2)
-    state.keep(plan.shares[1])
-    assert {key for key, _ in state._values} == {p.entry.key for p in plan.shares[1]}
-    assert len(state._values) < len(state.entries)
+def test_a_worker_holds_its_own_share_and_lets_go_of_what_is_written(tmp_path):
+    checkpoint = of_variables(tf.Variable([1.0]), tf.Variable([2.0]), tf.Variable([3.0])).checkpoint
+    state, plan = take(checkpoint, workers=2, index=1)
+    share = plan.shares[1]
+    assert set(state._values) == {piece.identity for piece in share}
+    assert len(state._values) < len(plan.entries)
+    state.write(str(tmp_path), "part", share[:1])
+    assert set(state._values) == {piece.identity for piece in share[1:]}
 
 
 def test_a_sharding_callback_is_left_to_tensorflow_and_to_one_worker():
@@ -415,7 +416,8 @@ def test_a_sharding_callback_is_left_to_tensorflow_and_to_one_worker():
     options = tf.train.CheckpointOptions(
         experimental_sharding_callback=tf.train.experimental.ShardByTaskPolicy()
     )
-    state = capture(checkpoint, workers=1, split="all", options=options)
+    state, _ = take(checkpoint, options=options)
     assert isinstance(state, DelegatedState)
+    assert not state.held
     with pytest.raises(UnsupportedOptionError, match="shared between 2 workers"):
-        capture(checkpoint, workers=2, split="all", options=options)
+        take(checkpoint, workers=2, options=options)

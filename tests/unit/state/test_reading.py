@@ -7,12 +7,21 @@ import gc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, UninitializedVariable
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
 from distckpt.roles.collector import paused
-from distckpt.state.capture import capture
-from distckpt.state.reading import distributed_variable, read
+from distckpt.state.reading import (
+    distributed_variable,
+    has_shape,
+    on_host,
+    read,
+    read_variables,
+    resource_variable,
+    share_on_read,
+)
+
+from .conftest import bits, take
 
 
 def serialized(variable):
@@ -21,17 +30,63 @@ def serialized(variable):
     return value
 
 
-def test_a_resource_variable_is_read_by_one_op_and_shares_its_buffer():
-    variable = tf.Variable([1.0, 2.0])
-    spec = serialized(variable)
-    assert isinstance(spec, SaveSpec)
-    assert isinstance(variable, BaseResourceVariable)
-    held = read(spec, variable)
-    variable.assign_add([10.0, 10.0])
-    np.testing.assert_array_equal(held.numpy(), [1.0, 2.0])
+def address(tensor):
+    return tensor._numpy().__array_interface__["data"][0]
 
 
-def test_a_subclass_that_serializes_itself_is_asked():
+def test_variables_of_all_types_and_devices_are_read_in_one_go_in_their_order():
+    variables = [
+        tf.Variable(tf.cast([number, 2], dtype))
+        for number in range(70)
+        for dtype in ("float32", "int64", "bfloat16")
+    ]
+    variables.insert(5, tf.Variable(["text", "more"]))
+    variables.insert(9, tf.Variable(tf.zeros([0, 3])))
+    read = read_variables(variables)
+    assert [bits(tensor) for tensor in read] == [bits(v) for v in variables]
+    assert read_variables([]) == []
+
+
+def test_a_variable_is_read_without_copying_and_keeps_its_held_value():
+    variable = tf.Variable(tf.zeros([100, 100]))
+    held, again = read_variables([variable, variable])
+    assert address(held) == address(again)
+    variable.assign_add(tf.ones([100, 100]))
+    assert not held.numpy().any()
+    assert address(read_variables([variable])[0]) != address(held)
+
+
+def test_a_sparse_update_makes_reads_copy_until_it_is_told_not_to():
+    def update(row):
+        variable.scatter_update(tf.IndexedSlices(tf.ones([1, 1000]), [row]))
+
+    variable = tf.Variable(tf.zeros([100, 1000]))
+    update(1)
+    copied, again = read_variables([variable, variable])
+    assert address(copied) != address(again)
+    share_on_read(variable, nbytes=400_000)
+    held, again = read_variables([variable, variable])
+    assert address(held) == address(again)
+    update(2)
+    assert held.numpy()[:, 0].tolist() == [0.0, 1.0, *98 * [0.0]]
+    assert variable.numpy()[2, 0] == 1.0
+
+
+def test_a_variable_that_is_not_initialised_has_the_shape_of_none():
+    for dtype in (tf.float32, tf.int32, tf.string):
+        (tensor,) = read_variables([UninitializedVariable(shape=[2], dtype=dtype)])
+        assert has_shape(tensor, (0,))
+
+
+def test_shapes_and_places_of_tensors_are_known():
+    assert has_shape(tf.zeros([2, 3]), (2, 3))
+    assert not has_shape(tf.zeros([3, 2]), (2, 3))
+    assert has_shape(tf.constant(1), ())
+    tensor = tf.constant([1, 2])
+    assert on_host(tensor) is tensor
+
+
+def test_a_resource_variable_is_known_and_one_that_serializes_itself_is_not():
     class Doubled(type(tf.Variable(0.0))):
         def _serialize_to_tensors(self):
             return {
@@ -40,15 +95,25 @@ def test_a_subclass_that_serializes_itself_is_asked():
                 )
             }
 
-    variable = Doubled(3.0)
-    assert float(read(serialized(variable), variable)) == 6.0
+    variable, doubled = tf.Variable(3.0), Doubled(3.0)
+    assert isinstance(variable, BaseResourceVariable)
+    assert resource_variable(variable) is variable
+    assert resource_variable(doubled) is None
+    assert float(read(serialized(doubled))) == 6.0
+
+
+def test_the_variable_behind_a_keras_variable_is_known():
+    import keras
+
+    variable = keras.Variable([1.0, 2.0])
+    assert resource_variable(variable) is variable.value
+    (tensor,) = read_variables([resource_variable(variable)])
+    assert tensor.numpy().tolist() == [1.0, 2.0]
 
 
 def test_an_uninitialised_variable_has_no_value():
-    from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
-
     variable = UninitializedVariable(shape=[2], dtype=tf.float32)
-    assert read(serialized(variable), variable) is None
+    assert read(serialized(variable)) is None
 
 
 def test_a_mirrored_variable_is_known_as_distributed():
@@ -57,6 +122,7 @@ def test_a_mirrored_variable_is_known_as_distributed():
         mirrored = tf.Variable([1.0])
     assert distributed_variable(mirrored, None) is mirrored
     assert distributed_variable(tf.Variable([1.0]), None) is None
+    assert resource_variable(mirrored) is mirrored.values[0]
 
 
 def test_a_value_that_is_a_tensor_or_a_variable_is_taken_as_it_is():
@@ -75,18 +141,15 @@ def test_a_handle_is_refused_before_saving_can_abort_the_process():
             raise NotImplementedError
 
     with pytest.raises(ValueError, match="resource"):
-        capture(tf.train.Checkpoint(handle=Handle()), workers=1, split="all")
+        take(tf.train.Checkpoint(handle=Handle()))
 
 
 def test_held_values_are_those_of_the_moment_of_capture(tmp_path):
     variables = [tf.Variable(tf.fill([100], float(i))) for i in range(20)]
-    state = capture(tf.train.Checkpoint(variables=variables), workers=1, split="all")
+    state, plan = take(tf.train.Checkpoint(variables=variables))
     for variable in variables:
         variable.assign(tf.zeros_like(variable))
         variable.scatter_add(tf.IndexedSlices(tf.ones([1]), [3]))
-    from distckpt.core.plan import make_plan
-
-    plan = make_plan(state.entries, 1)
     state.write(str(tmp_path), "shard", plan.shares[0])
     reader = tf.train.load_checkpoint(str(tmp_path / "shard"))
     for i in range(20):

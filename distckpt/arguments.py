@@ -1,0 +1,38 @@
+"""Checks of what a `CheckpointManager` is given, beyond what TensorFlow checks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from distckpt.errors import ConfigurationError
+
+
+def whole(max_to_keep: Any) -> int | None:
+    """Returns how many checkpoints to keep, as TensorFlow understands it: 2.5 keeps two."""
+    if max_to_keep is None:
+        return None
+    if max_to_keep < 1:  # TensorFlow would delete what it has just saved
+        raise ConfigurationError(f"max_to_keep must be at least 1, or None, got {max_to_keep!r}.")
+    return int(max_to_keep)
+
+
+def hours(every: Any) -> float | None:
+    """Returns ``keep_checkpoint_every_n_hours`` as a number."""
+    if every is None:
+        return None
+    try:
+        return float(every / 1)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"keep_checkpoint_every_n_hours must be a number of hours, or None, got {every!r}."
+        ) from None
+
+
+def refuse_patterns(path: str) -> None:
+    """Refuses paths that TensorFlow cannot restore from."""
+    if re.search(r"\\|\[[^/]*\]", path):
+        raise ConfigurationError(
+            f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow takes [...] "
+            "and \\ in the path of a checkpoint for a pattern. Choose another directory or name."
+        )
