@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distckpt import errors as errors
+    from distckpt import policies as policies
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
     from distckpt.manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
@@ -22,16 +23,18 @@ _WHERE = {
     "ManagerOptions": "distckpt.options",
     "SharedDirectory": "distckpt.coordination.shared_directory",
     "errors": "distckpt.errors",
+    "policies": "distckpt.policies",
 }
+_MODULES = ("errors", "policies")
 
-__all__ = ["CheckpointManager", "ManagerOptions", "SharedDirectory", "errors"]
+__all__ = ["CheckpointManager", "ManagerOptions", "SharedDirectory", "errors", "policies"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'distckpt' has no attribute {name!r}")
     module = importlib.import_module(_WHERE[name])
-    return module if name == "errors" else getattr(module, name)
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

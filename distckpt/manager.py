@@ -33,6 +33,7 @@ from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.flight import Flight
 from distckpt.roles.ownership import ownership_of
+from distckpt.roles.pace import Agreement, Pace
 from distckpt.roles.pruner import Pruner
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
@@ -139,8 +140,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         self._name = checkpoint_name
         self._initialize = init_fn
         self._steps = step_counter
-        self._interval = checkpoint_interval
-        self._saved_step = last_checkpoint_step
+        self._pace = Pace(
+            (lambda: evaluate(step_counter)) if step_counter is not None else None,
+            checkpoint_interval,
+            self._options.save_policy,
+            last_checkpoint_step,
+        )
+        self._agreement: Agreement | None = None
         self._counter = SaveCounter(checkpoint)
         self._coordinator = coordinator
         counter = _managers if coordinator is None else _count_of(coordinator)
@@ -175,6 +181,14 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         """
         return [self._path(kept.name) for kept in self._books.active]
 
+    @property
+    def skipped_saves(self) -> int:
+        """How many calls of ``save()`` saved nothing because a save was in flight.
+
+        Only with ``ManagerOptions(when_busy="skip")``. The same on every worker.
+        """
+        return self._pace.skipped
+
     # --- Saving ---------------------------------------------------------------------------------
 
     def save(
@@ -192,15 +206,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         Args:
           checkpoint_number: The number in the checkpoint's name: an integer, an integer variable or
             tensor. Default: ``checkpoint.save_counter``, which is incremented in any case.
-          check_interval: With ``checkpoint_interval``: whether to save only if so many steps have
-            passed. If False, save unless this very step has been saved.
+          check_interval: Whether to save only if ``checkpoint_interval`` has passed and the save
+            policy says yes. If False, save unless the interval's very step has been saved.
           options: `tf.train.CheckpointOptions`. With ``enable_async`` this save is asynchronous.
             Write callbacks are called after the commit, on every worker; of an asynchronous save
             on the thread in the background.
 
         Returns:
           The path that the checkpoint has, or will have, the same on every worker; None if the
-          interval said no.
+          interval, the save policy or a save in flight (``when_busy="skip"``) said no.
 
         Raises:
           SaveFailedError: Not committed; save again. `StorageFullError` if a disk is full.
@@ -215,17 +229,21 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           this call has saved nothing; call again.
         """
         in_background = self._options.enable_async or _asks_for_async(options)
-        coordinator = self._connect()
-        before = self._saved_step
-        if not self._is_due(check_interval):
-            return None
+        coordinator, agreement = self._connect()
         try:
+            if not self._pace.due(
+                agreement,
+                check=check_interval,
+                in_flight=self._flight.busy,
+                skip_when_busy=in_background and self._options.when_busy == "skip",
+            ):
+                return None
             self.sync()
             name = layout.numbered_name(self._name, self._counter.advance(checkpoint_number))
             self._save(coordinator, name, options, in_background)
-        except BaseException:
-            self._saved_step = before  # so that the same step can be tried again
-            raise
+            self._pace.begun(in_flight=self._flight.busy)
+        finally:
+            self._pace.returned()
         return self._path(name)
 
     def sync(self) -> None:
@@ -236,7 +254,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         Raises:
           DistckptError: It failed; see `save`. Each failure is raised once.
         """
-        self._flight.land()
+        try:
+            self._flight.land()
+        except DistckptError:
+            self._pace.failed()
+            raise
 
     def _save(
         self,
@@ -254,6 +276,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             if coordinator.is_chief and number >= _KEPT_CALLS:
                 old = Keys(self._namespace, "save", number - _KEPT_CALLS)
                 coordinator.forget(old.all(coordinator.count))
+                self._connect()[1].forget()
             outcome = session.run()
             if not coordinator.is_chief:
                 self._books.adopt(outcome)
@@ -319,19 +342,6 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         except (TypeError, ValueError, AttributeError, tf.errors.OpError):
             return number  # TensorFlow does not look at it, either, without `checkpoint_interval`
 
-    def _is_due(self, check_interval: bool) -> bool:
-        """Decides by the step counter, as `tf.train.CheckpointManager.save` does."""
-        if self._interval is None:
-            return True
-        step = evaluate(self._steps)
-        if self._saved_step is not None:
-            if step == self._saved_step:
-                return False
-            if check_interval and step < self._saved_step + self._interval:
-                return False
-        self._saved_step = step
-        return True
-
     # --- Restoring ------------------------------------------------------------------------------
 
     def restore_or_initialize(self) -> str | None:
@@ -350,7 +360,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           WorkerLostError: Some worker died.
           ConfigurationError: The workers see different directories.
         """
-        coordinator = self._connect()
+        coordinator, _ = self._connect()
         self._flight.wait()
         session = RestoreSession(
             coordinator,
@@ -364,8 +374,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         )
         name = session.run()
         if name is not None:
-            if self._interval is not None:
-                self._saved_step = evaluate(self._steps)
+            self._pace.restored()
             return self._path(name)
         if self._initialize is not None:
             self._initialize()
@@ -403,10 +412,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             # nothing of the base class's is used.
             _log.warning("The file `checkpoint` in %s is damaged.", directory)
 
-    def _connect(self) -> Coordinator:
+    def _connect(self) -> tuple[Coordinator, Agreement]:
         """Returns the job's coordinator, finding it at the first use."""
         if self._coordinator is None:
             self._coordinator = default_coordinator()
+        if self._agreement is None:
+            deadline = self._options.save_deadline
+            self._agreement = Agreement(self._coordinator, self._namespace, deadline)
         if self._committer is None and self._coordinator.is_chief:
             durable = self._options.durable
             owner = ownership_of(self._storage, self._directory_path, durable=durable)
@@ -421,7 +433,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 durable=durable,
                 on_takeover=self._books.reload,
             )
-        return self._coordinator
+        return self._coordinator, self._agreement
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

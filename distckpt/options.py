@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from distckpt.errors import ConfigurationError
+from distckpt.policies import SavePolicy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class ManagerOptions:
       when_busy: What an asynchronous ``save()`` does while the one before is in flight: "wait" for
         it, or "skip": return None, on all workers alike, and count it
         (`CheckpointManager.skipped_saves`). Default: "wait".
+      save_policy: Which calls of ``save()`` save, see `distckpt.policies`; the others return None.
+        Without a ``step_counter`` the calls are counted as steps. Default: None, all save.
       write_threads: How many parts of a worker's share are written at the same time. A share of
         less than 128 MiB is one part; each part is a file. Default: 4.
     """
@@ -40,6 +43,7 @@ class ManagerOptions:
     verify_on_restore: bool = True
     enable_async: bool = False
     when_busy: str = "wait"
+    save_policy: SavePolicy | None = None
     write_threads: int = 4
 
     def __post_init__(self) -> None:
@@ -59,6 +63,11 @@ class ManagerOptions:
         if self.when_busy not in ("wait", "skip"):
             raise ConfigurationError(
                 f'ManagerOptions.when_busy must be "wait" or "skip", got {self.when_busy!r}.'
+            )
+        if self.save_policy is not None and not isinstance(self.save_policy, SavePolicy):
+            raise ConfigurationError(
+                "ManagerOptions.save_policy must be one of distckpt.policies, e.g. "
+                f"EverySteps(100), or None; got {self.save_policy!r}."
             )
         threads = self.write_threads
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:

@@ -127,6 +127,21 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
+class Decision:
+    """Chief to all: whether this call of ``save()`` saves.
+
+    Attributes:
+      save: Whether it does.
+      busy: Whether it does not because a save is in flight.
+      unasked: For how many calls more the clock will say no, so that nobody need ask.
+    """
+
+    save: bool
+    busy: bool = False
+    unasked: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Proposal:
     """Chief to all: let us do this with that checkpoint.
 
@@ -200,6 +215,11 @@ def outcome_from_json(text: str) -> Outcome:
         tuple((name, stamp) for name, stamp in data["active"]),
         data["last_preserved"],
     )
+
+
+def decision_from_json(text: str) -> Decision:
+    """Returns the `Decision` in `text`."""
+    return Decision(**json.loads(text))
 
 
 def proposal_from_json(text: str) -> Proposal:

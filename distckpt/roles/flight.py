@@ -76,7 +76,7 @@ _in_the_air: list[Flight] = []
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Frees what the frames of an error's traceback hold: the state that could not be saved."""
+    """Frees what the frames of an error's traceback hold: the tensors that could not be saved."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

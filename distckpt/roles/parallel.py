@@ -48,8 +48,14 @@ def run_all(tasks: Sequence[Callable[[], _Result]], threads: int) -> list[_Resul
     ]
     for thread in crew:
         thread.start()
-    for thread in crew:
-        thread.join()
+    try:
+        for thread in crew:
+            thread.join()
+    except BaseException as error:  # Ctrl-C: nothing of this may still go on when it is heard of
+        errors[len(tasks)] = error
+        for thread in crew:
+            thread.join()
+        raise
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(tasks))]

@@ -133,7 +133,10 @@ class SaveSession:
         Raises:
           DistckptError: The save failed, with the same error on all workers that still live.
         """
-        self._drive(lambda: True)
+        try:
+            self._drive(lambda: True)
+        finally:
+            self._state.release()  # an error, and so this session, may be kept for long
         if self._failure is not None:
             raise self._failure.to_error() from self._cause
         return self._outcome

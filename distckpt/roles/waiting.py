@@ -20,7 +20,7 @@ class Keys:
 
     Args:
       manager: Which of the program's managers, counted alike on all workers.
-      kind: "save" or "restore".
+      kind: "save", "restore" or "pace".
       number: Which call of that kind, counted alike on all workers.
     """
 
@@ -145,6 +145,19 @@ class Waiting:
         if got is None:
             return steps.TimedOut(self._too_late([0]))
         return steps.Told(messages.outcome_from_json(got[1]))
+
+    def for_decision(self) -> messages.Decision:
+        """Worker: waits for the chief's decision whether to save.
+
+        Raises:
+          DistckptError: It never came.
+        """
+        got = self._fetch([self._keys.outcome], [0])
+        if isinstance(got, Failure):
+            raise got.to_error()
+        if got is None:
+            raise self._too_late([0]).to_error()
+        return messages.decision_from_json(got[1])
 
     def for_verdict(
         self, number: int, workers: Iterable[int]

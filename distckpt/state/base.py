@@ -21,6 +21,9 @@ class CapturedState(abc.ABC):
     def read_together(self) -> None:  # noqa: B027 - most states have nothing to read so
         """Reads the entries marked ``collective``. All workers at once, on the training thread."""
 
+    def release(self) -> None:  # noqa: B027 - a state may hold nothing
+        """Lets go of all that is still held."""
+
     @abc.abstractmethod
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
         """Writes `pieces` as tensor bundles into `folder`, and lets go of them; does not flush.

@@ -166,6 +166,11 @@ class TensorState(CapturedState):
                     self._keep(piece, tensor)
         self._together = {}
 
+    def release(self) -> None:
+        """See the base class."""
+        self._values.clear()
+        self._together.clear()
+
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
         """See the base class."""
         prefixes: list[str] = []
@@ -230,6 +235,8 @@ class DelegatedState(CapturedState):
         if options is not None:
             self._options = copy.copy(options)
             self._options.experimental_write_callbacks = None  # the manager calls them
+            self._options.enable_async = False  # it has seen to that, too
+            self._options.experimental_enable_async_checkpoint = False
 
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
         """See the base class."""
