@@ -18,6 +18,10 @@ from collections.abc import Callable
 from multiprocessing.util import Finalize
 
 _log = logging.getLogger("distckpt")
+# Added to the niceness of the thread, so that training gets the cores first. Measured on 2 cores
+# with 256 MiB: the slowest step during a save took 1.9 times the median instead of 2.8; with 19 a
+# busy machine let saves take five times as long.
+_NICENESS = 10
 
 
 class Flight:
@@ -63,12 +67,21 @@ class Flight:
             raise error
 
     def _run(self, work: Callable[[], object], what: str) -> None:
+        _yield_to_training()
         try:
             work()
         except BaseException as error:
             _let_go(error)
             self._error = error
             _log.error("%s failed in the background: %s", what, error)
+
+
+def _yield_to_training() -> None:
+    """Lowers the priority of this thread, and of those it will start."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process's
+        me = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, me)
+        os.setpriority(os.PRIO_PROCESS, me, min(19, niceness + _NICENESS))
 
 
 # Flights that have begun and not landed: nobody has asked yet how they ended.

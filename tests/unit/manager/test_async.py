@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -134,6 +135,22 @@ def test_many_saves_in_a_row_keep_the_last(make, observer, tmp_path, checkpoint)
     manager.sync()
     assert [value(path) for path in manager.checkpoints] == [29.0, 30.0]
     assert observer.leftovers(tmp_path) == []
+
+
+def test_the_background_leaves_the_cores_to_training(make, tmp_path, checkpoint):
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    found = []
+    options = tf.train.CheckpointOptions(
+        enable_async=True, experimental_write_callbacks=[lambda: found.append(niceness())]
+    )
+    before = niceness()
+    manager = make(checkpoint, tmp_path)
+    manager.save(options=options)
+    manager.sync()
+    assert found == [min(19, before + 10)]
+    assert niceness() == before
 
 
 # --- What is held
