@@ -83,7 +83,12 @@ def has_shape(tensor: Any, shape: tuple[int, ...]) -> bool:
 
 def on_host(tensor: Any) -> Any:
     """Returns `tensor` in host memory: itself on a CPU, a copy of one on an accelerator."""
-    return tensor if "CPU" in tensor.device else tensor.cpu()
+    return tensor if is_host(tensor.device) else tensor.cpu()
+
+
+def is_host(device: str) -> bool:
+    """Returns whether the memory of `device` is the host's."""
+    return "CPU" in device
 
 
 def distributed_variable(trackable: Any, value: Any = None) -> Any:

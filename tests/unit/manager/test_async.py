@@ -229,18 +229,15 @@ def test_what_is_saved_is_of_the_moment_of_the_save_to_the_bit(make, tmp_path):
         expected = contents(checkpoint.write(str(tmp_path / "plain" / str(number))))
         checkpoint.save_counter.assign(number - 1)
         path = manager.save()
-        for _ in range(3):
+        change()
+        while manager._flight.busy:
             change()
-        found = contents_once_there(manager, path)
+        manager.sync()
+        found = contents(path)
         assert found.keys() == expected.keys()
         for key, want in expected.items():
             if not key.startswith("_"):
                 np.testing.assert_array_equal(found[key], want, key)
-
-
-def contents_once_there(manager, path):
-    manager.sync()
-    return contents(path)
 
 
 def test_variables_that_are_deleted_or_rebuilt_meanwhile_are_saved(make, gate, tmp_path):

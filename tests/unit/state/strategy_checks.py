@@ -5,11 +5,16 @@ TensorFlow divides the CPU only before its first use, so this needs a process of
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from distckpt.state import reading
 from distckpt.state.capture import TensorState
 
+from ..manager.conftest import FAST
 from .conftest import bits, program, take
 
 CPUS = ["CPU:0", "CPU:1"]
@@ -128,6 +133,43 @@ def test_what_is_equal_on_all_workers_is_known(strategy):
     made_under = {"weights", "step", "sum", "mean"}
     distributed = isinstance(program.weights, tf.distribute.DistributedValues)
     assert shared == (made_under if distributed else set())
+
+
+def test_what_is_saved_in_the_background_is_of_the_moment_of_the_save(make, tmp_path, strategy):
+    program = Program(strategy, 1)
+    options = dataclasses.replace(FAST, enable_async=True)
+    manager = make(program.checkpoint, tmp_path, options=options)
+    for _ in range(10):
+        expected = program.read()
+        path = manager.save()
+        for _ in range(3):
+            strategy.run(program.train)
+            program.weights.assign_add(tf.ones([50, 3]))
+            program.outside.assign_add([5])
+            program.elsewhere.scatter_update(tf.IndexedSlices([7], [1]))
+        later = program.read()
+        manager.sync()
+        program.checkpoint.restore(path)
+        # A sum over replicas is restored as one of them and zeroes.
+        assert program.read()[:2] == expected[:2] != later[:2]
+        assert program.read()[4:6] == expected[4:6] != later[4:6]
+
+
+def test_values_on_an_accelerator_are_copied_to_the_host_if_they_are_the_own(monkeypatch):
+    """Here the second part of the CPU stands for it, so that the copies are real."""
+    monkeypatch.setattr(reading, "is_host", lambda device: device.endswith("CPU:0"))
+    with tf.device("CPU:1"):
+        small = [tf.Variable([number, 2]) for number in range(4)]
+        large = tf.Variable(tf.random.stateless_uniform([500, 100], [1, 2]))
+    checkpoint = tf.train.Checkpoint(small=small, large=large)
+    for index in (0, 1):
+        state, plan = take(checkpoint, workers=2, index=index)
+        assert state._values.keys() == {piece.identity for piece in plan.shares[index]}
+        for piece in plan.shares[index]:
+            tensor = state._values[piece.identity]
+            assert tensor.device.endswith("CPU:0")
+            if piece.entry.key.startswith("large/"):
+                np.testing.assert_array_equal(tensor, large.numpy()[slice(*piece.rows)])
 
 
 @pytest.mark.parametrize("device", ["CPU:1", "/device:CPU:1"])
