@@ -39,6 +39,11 @@ class Moment:
     last_step: int | None
     clock: Clock | None = None
 
+    @property
+    def since(self) -> int | None:
+        """The last step, or None if the step counter was set back behind it."""
+        return None if self.last_step is None or self.last_step > self.step else self.last_step
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clock:
@@ -77,6 +82,10 @@ class SavePolicy(abc.ABC):
     def __or__(self, other: SavePolicy) -> SavePolicy:
         """Returns the policy that saves when either does."""
         return Either(self, other)
+
+    def __bool__(self) -> bool:
+        """Raises ConfigurationError: ``a and b`` would silently be ``b``."""
+        raise ConfigurationError("Combine save policies with & and |, not with and, or and not.")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -163,7 +172,7 @@ class EverySteps(SavePolicy):
 
     def decide(self, moment: Moment) -> bool:
         """See the base class."""
-        return moment.step // self.steps > (moment.last_step or 0) // self.steps
+        return moment.step // self.steps > (moment.since or 0) // self.steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +189,7 @@ class AtSteps(SavePolicy):
 
     def decide(self, moment: Moment) -> bool:
         """See the base class."""
-        before = -math.inf if moment.last_step is None else moment.last_step
+        before = -math.inf if moment.since is None else moment.since
         passed = bisect.bisect_right(self.steps, moment.step)
         return passed > bisect.bisect_right(self.steps, before)
 

@@ -8,6 +8,7 @@ messages and not one in every step.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
@@ -122,7 +123,7 @@ class Pace:
         answer = self._ask_policy(_NEVER if unasked else None) if check else True
         if answer is False or (answer is True and not skip_when_busy):
             return answer
-        decision = agreement.on(lambda: self._judge(check, skip_when_busy and in_flight))
+        decision = agreement.on(lambda: self._judge(check, in_flight, skip_when_busy))
         self._unasked = decision.unasked
         self.skipped += decision.busy
         return decision.save
@@ -164,12 +165,13 @@ class Pace:
             Moment(int(self._step), None if last is None else int(last), clock)
         )
 
-    def _judge(self, check: bool, busy: bool) -> Decision:
-        """Chief: decides."""
-        now = time.monotonic()
-        clock = Clock(elapsed=now - self._last[1], cost=self._cost.seconds)
-        if check and not self._ask_policy(clock):
+    def _judge(self, check: bool, in_flight: bool, skip_when_busy: bool) -> Decision:
+        """Chief: decides. What a save in flight will have cost nobody knows yet."""
+        clock = Clock(elapsed=time.monotonic() - self._last[1], cost=self._cost.seconds)
+        now = dataclasses.replace(clock, cost=math.inf) if in_flight else clock
+        if check and not self._ask_policy(now):
             return Decision(save=False, unasked=self._calls_to_rest(clock))
+        busy = in_flight and skip_when_busy
         return Decision(save=not busy, busy=busy)
 
     def _calls_to_rest(self, clock: Clock) -> int:

@@ -16,7 +16,7 @@ tests/unit/state/test_savers.py would notice a change.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -26,13 +26,51 @@ from distckpt.core.layout import join
 from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import CapturedState
-from distckpt.state.reading import has_shape, on_host, read, read_variables, share_on_read
+from distckpt.state.reading import (
+    LARGE,
+    has_shape,
+    on_host,
+    read,
+    read_variables,
+    share_on_read,
+)
 from distckpt.state.shards import os_errors, write_bundle
 from distckpt.state.survey import Identity, Survey
 
 
 class _OutdatedError(Exception):
     """A variable is not what it was known to be."""
+
+
+class Share:
+    """What one worker writes, sorted by where the values come from. Made once for a plan.
+
+    Args:
+      survey: Where they come from.
+      pieces: The worker's share of the plan.
+
+    Attributes:
+      whole: Resource variables that are held as they are, with functions that find them.
+      divided: The same of which only some rows are held.
+      given: What the survey's `ask` returns the values of.
+      collective: What is read by all workers together.
+    """
+
+    def __init__(self, survey: Survey, pieces: Sequence[Piece]) -> None:
+        self.whole: list[tuple[Piece, Identity, Callable[[], Any]]] = []
+        self.divided: list[tuple[Piece, Callable[[], Any]]] = []
+        self.given: list[tuple[Piece, Identity]] = []
+        self.collective: list[tuple[Piece, Identity]] = []
+        for piece in pieces:
+            source = (piece.entry.key, piece.entry.spec)
+            if piece.entry.collective:
+                self.collective.append((piece, source))
+            elif source not in survey.variables:
+                self.given.append((piece, source))
+            elif piece.rows is None:
+                self.whole.append((piece, source, survey.variables[source]))
+            else:
+                self.divided.append((piece, survey.variables[source]))
 
 
 class Capture:
@@ -57,8 +95,9 @@ class Capture:
         self._index = index
         self._split = split
         self._survey: Survey | None = None
-        self._entries: tuple[Entry, ...] = ()
+        self._plan_of: tuple[Entry, ...] = ()
         self._plan = Plan((), ())
+        self._share: Share | None = None
 
     def take(self, options: tf.train.CheckpointOptions | None = None) -> tuple[CapturedState, Plan]:
         """Returns the state at this moment, and who writes what of it.
@@ -81,22 +120,21 @@ class Capture:
             if self._survey is None or values is None:
                 self._survey = Survey(self._checkpoint, self._split)
                 values = self._survey.ask() or {}
-            if self._survey.entries != self._entries:
-                self._entries = self._survey.entries
-                self._plan = make_plan(self._entries, self._workers)
+                self._share = None
+            if self._share is None or self._survey.entries != self._plan_of:
+                self._plan_of = self._survey.entries
+                self._plan = make_plan(self._plan_of, self._workers)
+                self._share = Share(self._survey, self._plan.shares[self._index])
             if self._survey.several_tasks:
                 self._survey = None
                 return self._delegate(options, "state on several tasks")
             try:
-                return TensorState(self._survey, values, self._share(), options), self._plan
+                return TensorState(self._survey, values, self._share, options), self._plan
             except _OutdatedError:
                 self._survey = None
                 if not again:
                     raise
         raise AssertionError
-
-    def _share(self) -> tuple[Piece, ...]:
-        return self._plan.shares[self._index]
 
     def _delegate(self, options: Any, what: str) -> tuple[CapturedState, Plan]:
         if self._workers > 1:
@@ -121,36 +159,38 @@ class TensorState(CapturedState):
     """
 
     def __init__(
-        self, survey: Survey, values: dict[Identity, Any], share: Sequence[Piece], options: Any
+        self, survey: Survey, values: dict[Identity, Any], share: Share, options: Any
     ) -> None:
         self._savers = survey.savers
         self.held = not survey.savers  # those read the state when they write
         self._device = (options and options.experimental_io_device) or "CPU:0"
         self._values: dict[Identity, Any] = {}
         self._together = dict(survey.together)
-        self._collective = [p for p in share if p.entry.collective]
-        pieces, variables = [], []
-        for piece in share:
-            identity = (piece.entry.key, piece.entry.spec)
-            if identity in values:
-                self._keep(piece, values[identity])
-            elif identity in survey.variables:
-                pieces.append(piece)
-                variables.append(survey.variables[identity]())
-        self._read(pieces, variables)
+        self._collective = share.collective
+        for piece, source in share.given:
+            self._keep(piece, values[source])
+        self._read_whole(share)
+        self._read_divided(share)
 
-    def _read(self, pieces: Sequence[Piece], variables: Sequence[Any]) -> None:
-        """Reads and holds. What has to be copied comes last and one by one, to hold no more."""
-        divided = [n for n, piece in enumerate(pieces) if piece.rows is not None]
-        whole = [n for n, piece in enumerate(pieces) if piece.rows is None]
-        for numbers in (whole, *([n] for n in divided)):
-            for n in numbers:
-                share_on_read(variables[n], pieces[n].entry.nbytes)
-            tensors = read_variables([variables[n] for n in numbers])
-            for n, tensor in zip(numbers, tensors, strict=True):
-                if not has_shape(tensor, pieces[n].entry.shape):
-                    raise _OutdatedError
-                self._keep(pieces[n], tensor)
+    def _read_whole(self, share: Share) -> None:
+        variables = [find() for _, _, find in share.whole]
+        for (piece, _, _), variable in zip(share.whole, variables, strict=True):
+            if piece.entry.nbytes >= LARGE:
+                share_on_read(variable)
+        for (piece, identity, _), tensor in zip(
+            share.whole, read_variables(variables), strict=True
+        ):
+            _check_shape(piece, tensor)
+            self._values[identity] = tensor
+
+    def _read_divided(self, share: Share) -> None:
+        """One by one, since each is a copy in the end, and the whole need not be held meanwhile."""
+        for piece, find in share.divided:
+            variable = find()
+            share_on_read(variable)
+            (tensor,) = read_variables([variable], to_host=False)
+            _check_shape(piece, tensor)
+            self._keep(piece, tensor)
 
     def _keep(self, piece: Piece, tensor: Any) -> None:
         if piece.rows is not None:
@@ -161,8 +201,8 @@ class TensorState(CapturedState):
         """See the base class."""
         for identity, value in self._together.items():
             tensor = read(value)
-            for piece in self._collective:
-                if identity == (piece.entry.key, piece.entry.spec):
+            for piece, source in self._collective:
+                if source == identity:
                     self._keep(piece, tensor)
         self._together = {}
 
@@ -194,6 +234,11 @@ class TensorState(CapturedState):
             for part in tf.nest.flatten(result) if result is not None else []:
                 written.append(_within(folder, f"{stem}-{name}", len(written), part))
         return written
+
+
+def _check_shape(piece: Piece, tensor: Any) -> None:
+    if not has_shape(tensor, piece.entry.shape):
+        raise _OutdatedError
 
 
 def _within(folder: str, prefix: str, number: int, returned: Any) -> str:

@@ -27,7 +27,7 @@ from tensorflow.python.training.saving.saveable_object import SaveSpec
 # How many variables one op reads. More gain nothing, and each number and type needs a kernel.
 _BATCH = 64
 # From this size in bytes on it is cheaper to end "copy on read" than to copy.
-_LARGE = 64 * 1024
+LARGE = 64 * 1024
 _KERAS = "keras.src.backend.tensorflow.core"
 
 
@@ -45,18 +45,25 @@ def read(value: Any) -> Any:
     return tf.convert_to_tensor(value)
 
 
-def read_variables(variables: Sequence[Any]) -> list[Any]:
-    """Returns the values of resource variables. One that is not initialised has the shape (0,)."""
+def read_variables(variables: Sequence[Any], *, to_host: bool = True) -> list[Any]:
+    """Returns the values of resource variables. One that is not initialised has the shape (0,).
+
+    Args:
+      variables: The variables, of any types and on any devices.
+      to_host: Whether values on accelerators are copied to the host's memory.
+    """
     groups: dict[tuple[str, Any], list[int]] = defaultdict(list)
-    for position, variable in enumerate(variables):
-        groups[(variable.handle.device, variable.dtype)].append(position)
+    handles = [variable.handle for variable in variables]
+    for position, handle in enumerate(handles):
+        groups[(handle.device, variables[position].dtype)].append(position)
     tensors: list[Any] = [None] * len(variables)
-    for (_, dtype), positions in groups.items():
+    for (device, dtype), positions in groups.items():
+        copy = to_host and not is_host(device)
         for start in range(0, len(positions), _BATCH):
             batch = positions[start : start + _BATCH]
-            values = _read_batch([variables[p].handle for p in batch], dtype)
+            values = _read_batch([handles[p] for p in batch], dtype)
             for position, value in zip(batch, values, strict=True):
-                tensors[position] = value
+                tensors[position] = on_host(value) if copy else value
     return tensors
 
 
@@ -70,10 +77,9 @@ def _read_batch(handles: list[Any], dtype: Any) -> list[Any]:
     return read
 
 
-def share_on_read(variable: Any, nbytes: int) -> None:
-    """Lets the next read of a large `variable` share its buffer. Only between training steps."""
-    if nbytes >= _LARGE:
-        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
+def share_on_read(variable: Any) -> None:
+    """Lets the next read of `variable` share its buffer. Only between training steps."""
+    tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
 
 def has_shape(tensor: Any, shape: tuple[int, ...]) -> bool:

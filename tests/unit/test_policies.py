@@ -40,6 +40,11 @@ def test_at_given_steps():
     assert saves(AtSteps([0]), [0, 1]) == [0]
 
 
+def test_a_step_counter_that_is_set_back_counts_anew():
+    assert saves(EverySteps(100), [250, 300, 20, 90, 100, 150, 200]) == [250, 300, 100, 200]
+    assert saves(AtSteps([10, 40]), [41, 5, 9, 10, 11]) == [41, 10]
+
+
 def test_every_so_many_seconds():
     policy = EverySeconds(60)
     assert policy.decide(at(5)) is None
@@ -97,6 +102,7 @@ def test_how_long_the_clock_has_nothing_to_say():
         (lambda: TimeBudget("2%"), "0.02 for 2 %"),
         (lambda: EverySteps(5) & 3, "two save policies, got 3"),
         (lambda: EverySteps(5) | None, "two save policies, got None"),
+        (lambda: EverySteps(5) and AtSteps([3]), "with & and |, not with and"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, text):

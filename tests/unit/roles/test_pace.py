@@ -93,6 +93,14 @@ def test_a_budget_is_kept(clock):
     assert 0.08 < spent / (clock.now - 1000.0) <= 0.105  # the first is free
 
 
+def test_no_budget_allows_a_save_while_one_is_in_flight(clock):
+    call = alone(TimeBudget(0.5))
+    assert call()
+    clock.now += 1000.0
+    assert not call(in_flight=True)
+    assert call()
+
+
 def test_a_failed_save_is_tried_again_at_once(clock):
     for call in (alone(EverySteps(3)), alone(EverySeconds(60))):
         clock.now += 61

@@ -64,7 +64,7 @@ def test_a_sparse_update_makes_reads_copy_until_it_is_told_not_to():
     update(1)
     copied, again = read_variables([variable, variable])
     assert address(copied) != address(again)
-    share_on_read(variable, nbytes=400_000)
+    share_on_read(variable)
     held, again = read_variables([variable, variable])
     assert address(held) == address(again)
     update(2)
