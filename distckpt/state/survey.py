@@ -161,8 +161,7 @@ class Survey:
             self._reusable = False
             return False
         self._fixed.append(self._entry(owner, key, spec, variable))
-        find = reference(owner)
-        self.variables[(key, spec)] = lambda: resource_variable(find())
+        self.variables[(key, spec)] = _finder(owner, variable, distributed)
         return True
 
     def _add_object_graph(self, proto: bytes) -> None:
@@ -194,6 +193,16 @@ class Survey:
             spec=spec,
             collective=collective,
         )
+
+
+def _finder(owner: Any, variable: Any, distributed: Any) -> Callable[[], Any]:
+    """Returns a function that returns the resource variable of `owner`, quickly, at later saves."""
+    find = reference(owner)
+    if variable is owner:
+        return find
+    if distributed is owner:
+        return lambda: find().values[0]
+    return lambda: resource_variable(find())
 
 
 def _saving() -> contextlib.AbstractContextManager[Any]:
