@@ -1,0 +1,214 @@
+"""The chief of `scale.py`, and the crew that plays all other workers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distckpt.coordination.in_process import InProcessJob
+from distckpt.core import bundle_proto, layout, messages
+from distckpt.core.bundle_merge import merge_indexes
+from distckpt.core.messages import Report, WrittenFile, WrittenPiece
+from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
+from distckpt.core.slices import encode_slice_key
+from distckpt.core.table import write_table
+from distckpt.roles.books import Books
+from distckpt.roles.committer import Committer
+from distckpt.roles.ownership import Ownership
+from distckpt.roles.session import SaveSession
+from distckpt.roles.waiting import Keys
+from distckpt.roles.writer import Writer
+from distckpt.state.base import CapturedState, Merger
+from distckpt.storage.local import LocalStorage
+
+# Of ten tensors one is large, three are middle-sized and six are small, as in a deep network.
+SHAPES = [(1024, 1024), *[(512, 64)] * 3, *[(64,)] * 6]
+KEYS = Keys("scale", "save", 0)
+# What the chief does besides waiting for reports and writing its own share.
+WORK = ("Open", "AnnounceOpening", "AwaitAnswer", "Merge", "Commit", "Tell", "Prune", "between")
+_FLOAT32 = 1
+
+
+def entries_of(count: int) -> list[Entry]:
+    """Returns `count` entries of the sizes of `SHAPES`, and the object graph."""
+    entries = [Entry(OBJECT_GRAPH_KEY, "string", (), 0, chief_only=True)]
+    for number in range(count):
+        shape = SHAPES[number % len(SHAPES)]
+        key = f"model/layer{number // 10}/w{number % 10}/.ATTRIBUTES/VARIABLE_VALUE"
+        nbytes = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        entries.append(Entry(key, "float32", shape, nbytes))
+    return entries
+
+
+class Chief:
+    """Worker 0, with the real session, committer and books.
+
+    Attributes:
+      job: The job, for the crew.
+      seconds: Processor time of its thread in a save, but for writing its share.
+      actions: The same by action of the protocol.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        directory, storage = str(folder), LocalStorage()
+        self.job = InProcessJob(plan.workers)
+        self.seconds = 0.0
+        self.actions: dict[str, float] = defaultdict(float)
+        ownership = Ownership(storage, directory, durable=False)
+        books = Books(storage, directory, 3, None, durable=False)
+        self._session = SaveSession(
+            self.job.coordinator(0),
+            Writer(storage, directory, 0, plan.workers, durable=False),
+            Committer(storage, directory, ownership, PythonMerger(), durable=False),
+            books,
+            KEYS,
+            name="ckpt-1",
+            directory=directory,
+            step=1,
+            plan=plan,
+            state=EmptyState(),
+            deadline=600.0,
+        )
+
+    def save(self) -> None:
+        """Saves."""
+        perform = self._session._perform
+
+        def timed(action: Any) -> Any:
+            before = time.thread_time()
+            try:
+                return perform(action)
+            finally:
+                self.actions[type(action).__name__] += time.thread_time() - before
+
+        self._session._perform = timed  # type: ignore[method-assign]
+        before = time.thread_time()
+        self._session.hold()
+        self._session.run()
+        total = time.thread_time() - before
+        self.actions["between"] = total - sum(self.actions.values())
+        self.seconds = sum(seconds for name, seconds in self.actions.items() if name in WORK)
+
+
+class Crew:
+    """All other workers: writes their files and publishes their reports, then the chief goes on.
+
+    Attributes:
+      report_bytes: The size of all reports.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, job: InProcessJob) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._job = job
+        self.report_bytes = 0
+
+    def work(self) -> None:
+        """Waits for the opening, then does what the workers do."""
+        first = self._job.coordinator(1)
+        found = first.fetch([KEYS.opening], 60.0)
+        assert found is not None
+        opening = messages.opening_from_json(found[1])
+        pending = self._folder / layout.pending_name(opening.name, opening.attempt)
+        for worker in range(1, self._plan.workers):
+            report = write_share(str(pending), worker, self._plan)
+            text = messages.to_json(report)
+            self.report_bytes += len(text)
+            self._job.coordinator(worker).publish(KEYS.answer(worker), text)
+
+
+class EmptyState(CapturedState):
+    """Writes files of the right sizes, with nothing in them."""
+
+    def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        write_bundle(folder, stem, pieces)
+        return (stem,)
+
+
+class PythonMerger(Merger):
+    """Does what ``MergeV2Checkpoints`` does."""
+
+    def merge(self, folder: str, prefixes: Sequence[str], name: str) -> None:
+        paths = [layout.join(folder, prefix) for prefix in prefixes]
+        merged = merge_indexes([Path(layout.index_name(path)).read_bytes() for path in paths])
+        for shard, path in enumerate(paths):
+            target = layout.data_name(layout.join(folder, name), shard, len(paths))
+            os.rename(layout.data_name(path, 0, 1), target)
+            os.remove(layout.index_name(path))
+        Path(layout.index_name(layout.join(folder, name))).write_bytes(merged)
+
+
+def write_share(folder: str, worker: int, plan: Plan) -> Report:
+    """Writes the share of `worker`; returns its report."""
+    stem = layout.shard_stem(worker, plan.workers)
+    offsets = write_bundle(folder, stem, plan.shares[worker])
+    pieces = tuple(
+        WrittenPiece(p.entry.key, p.entry.dtype, p.shape, p.spec, 0, offset, p.nbytes, 0)
+        for p, offset in zip(plan.shares[worker], offsets, strict=True)
+    )
+    size = sum(piece.nbytes for piece in plan.shares[worker])
+    file = WrittenFile(layout.data_name(stem, 0, 1), size)
+    return Report(worker, "host", 1, 0.1, (stem,), (file,), pieces)
+
+
+def write_bundle(folder: str, stem: str, pieces: Sequence[Piece]) -> list[int]:
+    """Writes an index and an empty data file of the right size; returns the pieces' offsets."""
+    entries: dict[bytes, Any] = {}
+    offsets, offset = [], 0
+    for piece in pieces:
+        offsets.append(offset)
+        _enter(entries, piece, offset)
+        offset += piece.nbytes
+    version = bundle_proto.Version(producer=bundle_proto.VERSION).SerializeToString()
+    header = bundle_proto.Header(num_shards=1, version=version).SerializeToString()
+    rows = [(key, entries[key].SerializeToString()) for key in sorted(entries)]
+    path = layout.join(folder, stem)
+    Path(layout.index_name(path)).write_bytes(write_table([(b"", header), *rows]))
+    with open(layout.data_name(path, 0, 1), "wb") as data:
+        data.truncate(offset)
+    return offsets
+
+
+def _enter(entries: dict[bytes, Any], piece: Piece, offset: int) -> None:
+    key = piece.entry.key.encode()
+    dtype = _FLOAT32 if piece.entry.dtype == "float32" else 7
+    stored = bundle_proto.Entry(
+        dtype=dtype, shape=_shape(piece.shape), offset=offset, size=piece.nbytes
+    )
+    if piece.rows is None:
+        entries[key] = stored
+        return
+    start, stop = piece.rows
+    extents = ((start, stop - start), *[None] * (len(piece.shape) - 1))
+    entries[encode_slice_key(key, extents)] = stored
+    whole = bundle_proto.Entry(dtype=dtype, shape=_shape(piece.entry.shape))
+    whole.slices.append(_slice(extents))
+    entries[key] = whole
+
+
+def _shape(shape: Sequence[int]) -> bytes:
+    dims = [bundle_proto._Dim(size=n).SerializeToString() for n in shape]
+    encoded: bytes = bundle_proto._Shape(dim=dims).SerializeToString()
+    return encoded
+
+
+def _slice(extents: Sequence[tuple[int, int] | None]) -> bytes:
+    parts = [
+        bundle_proto._Extent(start=e[0], length=e[1]) if e else bundle_proto._Extent()
+        for e in extents
+    ]
+    encoded: bytes = bundle_proto._Slice(
+        extent=[part.SerializeToString() for part in parts]
+    ).SerializeToString()
+    return encoded
+
+
+def rejoin(thread: threading.Thread) -> None:
+    """Waits for the crew; raises if it has not come to an end."""
+    thread.join(60.0)
+    assert not thread.is_alive()
