@@ -84,7 +84,9 @@ class Writer:
         started = time.monotonic()
         folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
         self._await_probe(folder, opening.token)
-        parts = divide(pieces, self._workers, self._threads)
+        # What the state's own savers write is named after the one stem.
+        threads = self._threads if state.held else 1
+        parts = divide(pieces, self._workers, threads)
         stems = [
             self._stem if len(parts) == 1 else f"{self._stem}-part-{n}" for n in range(len(parts))
         ]
@@ -94,7 +96,7 @@ class Writer:
                     functools.partial(self._write_part, folder, stem, state, part)
                     for stem, part in zip(stems, parts, strict=True)
                 ],
-                self._threads,
+                threads,
             )
             return self._report(folder, [b for part in bundles for b in part], started)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import os
@@ -14,6 +15,9 @@ import tensorflow as tf
 
 import distckpt
 from distckpt import errors
+from distckpt.core import parts
+
+from .conftest import FAST
 
 
 @pytest.fixture
@@ -441,3 +445,44 @@ def test_every_option_saves_and_restores_the_same(tmp_path, checkpoint, durable,
     checkpoint.c.assign(0)
     assert manager.restore_or_initialize() == f"{tmp_path}/ckpt-1"
     assert values(checkpoint) == before == restored(f"{tmp_path}/ckpt-1")
+
+
+# --- Parts
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_large_share_is_written_in_as_many_parts_as_threads(
+    make, observer, tmp_path, monkeypatch, threads
+):
+    monkeypatch.setattr(parts, "LEAST", 1000)
+    checkpoint = tf.train.Checkpoint(
+        values=[tf.Variable(tf.fill([500], float(n))) for n in range(9)]
+    )
+    options = dataclasses.replace(FAST, write_threads=threads)
+    manager = make(checkpoint, tmp_path / "ours", 1, options=options)
+    for number in (1, 2, 2):
+        path = manager.save(number)
+        files = [p for p in (tmp_path / "ours").glob("*.data-*") if p.stat().st_size > 0]
+        assert len(files) == threads
+        plain = checkpoint.write(str(tmp_path / f"plain-{number}"))
+        ours = observer.contents(path)
+        assert {k: v for k, v in observer.contents(plain).items() if "save_" not in k} == {
+            k: v for k, v in ours.items() if "save_" not in k
+        }
+    assert observer.verify(tmp_path / "ours", "ckpt-2") is not None
+    assert observer.leftovers(tmp_path / "ours") == []
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "4", None])
+def test_the_number_of_threads_is_a_positive_integer(value):
+    with pytest.raises(errors.ConfigurationError, match="write_threads"):
+        distckpt.ManagerOptions(write_threads=value)
+
+
+def test_options_of_asynchronous_saves_are_checked():
+    with pytest.raises(errors.ConfigurationError, match='"wait" or "skip"'):
+        distckpt.ManagerOptions(when_busy="drop")
+    with pytest.raises(errors.ConfigurationError, match="EverySteps"):
+        distckpt.ManagerOptions(save_policy=100)
+    with pytest.raises(errors.ConfigurationError, match="enable_async"):
+        distckpt.ManagerOptions(enable_async="yes")

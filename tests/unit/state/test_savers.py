@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import tensorflow as tf
 from tensorflow.python.saved_model import registration
 
+from distckpt.core import parts
 from distckpt.errors import SaveFailedError, UnsupportedOptionError
 
+from ..manager.conftest import FAST
 from .conftest import bits, program
 
 
@@ -150,3 +154,17 @@ def test_a_saver_may_use_a_folder_of_its_own(make, observer, tmp_path, monkeypat
     assert observer.contents(ours) == observer.contents(plain)
     assert observer.verify(tmp_path / "ours", "ckpt-1") is not None
     assert observer.leftovers(tmp_path / "ours") == []
+
+
+def test_such_state_is_written_in_one_part_before_save_returns(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "LEAST", 1)
+    one = Filed(1)
+    checkpoint = tf.train.Checkpoint(one=one, values=[tf.Variable([1.0]), tf.Variable([2.0])])
+    manager = make(checkpoint, tmp_path, options=dataclasses.replace(FAST, enable_async=True))
+    path = manager.save(1)
+    assert manager.latest_checkpoint == path
+    assert [p.name for p in tmp_path.glob("*.txt")] == ["ckpt-1-Distckpt.Filed.one.txt"]
+    assert len(list(tmp_path.glob("ckpt-1.data-*"))) == 1
+    one.number = 5
+    manager.restore_or_initialize()
+    assert one.number == 1
