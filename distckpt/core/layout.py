@@ -12,6 +12,7 @@
         manifest.json                       the manifest, prepared
         switch.json, final.json             others on their way, when a checkpoint is replaced
         tombstone.json                      the manifest of a checkpoint that is being deleted
+        outdated.json                       a manifest that plain TensorFlow has saved over
         checkpoint                          TensorFlow's pointer, on its way
       .distckpt/
         epochs/00000007.json                who owns the directory

@@ -77,6 +77,21 @@ class WorkerRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pointer:
+    """TensorFlow's file `checkpoint` at one moment: what tells whether it is still the same.
+
+    Attributes:
+      crc32c: The CRC32C of its bytes, not masked.
+      index_crc32c: That of the index of the newest checkpoint it names, if the file has no times:
+        ``tf.train.Checkpoint.save`` writes the same bytes again for a name that it saves again.
+        None if it has times, or if there is no such index.
+    """
+
+    crc32c: int
+    index_crc32c: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Replaced:
     """The version that is being replaced: its index, its other files, its manifest if any."""
 
@@ -103,6 +118,8 @@ class Manifest:
       workers: One record for each worker.
       versions: Versions of distckpt, tensorflow and python.
       replaces: While this checkpoint replaces one of the same name: that one.
+      follows: TensorFlow's file as the commit found it; None if there was none, or if the manifest
+        does not say. As long as the file is the same, it does not know of this checkpoint.
     """
 
     name: str
@@ -118,6 +135,7 @@ class Manifest:
     workers: tuple[WorkerRecord, ...]
     versions: dict[str, str]
     replaces: Replaced | None = None
+    follows: Pointer | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -215,6 +233,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "attempt": m.attempt,
         "committed_at": m.committed_at,
         "seconds": m.seconds,
+        "follows": dataclasses.asdict(m.follows) if m.follows else None,
         "versions": m.versions,
         "workers": [dataclasses.asdict(w) for w in m.workers],
         "index": dataclasses.asdict(m.index),
@@ -276,7 +295,13 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         ),
         versions={str(k): str(v) for k, v in body["versions"].items()},
         replaces=replaces,
+        follows=_pointer(body["follows"]) if body.get("follows") is not None else None,
     )
+
+
+def _pointer(data: dict[str, Any]) -> Pointer:
+    index = data["index_crc32c"]
+    return Pointer(_count(data["crc32c"]), None if index is None else _count(index))
 
 
 def _index(data: dict[str, Any]) -> IndexRecord:

@@ -16,15 +16,16 @@ the numbers of docs/protocol.md:
     4 AwaitAnswer → Answered | Lost | …   4 SendAnswer
     5 Merge      → Merged | Failed
     6 Commit     → Committed | Failed
-    7 Prune      → Pruned
-    8 Tell, Finish                        8 AwaitOutcome → Told | Lost | TimedOut, Finish
+    7 Tell                                7 AwaitOutcome → Told | Lost | TimedOut, Finish
+    8 Prune      → Pruned, Finish
 
 Of step 1, all but SendReady is only for a state with values that all workers must read together,
 by a collective: it has no deadline, so it must not begin before all have come with the same state,
 nor after somebody has given up waiting. So who gives up says it with a roll, too: of several rolls
 the first published counts, for everybody.
 
-Whatever fails before step 6 ends in Discard, Tell, Finish. After step 6 nothing fails any more.
+Whatever fails before step 6 ends in Discard, Tell, Finish. After step 6 nothing fails any more, and
+nobody waits for the pruning but the chief itself.
 """
 
 from __future__ import annotations
@@ -130,9 +131,9 @@ class ChiefSave:
             case Merge(), Merged():
                 return self._then(Commit(self._in_order()))
             case Commit(), Committed():
-                return self._then(Prune())
+                return self._then(Tell(None), Prune())
             case Prune(), Pruned():
-                return self._then(Tell(None), Finish(None))
+                return self._then(Finish(None))
             case Write() | Merge() | Commit(), Failed(failure):
                 return self._fail(failure)
         raise ProtocolError(f"chief: {event} after {self._last}")

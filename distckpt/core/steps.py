@@ -95,7 +95,7 @@ class Commit:
 
 @dataclasses.dataclass(frozen=True)
 class Prune:
-    """Chief: let retention delete. Cannot fail the save."""
+    """Chief: let retention delete, when all have been told. Cannot fail the save."""
 
 
 @dataclasses.dataclass(frozen=True)

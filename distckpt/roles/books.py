@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distckpt.core import checkpoint_state, layout, retention
 from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Outcome
-from distckpt.errors import Failure
 from distckpt.roles.catalog import Catalog, View
 from distckpt.storage.base import Storage
 
@@ -100,27 +99,43 @@ class Books:
         TensorFlow's file is written before anything is deleted and again after, as TensorFlow does.
         While it cannot be written, nothing is deleted: it would name what is not there.
         """
-        if not self._pointer_is_true or self.delete is None:
+        if not self._may_delete or self.delete is None:
             return
-        decided = retention.sweep(
-            self.active, self._max_to_keep, self._keep_every_hours, self.last_preserved
-        )
+        decided = self._sweep()
         self.last_preserved = decided.last_preserved
         still = self.delete([k.name for k in decided.victims])
         self.active = (*(k for k in decided.victims if k.name in still), *decided.active)
         if decided.victims or decided.preserved:
             self._write_pointer(folder)
 
-    def outcome(self, name: str | None, failure: Failure | None = None) -> Outcome:
-        """Returns what the other workers must know."""
-        active = tuple((k.name, k.timestamp) for k in self.active)
-        return Outcome(failure, name, active, self.last_preserved)
+    def outcome(self, name: str) -> Outcome:
+        """Returns what the other workers must know of a commit: the list as `prune` will leave it.
+
+        They do not wait for that. What then cannot be deleted, only the chief keeps on its list.
+        """
+        if not self._may_delete:
+            return self.standing(name)
+        decided = self._sweep()
+        return Outcome(None, name, _pairs(decided.active), decided.last_preserved)
+
+    def standing(self, name: str | None) -> Outcome:
+        """Returns what the other workers must know when nothing was saved: the list as it is."""
+        return Outcome(None, name, _pairs(self.active), self.last_preserved)
 
     def adopt(self, outcome: Outcome) -> None:
         """Takes over the chief's list."""
         self.active = tuple(retention.Kept(n, t) for n, t in outcome.active)
         self.last_preserved = outcome.last_preserved
         self.latest = outcome.name
+
+    @property
+    def _may_delete(self) -> bool:
+        return self._pointer_is_true and self.delete is not None
+
+    def _sweep(self) -> retention.Sweep:
+        return retention.sweep(
+            self.active, self._max_to_keep, self._keep_every_hours, self.last_preserved
+        )
 
     def _write_pointer(self, folder: str) -> None:
         state = CheckpointState(
@@ -157,3 +172,7 @@ class Books:
                 self._storage.write(path, json.dumps(note).encode(), durable=self._durable)
             except OSError as error:
                 _log.warning("No note of the damage of %s could be written: %s", name, error)
+
+
+def _pairs(active: Sequence[retention.Kept]) -> tuple[tuple[str, float], ...]:
+    return tuple((kept.name, kept.timestamp) for kept in active)

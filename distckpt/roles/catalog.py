@@ -2,8 +2,9 @@
 
 Reads and never writes; any process may call it. Commitment is the manifest's presence. TensorFlow's
 `checkpoint` file adds what plain TensorFlow knows (the active set, its timestamps), and brings in
-checkpoints that plain TensorFlow wrote. The file may lag behind the manifests by one commit, when a
-chief died between the two; then the manifests win.
+checkpoints that plain TensorFlow wrote. The file may lag behind the manifests, when a chief died
+between the two; then the manifests win. Each says which file its commit found, so no clock is
+needed to tell whether plain TensorFlow has written it since.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 
 import google_crc32c
 
 from distckpt.core import bundle, checkpoint_state, layout, retention
 from distckpt.core import manifest as manifests
-from distckpt.core.manifest import Manifest
+from distckpt.core.checkpoint_state import CheckpointState
+from distckpt.core.manifest import Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError, RestoreError
 from distckpt.storage.base import Storage
@@ -63,7 +64,8 @@ class Catalog:
           OSError: The directory cannot be read.
         """
         listing = layout.classify(self._names(self._directory))
-        state = self._state()
+        data = self._pointer_data()
+        state = self._state(data)
         recovered = retention.recover(state, now)
         if recovered.clock_went_back is not None:
             _log.warning(
@@ -75,7 +77,7 @@ class Catalog:
         quarantined = self.quarantined()
         whole = {n for n, c in listing.checkpoints.items() if c.has_index} - quarantined.keys()
         committed = {n for n, c in listing.checkpoints.items() if c.has_manifest and n in whole}
-        newer = self._newer_than_listed(committed, state)
+        newer = self._newer_than_listed(committed, state, data)
         outdated = {m.name for m in newer}
         active = [k for k in recovered.active if k.name in whole - outdated]
         active += [Kept(m.name, min(m.committed_at, now)) for m in newer]
@@ -94,7 +96,7 @@ class Catalog:
           RestoreError: There are none, although TensorFlow's file names one.
           OSError: The directory cannot be read.
         """
-        state = self._state()  # first, so that what it names must be there then
+        state = self._state(self._pointer_data())  # first: what it names must be there then
         view = self.view(now)
         names = [k.name for k in reversed(view.active)]
         if view.latest is not None:
@@ -199,27 +201,47 @@ class Catalog:
                 notes[name] = reason
         return notes
 
+    def pointer(self) -> Pointer | None:
+        """Returns what a checkpoint that is committed now follows; None without TensorFlow's file.
+
+        Raises:
+          OSError: The file cannot be read.
+        """
+        data = self._pointer_data()
+        return self._followed(data, self._state(data)) if data else None
+
+    def _followed(self, data: bytes, state: CheckpointState | None) -> Pointer:
+        crc32c = int(google_crc32c.value(data))
+        if state is None or state.timestamps:
+            return Pointer(crc32c)
+        try:
+            index_crc32c = self.index_crc32c(state.latest)
+        except CheckpointDamagedError:
+            return Pointer(crc32c)
+        for latest in self._readable([state.latest]):
+            if latest.follows is not None and latest.follows.crc32c == crc32c:
+                return latest.follows  # it has replaced the one that the file means
+        return Pointer(crc32c, index_crc32c)
+
     def _newer_than_listed(
-        self, committed: set[str], state: checkpoint_state.CheckpointState | None
+        self, committed: set[str], state: CheckpointState | None, data: bytes
     ) -> list[Manifest]:
-        """Returns the manifests that TensorFlow's file does not know of yet, oldest first."""
+        """Returns the manifests that TensorFlow's file does not know of yet, oldest first.
+
+        Those are the ones that were committed when it was as it is now: who died, or failed to
+        write it, after a commit leaves it so, and so do all that come after him. A program that
+        writes it, TensorFlow above all, makes another file of it.
+        """
+        found = sorted(self._readable(sorted(committed)), key=lambda m: m.order)
         if state is None:
-            return sorted(self._readable(sorted(committed)), key=lambda m: m.order)
-        listed = {state.latest, *state.paths}
-        latest = self._readable([state.latest] if state.latest in committed else [])
-        if latest:  # also one that is listed may have been saved again since
-            others = self._readable(sorted(committed - {state.latest}))
-            newer = [m for m in others if m.order > latest[0].order]
-            return sorted(newer, key=lambda m: m.order)
-        # Plain TensorFlow wrote the newest; by `tf.train.Checkpoint.save`, if there are no times.
-        since = max(state.timestamps, default=math.inf)
-        known = [m.order for m in self._readable(sorted(committed & listed))]
-        newer = [
-            m
-            for m in self._readable(sorted(committed))
-            if m.committed_at > since or (known and m.order > max(known))
-        ]
-        return sorted(newer, key=lambda m: m.order)
+            return found
+        now = self._followed(data, state)
+        latest = next((m for m in found if m.name == state.latest), None)
+        if latest is None:  # plain TensorFlow wrote it
+            return [m for m in found if m.follows == now]
+        # The newest that the file names may itself have been saved again since.
+        again = latest.follows == now
+        return [m for m in found if m.order > latest.order or (again and m.follows == now)]
 
     def _readable(self, names: list[str]) -> list[Manifest]:
         """Returns the manifests of those of `names` that can be read."""
@@ -240,8 +262,10 @@ class Catalog:
             self._said.add(text)
             _log.warning("%s", text)
 
-    def _state(self) -> checkpoint_state.CheckpointState | None:
-        data = self._read_or_empty(layout.join(self._directory, layout.POINTER_FILE))
+    def _pointer_data(self) -> bytes:
+        return self._read_or_empty(layout.join(self._directory, layout.POINTER_FILE))
+
+    def _state(self, data: bytes) -> CheckpointState | None:
         if not data:
             return None
         try:

@@ -5,13 +5,20 @@ Used by the committer, recovery and the pruner; the last two are the only ones t
 
 from __future__ import annotations
 
+import functools
+import logging
+
 import google_crc32c
 
-from distckpt.core import layout
+from distckpt.core import bundle, layout
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import IndexRecord, Manifest
+from distckpt.errors import CheckpointDamagedError
 from distckpt.roles.ownership import Ownership
+from distckpt.roles.parallel import run_all
 from distckpt.storage.base import Storage
+
+_log = logging.getLogger("distckpt")
 
 
 class CheckpointFiles:
@@ -26,6 +33,7 @@ class CheckpointFiles:
         a successor moves that folder away, so that even a paused process cannot remove a file that
         the successor has written under the same name.
       durable: Whether removals and renames are forced to stable storage.
+      threads: How many data files are removed at the same time.
     """
 
     def __init__(
@@ -37,6 +45,7 @@ class CheckpointFiles:
         folder: str,
         *,
         durable: bool,
+        threads: int = 1,
     ) -> None:
         self._storage = storage
         self._directory = directory
@@ -44,6 +53,7 @@ class CheckpointFiles:
         self._ownership = ownership
         self._folder = folder
         self._durable = durable
+        self._threads = threads
 
     def manifest(self) -> Manifest | None:
         """Returns the manifest file as it stands, or None.
@@ -77,14 +87,31 @@ class CheckpointFiles:
         self._remove(layout.index_name(self._name))
 
     def remove_data(self, keep: frozenset[str], also: frozenset[str] = frozenset()) -> None:
-        """Removes the data files, and those of `also`, but for `keep`."""
-        for name in sorted((frozenset(self.data()) | also) - keep):
-            self._remove(name)
+        """Removes the data files, and those of `also`, but for `keep` and what the index names.
+
+        The index may be of plain TensorFlow, which has saved under this name since.
+        """
+        doomed = (frozenset(self.data()) | also) - keep
+        if doomed:
+            doomed -= self._indexed(doomed)
+        run_all([functools.partial(self._remove, name) for name in sorted(doomed)], self._threads)
 
     def flush(self) -> None:
         """Makes removals and renames durable, if that was asked for."""
         if self._durable:
             self._storage.flush_directory(self._directory)
+
+    def _indexed(self, files: frozenset[str]) -> frozenset[str]:
+        """Returns those of `files` that the index on disk names; all if it cannot be told."""
+        path = layout.join(self._directory, layout.index_name(self._name))
+        try:
+            shards = bundle.read_index(self._storage.read(path)).num_shards
+        except FileNotFoundError:
+            return frozenset()
+        except CheckpointDamagedError as error:
+            _log.warning("%s; data files that it may name are left as they are: %s", path, error)
+            return files
+        return files & {layout.data_name(self._name, shard, shards) for shard in range(shards)}
 
     def _remove(self, name: str) -> None:
         path = layout.join(self._directory, name)

@@ -15,19 +15,15 @@ before; `recovery` takes the rest back.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-import platform
 import secrets
-import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 
 from distckpt.core import layout
 from distckpt.core import manifest as manifests
 from distckpt.core.bundle import header_only_index
 from distckpt.core.bundle_merge import merge_indexes
-from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord
+from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Opening, Report
 from distckpt.errors import (
     CheckpointDamagedError,
@@ -37,8 +33,9 @@ from distckpt.errors import (
     SaveFailedError,
     SupersededError,
 )
-from distckpt.roles.checkpoint_files import CheckpointFiles, read_index_record
+from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
+from distckpt.roles.recorder import Recorder
 from distckpt.roles.recovery import Recovery
 from distckpt.state.base import Merger
 from distckpt.storage.base import Storage
@@ -76,6 +73,7 @@ class Committer:
         self._merger = merger
         self._durable = durable
         self._recovery = Recovery(storage, directory, ownership, durable=durable)
+        self._recorder = Recorder(storage, directory)
         self._settled = False  # whether the directory, and what is known of it, are in order
 
     def open(self, name: str, fingerprint: str) -> Opening:
@@ -130,7 +128,7 @@ class Committer:
         self._settled = False  # if this ends in any other way, the books must be read again
         try:
             self._ownership.check()
-            manifest = self._manifest(opening, reports, step, seconds)
+            manifest = self._recorder.manifest(opening, reports, step, seconds)
             self._prepare(manifest, reports, folder)
             old = self._replaced(opening.name, manifest, folder)
             if old is None:
@@ -231,42 +229,6 @@ class Committer:
             else:
                 self._storage.write(target, b"", durable=self._durable)
         self._storage.write(index, merge_indexes(parts), durable=self._durable)
-
-    def _manifest(
-        self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
-    ) -> Manifest:
-        folder = self.folder(opening)
-        index = read_index_record(self._storage, folder, layout.index_name(opening.name))
-        if index is None:
-            raise SaveFailedError(f"{folder} has lost its merged index.")
-        data = [n for n in self._storage.list(folder) if layout.parse_data_name(n)]
-        merged = sorted(n for n in data if n.startswith(f"{opening.name}.data-"))
-        files = merged_files(merged, reports)
-        for file in files:
-            found = self._storage.size(layout.join(folder, file.name))
-            if found != file.size:
-                raise SaveFailedError(
-                    f"{file.name} has {found} bytes; worker {file.worker} wrote {file.size}. "
-                    "The file system does not show the chief what the worker wrote."
-                )
-        attempt = layout.parse_attempt_id(opening.attempt)
-        assert attempt is not None
-        return Manifest(
-            name=opening.name,
-            step=step,
-            epoch=attempt.epoch,
-            sequence=attempt.sequence,
-            attempt=opening.attempt,
-            committed_at=time.time(),
-            seconds=seconds,
-            index=index,
-            files=(*files, *extra_files(opening.name, reports)),
-            entries=merged_entries(reports),
-            workers=tuple(
-                manifests.WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds) for r in reports
-            ),
-            versions=_versions(),
-        )
 
     def _prepare(self, manifest: Manifest, reports: Sequence[Report], folder: str) -> None:
         """Steps 1 and 2."""
@@ -392,55 +354,9 @@ class Committer:
         return DirectoryError(f"The chief cannot save to {d}: {error}.")
 
 
-def merged_files(names: Sequence[str], reports: Sequence[Report]) -> list[FileRecord]:
-    """Returns the merged data files with who wrote each; fillers count as the chief's."""
-    written = [(f.size, r.worker) for r in reports for f in r.files]
-    written += [(0, 0)] * (len(names) - len(written))
-    return [
-        FileRecord(name, size, worker) for name, (size, worker) in zip(names, written, strict=True)
-    ]
-
-
-def merged_entries(reports: Sequence[Report]) -> tuple[EntryRecord, ...]:
-    """Returns the entries of all reports, with files counted through, sorted by key."""
-    found: dict[str, tuple[str, tuple[int, ...], list[PieceRecord]]] = {}
-    first = 0
-    for report in reports:
-        for p in report.pieces:
-            shape = tuple(int(d) for d in p.spec.split(" ")[:-1]) if p.spec else p.shape
-            record = PieceRecord(first + p.file, p.offset, p.size, p.crc32c, p.spec)
-            found.setdefault(p.key, (p.dtype, shape, []))[2].append(record)
-        first += len(report.files)
-    return tuple(
-        EntryRecord(key, dtype, shape, tuple(pieces))
-        for key, (dtype, shape, pieces) in sorted(found.items())
-    )
-
-
-def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
-    """Returns what the state's own savers wrote, under the names that TensorFlow gives it."""
-    records = []
-    for report in reports:
-        stem = layout.shard_stem(report.worker, len(reports))
-        for file in report.extras:
-            records.append(FileRecord(name + file.name[len(stem) :], file.size, report.worker))
-    return records
-
-
 def _is(found: Manifest | None, manifest: Manifest) -> bool:
     return found is not None and found.attempt == manifest.attempt
 
 
 def _pending(opening: Opening) -> str:
     return layout.pending_name(opening.name, opening.attempt)
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("distckpt", "tensorflow"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # e.g. tensorflow-cpu, or a source checkout
-            versions[package] = "unknown"
-    return versions

@@ -46,14 +46,16 @@ def run_all(tasks: Sequence[Callable[[], _Result]], threads: int) -> list[_Resul
         threading.Thread(target=work, name=f"distckpt-part-{n}")
         for n in range(min(threads, len(tasks)))
     ]
-    for thread in crew:
-        thread.start()
+    started: list[threading.Thread] = []
     try:
+        for thread in crew:
+            thread.start()
+            started.append(thread)
         for thread in crew:
             thread.join()
     except BaseException as error:  # Ctrl-C: nothing of this may still go on when it is heard of
         errors[len(tasks)] = error
-        for thread in crew:
+        for thread in started:
             thread.join()
         raise
     if errors:

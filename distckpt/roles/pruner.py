@@ -3,7 +3,8 @@
 A managed checkpoint dies in three steps: its manifest becomes a tombstone in a pending folder (from
 then on it is not committed), its files follow, the folder goes. A death in between leaves the
 tombstone, from which `recovery` finishes. A checkpoint of plain TensorFlow has no manifest; its
-tombstone is made up of what is there.
+tombstone is made up of what is there. If it was saved over one of ours, the manifest of that one
+goes before: with a tombstone, it would pass for a version that was saved after the deletion.
 """
 
 from __future__ import annotations
@@ -22,21 +23,38 @@ from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
 
+# To remove a file takes a disk, or a server, longer than this process.
+THREADS = 4
 # The manifest, in a pending folder, of a version that plain TensorFlow has saved over.
 _OUTDATED = "outdated.json"
 
 
 class Pruner:
-    """Deletes checkpoints of one directory. Chief only, in possession of the epoch."""
+    """Deletes checkpoints of one directory. Chief only, in possession of the epoch.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its path.
+      ownership: This process's hold on it.
+      durable: Whether renames are forced to stable storage.
+      threads: How many files of a checkpoint are removed at the same time; the checkpoints go one
+        after the other.
+    """
 
     def __init__(
-        self, storage: Storage, directory: str, ownership: Ownership, *, durable: bool
+        self,
+        storage: Storage,
+        directory: str,
+        ownership: Ownership,
+        *,
+        durable: bool,
+        threads: int = THREADS,
     ) -> None:
         self._storage = storage
         self._directory = directory
         self._ownership = ownership
         self._durable = durable
-        self._recovery = Recovery(storage, directory, ownership, durable=durable)
+        self._recovery = Recovery(storage, directory, ownership, durable=durable, threads=threads)
 
     def prune(self, names: Iterable[str]) -> frozenset[str]:
         """Deletes the checkpoints `names`. What fails is logged: the save has succeeded.
@@ -53,9 +71,9 @@ class Pruner:
         buried = False
         try:
             self._ownership.enter(pending)
-            self._bury(name, folder)
+            dead = self._bury(name, folder)
             buried = True
-            self._recovery.roll_back(pending)
+            self._recovery.finish_deletion(dead, pending)
         except (OSError, ManifestError, SupersededError) as error:
             _log.warning("%s in %s was not deleted: %s", name, self._directory, error)
         finally:
@@ -63,27 +81,31 @@ class Pruner:
             self._ownership.in_flight.discard(pending)
         return buried
 
-    def _bury(self, name: str, folder: str) -> None:
-        """Puts the tombstone into `folder`; `Recovery` does the rest."""
+    def _bury(self, name: str, folder: str) -> Manifest | None:
+        """Puts the tombstone into `folder` and returns it; None if there is nothing to delete."""
         files = CheckpointFiles(
             self._storage, self._directory, name, self._ownership, folder, durable=self._durable
         )
         manifest, index = files.manifest(), files.index()
         if manifest is not None and (index is None or manifest.tells_of(index)):
-            files.remove_manifest(TOMBSTONE)
-            if self._durable:
-                self._storage.flush_directory(folder)
-                files.flush()
-            return
+            self._remove_manifest(files, TOMBSTONE, folder)
+            return manifest
         if index is None:
-            return  # somebody else has deleted it
+            return None  # somebody else has deleted it
         # Plain TensorFlow wrote it; if there is a manifest, over a checkpoint of ours.
         claims = manifest.claims if manifest else frozenset()
         made_up = _made_up(name, index, sorted({*files.data(), *claims}))
+        if manifest is not None:
+            self._remove_manifest(files, _OUTDATED, folder)
         path = layout.join(folder, TOMBSTONE)
         self._storage.write(path, manifests.render(made_up), durable=self._durable)
-        if manifest is not None:
-            files.remove_manifest(_OUTDATED)
+        return made_up
+
+    def _remove_manifest(self, files: CheckpointFiles, into: str, folder: str) -> None:
+        files.remove_manifest(into)
+        if self._durable:
+            self._storage.flush_directory(folder)
+            files.flush()
 
 
 def _made_up(name: str, index: IndexRecord, data: Iterable[str]) -> Manifest:

@@ -10,12 +10,14 @@ What may be left, and what becomes of it (docs/protocol.md, "Recovery"):
 - a pending folder with a tombstone: the deletion of that checkpoint is finished.
 - a file that was being written under a temporary name: removed.
 
-Nothing that the manifest on disk claims is ever removed, and every step may be repeated.
+Nothing that the manifest on disk claims, or the index names, is ever removed, and every step may be
+repeated.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 
 from distckpt.core import layout
@@ -24,6 +26,7 @@ from distckpt.core.manifest import Manifest
 from distckpt.errors import ManifestError
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
+from distckpt.roles.parallel import run_all
 from distckpt.storage.base import Storage
 from distckpt.storage.temporary import is_temporary
 
@@ -34,15 +37,30 @@ TOMBSTONE = "tombstone.json"
 
 
 class Recovery:
-    """Settles unfinished attempts in one directory. Chief only, in possession of the epoch."""
+    """Settles unfinished attempts in one directory. Chief only, in possession of the epoch.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its path.
+      ownership: This process's hold on it.
+      durable: Whether renames are forced to stable storage.
+      threads: How many files are removed at the same time.
+    """
 
     def __init__(
-        self, storage: Storage, directory: str, ownership: Ownership, *, durable: bool
+        self,
+        storage: Storage,
+        directory: str,
+        ownership: Ownership,
+        *,
+        durable: bool,
+        threads: int = 1,
     ) -> None:
         self._storage = storage
         self._directory = directory
         self._ownership = ownership
         self._durable = durable
+        self._threads = threads
 
     def finish_all(self) -> None:
         """Settles every attempt but the running ones of this process, and of a successor.
@@ -90,6 +108,32 @@ class Recovery:
           SupersededError: Another process has taken it over, and will do it.
         """
         self._settle(layout.join(self._directory, folder))
+
+    def finish_deletion(self, dead: Manifest | None, folder: str) -> None:
+        """Ends a deletion of this process, in the pending folder named `folder`.
+
+        Args:
+          dead: The tombstone in the folder; None if there is none.
+          folder: The folder's name.
+
+        Raises:
+          OSError: The directory cannot be changed; the next `finish_all` will do it.
+          ManifestError: A damaged manifest has come into the place of the deleted one.
+          SupersededError: Another process has taken the directory over, and will do it.
+        """
+        path = layout.join(self._directory, folder)
+        if dead is not None:
+            files = self._files(dead.name, path)
+            self._bury(dead, files.manifest(), files)
+        self._empty(path)
+        self._storage.remove_tree(path)
+
+    def _empty(self, folder: str) -> None:
+        """Removes what has been moved into `folder`, if there are several threads to do it."""
+        if self._threads > 1:
+            paths = [layout.join(folder, name) for name in self._storage.list(folder)]
+            tasks = [functools.partial(self._storage.remove, path) for path in paths]
+            run_all(tasks, self._threads)
 
     def _make_durably(self, folder: str) -> None:
         self._storage.make_directory(folder)
@@ -165,11 +209,15 @@ class Recovery:
     def _take_back(
         self, prepared: Manifest, current: Manifest | None, files: CheckpointFiles
     ) -> None:
-        if current is None and files.index() == prepared.index:
-            files.remove_index()
-            files.flush()
-        keep = current.claims if current else frozenset()
         ours = frozenset(f.name for f in prepared.files)
+        if current is None and (index := files.index()) is not None:
+            if index == prepared.index:
+                files.remove_index()
+                files.flush()
+            else:
+                # Plain TensorFlow's. Of what is no data file it does not say whether it is its own.
+                ours = frozenset(filter(layout.parse_data_name, ours))
+        keep = current.claims if current else frozenset()
         files.remove_data(keep=keep | (frozenset(files.data()) - ours), also=ours)
         files.flush()
 
@@ -211,5 +259,11 @@ class Recovery:
 
     def _files(self, name: str, folder: str) -> CheckpointFiles:
         return CheckpointFiles(
-            self._storage, self._directory, name, self._ownership, folder, durable=self._durable
+            self._storage,
+            self._directory,
+            name,
+            self._ownership,
+            folder,
+            durable=self._durable,
+            threads=self._threads,
         )

@@ -90,7 +90,8 @@ class RestoreSession:
           Its name; None if there is none at all.
 
         Raises:
-          RestoreError: There are checkpoints and none is usable.
+          RestoreError: There are checkpoints and none is usable, or the chief cannot read the
+            directory.
           DistckptError: As the failing worker's; the same on all.
         """
         outcome = self._lead() if self._coordinator.is_chief else self._follow()
@@ -115,7 +116,7 @@ class RestoreSession:
     def _find(self) -> Outcome:
         refused: list[str] = []
         number = 0
-        for name in self._catalog.candidates(time.time()):
+        for name in self._candidates():
             for task in (VERIFY, RESTORE):
                 verdict = self._ask(number, task, name)
                 number += 1
@@ -123,14 +124,14 @@ class RestoreSession:
                     break
             if verdict.failure is None:
                 self._books.latest = name
-                return self._books.outcome(name)
+                return self._books.standing(name)
             if not verdict.damaged:
                 return Outcome(verdict.failure)
             _log.warning("%s is not usable: %s", name, verdict.failure.message)
             self._books.quarantine(name, self._crc(name), verdict.failure.message)
             refused.append(f"{name}: {verdict.failure.message}")
         if not refused:
-            return self._books.outcome(None)
+            return self._books.standing(None)
         text = "".join(f"\n  {line}" for line in refused)
         return Outcome(
             Failure(
@@ -140,6 +141,17 @@ class RestoreSession:
                 "train from the beginning, use an empty one.",
             )
         )
+
+    def _candidates(self) -> list[str]:
+        try:
+            return self._catalog.candidates(time.time())
+        except OSError as error:
+            me = self._coordinator.name(self._coordinator.index)
+            raise RestoreError(
+                f"{me} ({socket.gethostname()}) cannot see which checkpoints there are in "
+                f"{self._directory}: {error}. Nothing was restored. Check that the file system is "
+                "mounted there and that the process may read it, then restore again."
+            ) from error
 
     def _ask(self, number: int, task: str, name: str) -> Verdict:
         """Lets all workers do `task` on `name`; returns the worst verdict."""

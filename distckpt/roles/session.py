@@ -54,7 +54,7 @@ class Bookkeeper(Protocol):
         """Deletes what retention gives up. Never raises."""
 
     def outcome(self, name: str) -> Outcome:
-        """Returns what all workers must know of the list."""
+        """Returns what all workers must know of the list, as `prune` will leave it."""
 
 
 class SaveSession:

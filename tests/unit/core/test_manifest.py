@@ -14,6 +14,7 @@ from distckpt.core.manifest import (
     IndexRecord,
     Manifest,
     PieceRecord,
+    Pointer,
     Replaced,
     WorkerRecord,
 )
@@ -56,6 +57,7 @@ def manifest_values(draw, replaceable=True):
         ),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
         replaces=replaces,
+        follows=draw(st.none() | st.builds(Pointer, CRC, st.none() | CRC)),
     )
 
 
@@ -73,6 +75,7 @@ def example_manifest(**changes):
         entries=(EntryRecord("w", "float32", (32, 32), (PieceRecord(0, 0, 4096, 9),)),),
         workers=(WorkerRecord(0, "host", 1, 4096, 0.2),),
         versions={"tensorflow": "2.21"},
+        follows=Pointer(11, 12),
     )
     return dataclasses.replace(found, **changes)
 
@@ -181,7 +184,7 @@ def test_any_part_may_be_replaced_by_anything(path, value):
 @given(st.sampled_from([path for path in PATHS if isinstance(path[-1], str)]))
 def test_no_part_may_be_missing(path):
     assume(path[0] != "replaces" or len(path) > 1)
-    assume(path[-1] not in ("tensorflow", "replaces"))
+    assume(path[-1] not in ("tensorflow", "replaces", "follows"))
     assume(path[0] != "replaces" or path[-1] not in ("format", "version"))
     body = json.loads(DATA)
     target = body
@@ -216,6 +219,8 @@ def check_sound(found):
         for entry in part.entries:
             assert all(0 <= p.file < len(part.files) for p in entry.pieces)
             assert all(p.offset >= 0 and p.size >= 0 for p in entry.pieces)
+        if part.follows is not None:
+            assert min(part.follows.crc32c, part.follows.index_crc32c or 0) >= 0
     assert manifests.parse(manifests.render(found)) == found
     assert found.order >= (0, 0)
 
@@ -257,6 +262,12 @@ def test_a_replaced_version_cannot_itself_replace_one():
     twice = example_manifest(replaces=Replaced(SWITCH.index, (), SWITCH))
     with pytest.raises(ManifestError, match="cannot itself replace"):
         manifests.parse(manifests.render(twice))
+
+
+def test_a_manifest_that_does_not_say_what_it_follows_is_read():
+    body = json.loads(manifests.render(example_manifest()))
+    del body["follows"]
+    assert manifests.parse(json.dumps(body).encode()) == example_manifest(follows=None)
 
 
 # --- Meaning

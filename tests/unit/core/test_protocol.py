@@ -61,15 +61,15 @@ COMPLETE = s.Called(Roll(plan(collective=True).fingerprint, True))
 # --- The chief
 
 
-def test_the_chief_opens_announces_writes_gathers_merges_commits_prunes_and_tells():
+def test_the_chief_opens_announces_writes_gathers_merges_commits_tells_and_prunes():
     chief = ChiefSave(plan())
     assert chief.start() == [s.SendReady(plan().fingerprint), s.Open()]
     assert chief.on(OPEN) == [s.AnnounceOpening(opening()), s.Write(opening())]
     assert chief.on(WROTE) == [s.AwaitAnswer(frozenset({1}))]
     assert chief.on(ANSWERED) == [s.Merge(REPORTS)]
     assert chief.on(s.Merged()) == [s.Commit(REPORTS)]
-    assert chief.on(s.Committed()) == [s.Prune()]
-    assert chief.on(s.Pruned()) == [s.Tell(None), s.Finish(None)]
+    assert chief.on(s.Committed()) == [s.Tell(None), s.Prune()]
+    assert chief.on(s.Pruned()) == [s.Finish(None)]
 
 
 def test_reports_are_merged_in_the_order_of_workers_whatever_the_order_they_come_in():

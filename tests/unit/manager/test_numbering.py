@@ -202,7 +202,6 @@ def test_checkpoint_save_names_the_newest_whatever_was_committed_before(either, 
     assert checkpoint.value.numpy().tolist() == [5.0, 5.0]
 
 
-@pytest.mark.xfail(strict=True, reason="only the clock tells what TensorFlow's file succeeded")
 @pytest.mark.parametrize("back", [5, 1], ids=["forgotten by TensorFlow", "listed by TensorFlow"])
 def test_what_plain_tensorflow_saved_is_the_newest_though_the_clock_was_set_back(
     make, tmp_path, clock, back

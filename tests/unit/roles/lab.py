@@ -224,7 +224,7 @@ class Chief:
         self.ownership = Ownership(self.storage, self.directory, durable=durable)
         self.books = Books(self.storage, self.directory, max_to_keep, None, durable=durable)
         self.books.delete = Pruner(
-            self.storage, self.directory, self.ownership, durable=durable
+            self.storage, self.directory, self.ownership, durable=durable, threads=1
         ).prune
         self.committer = Committer(
             self.storage,
@@ -330,6 +330,8 @@ def expected_files(directory, names):
             index = bundle.read_index((pathlib.Path(directory) / f"{name}.index").read_bytes())
             shards = index.num_shards
             expected |= {layout.data_name(name, shard, shards) for shard in range(shards)}
+            outdated = f"{name}.manifest.json"  # plain TensorFlow has saved over one of ours
+            expected |= {outdated} & files_in(directory)
             continue
         assert manifest.replaces is None, f"{name} still has two versions"
         expected |= {f"{name}.manifest.json", *(f.name for f in manifest.files)}

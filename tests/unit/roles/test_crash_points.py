@@ -78,6 +78,16 @@ def plain(*names):
     return before
 
 
+def plain_over(name, number, older):
+    """Plain TensorFlow has saved over a checkpoint of ours: its manifest is outdated."""
+
+    def before(directory):
+        lab.Chief(directory).save(name, older)
+        lab.plain_save(directory, name, number)
+
+    return before
+
+
 def cut_off(name, number, where, *names):
     """What a process leaves that died in the middle of a save."""
 
@@ -102,6 +112,7 @@ SCENES = {
         saved(("ckpt-1", 1), workers=2), max_to_keep=1, workers=2
     ),
     "prune of plain": Scene(plain(("ckpt-1", 1)), max_to_keep=1),
+    "prune of plain over ours": Scene(plain_over("ckpt-1", 1, 0), max_to_keep=1),
     "same number": Scene(same_process=(("ckpt-1", 0), ("ckpt-2", 1)), workers=2),
     "same number by another process": Scene(saved(("ckpt-2", 1))),
     "older number": Scene(same_process=(("ckpt-2", 0), ("ckpt-3", 1))),
@@ -217,6 +228,26 @@ def test_a_death_anywhere_loses_nothing(title, folder):
             successor = lab.Chief(directory, max_to_keep=scene.max_to_keep)
             name = scene.name if k % 2 else "ckpt-10"
             check_next_save(successor, name, 7, 1 + k % 3)
+
+
+@pytest.mark.parametrize("title", SCENES)
+def test_what_plain_tensorflow_saves_after_a_death_stays(title, folder):
+    """Be it the name that was being saved, deleted, or replaced: recovery keeps its hands off."""
+    scene = SCENES[title]
+    for k, moment in deaths(title):
+        directory, name = str(folder / f"{k}-{moment}"), f"ckpt-{1 + k % 2}"
+        stage = Stage(scene, directory)
+        stage.strike(k, moment, dies())
+        with contextlib.suppress(ProcessDied):
+            stage.save()
+        lab.plain_save(directory, name, 5)
+        with explained(stage, k, moment):
+            check_readers(directory, {5}, pointed=True)
+            successor = lab.Chief(directory, max_to_keep=9)
+            successor.save("ckpt-10", 7)
+            assert lab.number_of(directory, name) == 5
+            assert lab.restorable(directory) == ("ckpt-10", 7)
+            assert [f for f in lab.files_in(directory) if "pending" in f] == []
 
 
 ERRORS = {"ENOSPC before": (errno.ENOSPC, BEFORE), "EIO after": (errno.EIO, AFTER)}

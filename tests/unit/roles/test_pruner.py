@@ -3,11 +3,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 
 import pytest
 
 from distckpt.roles.pruner import Pruner
-from distckpt.testing.faulty_storage import Fault, FaultyStorage, Where, fails
+from distckpt.testing.faulty_storage import AFTER, Fault, FaultyStorage, Where, fails
 
 from . import lab
 
@@ -22,9 +23,9 @@ def chief(tmp_path):
     return chief
 
 
-def prune(chief, *names):
+def prune(chief, *names, threads=1):
     storage = chief.storage
-    Pruner(storage, chief.directory, chief.ownership, durable=True).prune(names)
+    Pruner(storage, chief.directory, chief.ownership, durable=True, threads=threads).prune(names)
 
 
 def test_all_files_of_the_named_go_and_no_others(chief):
@@ -68,6 +69,93 @@ def test_a_checkpoint_of_plain_tensorflow_goes_too(chief):
     lab.plain_save(chief.directory, "ckpt-8", 8, listed=False)
     prune(chief, "ckpt-8")
     assert lab.leftovers(chief.directory, ["ckpt-1", "ckpt-2", "ckpt-3"]) == ([], [])
+
+
+def test_the_manifest_that_plain_tensorflow_has_outdated_goes_before_the_tombstone_comes(chief):
+    lab.plain_save(chief.directory, "ckpt-2", 8, listed=False)
+    done = chief.storage.writes
+    prune(chief, "ckpt-2")
+    story = [
+        (o.kind, os.path.basename(o.paths[-1]))
+        for o in chief.storage.operations
+        if o.writing > done + 2
+    ]
+    assert story[0] == ("rename", "outdated.json")
+    assert [kind for kind, _ in story[1:3]] == ["flush_directory"] * 2
+    assert story[3] == ("write", "tombstone.json")
+    assert lab.leftovers(chief.directory, ["ckpt-1", "ckpt-3"]) == ([], [])
+
+
+# --- Several files at the same time
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A chief with ckpt-1, written by eight workers, and ckpt-2."""
+    chief = lab.Chief(tmp_path / "run", FaultyStorage(lab.FastStorage()), max_to_keep=9)
+    chief.save("ckpt-1", 1, workers=8)
+    chief.save("ckpt-2", 2)
+    return chief
+
+
+class Meeting(lab.FastStorage):
+    """Renames and removes data files only two at a time."""
+
+    def __init__(self):
+        self._two = threading.Barrier(2, timeout=20.0)
+        self.met = []
+
+    def rename(self, source, target):
+        self._meet("rename", source)
+        super().rename(source, target)
+
+    def remove(self, path):
+        self._meet("remove", path)
+        super().remove(path)
+
+    def _meet(self, kind, path):
+        if "ckpt-1.data-" in path:
+            self._two.wait()
+            self.met.append(kind)
+
+
+def test_data_files_are_removed_at_the_same_time(wide):
+    storage = Meeting()
+    pruner = Pruner(storage, wide.directory, wide.ownership, durable=True)
+    assert pruner.prune(["ckpt-1"]) == frozenset()
+    assert sorted(storage.met) == ["remove"] * 8 + ["rename"] * 8
+    assert lab.leftovers(wide.directory, ["ckpt-2"]) == ([], [])
+
+
+def test_a_file_that_cannot_be_removed_is_one_warning_and_the_next_save_removes_it(wide, caplog):
+    wide.storage.add(Fault(fails(errno.EIO), Where("rename", "*/ckpt-1.data-00003*"), times=2))
+    prune(wide, "ckpt-1", threads=4)
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+    assert "ckpt-1" in caplog.text
+    wide.storage.forget_faults()
+    wide.save("ckpt-3", 3)
+    assert lab.leftovers(wide.directory, ["ckpt-2", "ckpt-3"]) == ([], [])
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_whoever_is_replaced_in_the_middle_removes_nothing_more(wide, threads):
+    def replace(storage, operation):
+        lab.Chief(wide.directory).ownership.take()
+
+    wide.storage.add(Fault(replace, Where("rename", "*/ckpt-1.index"), AFTER))
+    before = {f for f in lab.files_in(wide.directory) if "ckpt-1.data-" in f}
+    prune(wide, "ckpt-1", threads=threads)
+    assert before == {f for f in lab.files_in(wide.directory) if f.startswith("ckpt-1.data-")}
+
+
+def test_each_tombstone_is_read_by_nobody_but_a_successor(wide):
+    done = len(wide.storage.operations)
+    prune(wide, "ckpt-1")
+    read = [o.paths[0] for o in wide.storage.operations[done:] if o.kind == "read"]
+    assert [path for path in read if path.endswith("tombstone.json")] == []
+
+
+# --- What is not to be deleted
 
 
 def test_files_that_only_look_similar_stay(chief):

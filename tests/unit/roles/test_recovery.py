@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import pathlib
@@ -8,6 +9,7 @@ import pathlib
 import pytest
 
 from distckpt.core import layout
+from distckpt.core import manifest as manifests
 from distckpt.errors import SupersededError
 from distckpt.roles.recovery import Recovery
 from distckpt.storage.local import LocalStorage
@@ -216,6 +218,55 @@ def test_half_written_files_are_removed_by_the_next_owner(run):
     assert [f for f in lab.files_in(run) if f.endswith(".tmp") and "epochs" in f]
     lab.Chief(run).save("ckpt-3", 3)
     assert lab.leftovers(run, ["ckpt-1", "ckpt-3"]) == ([], [])
+
+
+def die_before_the_index(directory):
+    """A process of one worker saves ckpt-1 and dies when its data has moved, its index not."""
+    where = Where("rename", str(directory / "ckpt-1.index"))
+    storage = FaultyStorage(lab.FastStorage(), [Fault(dies(), where)])
+    with contextlib.suppress(ProcessDied):
+        lab.Chief(directory, storage).save("ckpt-1", 1)
+    assert storage.dead
+
+
+def test_what_plain_tensorflow_saved_since_is_spared(tmp_path):
+    """Its data file has the name that the save which was cut off had given to its own."""
+    die_before_the_index(tmp_path)
+    lab.plain_save(tmp_path, "ckpt-1", 5)
+    before = {f: d for f, d in lab.content(tmp_path).items() if "pending" not in f}
+    taken_over(tmp_path)
+    assert lab.number_of(tmp_path, "ckpt-1") == 5
+    assert {f: d for f, d in lab.content(tmp_path).items() if f in top(tmp_path)} == {
+        f: d for f, d in before.items() if not f.startswith(".distckpt")
+    }
+
+
+def test_data_that_a_damaged_index_may_name_is_spared_with_a_warning(tmp_path, caplog):
+    die_before_the_index(tmp_path)
+    lab.plain_save(tmp_path, "ckpt-1", 5)
+    index = tmp_path / "ckpt-1.index"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-1])
+    taken_over(tmp_path)
+    assert "left as they are" in caplog.text
+    index.write_bytes(whole)
+    assert lab.number_of(tmp_path, "ckpt-1") == 5
+    lab.Chief(tmp_path, max_to_keep=1).save("ckpt-1", 6)
+    assert lab.leftovers(tmp_path, ["ckpt-1"]) == ([], []), "the next save tidies up"
+
+
+def test_files_of_a_saver_that_plain_tensorflow_may_have_written_since_are_spared(tmp_path):
+    """The index does not name them, so nobody can tell whose they are."""
+    die_before_the_index(tmp_path)
+    prepared = next(tmp_path.glob("*.pending-*")) / "manifest.json"
+    manifest = manifests.parse(prepared.read_bytes())
+    extra = manifests.FileRecord("ckpt-1-vocabulary", 3, 0)
+    manifest = dataclasses.replace(manifest, files=(*manifest.files, extra))
+    prepared.write_bytes(manifests.render(manifest))
+    (tmp_path / extra.name).write_bytes(b"abc")
+    lab.plain_save(tmp_path, "ckpt-1", 5)
+    taken_over(tmp_path)
+    assert (tmp_path / extra.name).read_bytes() == b"abc"
 
 
 def test_links_are_not_followed(run, tmp_path):

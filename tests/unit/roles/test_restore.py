@@ -13,7 +13,6 @@ from distckpt.errors import (
     ConfigurationError,
     DeadlineExceededError,
     DirectoryNotSharedError,
-    DistckptError,
     RestoreError,
     StateMismatchError,
     WorkerLostError,
@@ -108,6 +107,15 @@ def test_all_take_the_newest(run):
     assert group.restored == [["ckpt-3"]] * 3
     assert [b.latest for b in group.books] == ["ckpt-3"] * 3
     assert len({b.active for b in group.books}) == 1
+
+
+def test_the_list_stays_as_it_is_until_the_next_save(run):
+    """Be it longer than it should be: nothing is deleted by a restore."""
+    group = Group(run, run)
+    group.books = [Books(LocalStorage(), str(run), 1, None, durable=True) for _ in range(2)]
+    group.books[0].delete = lambda names: frozenset(names)
+    group.go()
+    assert [len(books.active) for books in group.books] == [3, 3]
 
 
 def test_restoring_never_writes(run):
@@ -289,9 +297,13 @@ class Unreadable(LocalStorage):
 
 def test_a_chief_that_cannot_read_the_directory_tells_all(run):
     group = Group(run, run, storages=[Unreadable(), LocalStorage()]).go()
-    assert isinstance(group.ends[0], PermissionError)
-    assert isinstance(group.ends[1], DistckptError)
-    assert "Permission denied" in str(group.ends[1])
+    text = group.raised(RestoreError)
+    assert text.startswith("worker 0 (")
+    assert f"which checkpoints there are in {run}" in text
+    assert "Permission denied" in text
+    assert "then restore again" in text
+    assert isinstance(group.ends[0].__cause__, PermissionError)
+    assert group.restored == [[], []]
 
 
 def test_a_failed_restore_leaves_the_lists_as_they_were(run):

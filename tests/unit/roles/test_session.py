@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from distckpt.core.messages import outcome_from_json
 from distckpt.errors import (
     CommitUnknownError,
     DistckptError,
@@ -14,6 +15,7 @@ from distckpt.errors import (
     StorageFullError,
     WorkerLostError,
 )
+from distckpt.roles.waiting import Keys
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import AFTER, BEFORE, Fault, FaultyStorage, Where, fails
 
@@ -134,6 +136,51 @@ def test_what_goes_wrong_after_the_commit_does_not_fail_the_save(tmp_path, monke
     assert chief.workers_ends == [None]
     assert lab.restorable(tmp_path) == ("ckpt-1", 1)
     assert "ckpt-1 is committed, but" in caplog.text
+
+
+def test_all_are_told_before_anything_is_deleted(tmp_path):
+    chief = lab.Chief(tmp_path, max_to_keep=1)
+    chief.save("ckpt-1", 1, 2)
+    told = []
+    delete = chief.books.delete
+
+    def look(names):
+        told.append(chief.job.coordinator(1).fetch([Keys("lab", "save", 0).outcome], 0))
+        return delete(names)
+
+    chief.books.delete = look
+    chief.save("ckpt-2", 2, 2)
+    assert [outcome_from_json(message[1]).name for message in told] == ["ckpt-2"]
+
+
+def names(active):
+    return [name for name, _ in active]
+
+
+def test_the_list_that_the_others_get_is_as_pruning_will_leave_it(tmp_path):
+    chief = lab.Chief(tmp_path, max_to_keep=2)
+    for number in (1, 2, 3):
+        outcome = chief.save(f"ckpt-{number}", number, 2)
+    assert names(outcome.active) == names(chief.books.active) == ["ckpt-2", "ckpt-3"]
+    assert outcome.last_preserved == chief.books.last_preserved
+
+
+def test_what_cannot_be_deleted_stays_on_the_chiefs_list_alone(tmp_path):
+    chief = chief_with(tmp_path, max_to_keep=1)
+    chief.save("ckpt-1", 1, 2)
+    chief.storage.add(Fault(fails(errno.EIO), Where("rename", "*/ckpt-1.manifest.json")))
+    outcome = chief.save("ckpt-2", 2, 2)
+    assert names(outcome.active) == ["ckpt-2"]
+    assert names(chief.books.active) == ["ckpt-1", "ckpt-2"]
+    assert names(chief.save("ckpt-3", 3, 2).active) == names(chief.books.active) == ["ckpt-3"]
+
+
+def test_while_tensorflows_file_cannot_be_written_nobody_drops_anything(tmp_path):
+    chief = chief_with(tmp_path, max_to_keep=1)
+    chief.save("ckpt-1", 1, 2)
+    chief.storage.add(Fault(fails(errno.EIO), Where("rename", "*/checkpoint")))
+    assert names(chief.save("ckpt-2", 2, 2).active) == ["ckpt-1", "ckpt-2"]
+    assert names(chief.save("ckpt-3", 3, 2).active) == ["ckpt-3"]
 
 
 def test_a_commit_that_cannot_be_announced_is_a_commit(tmp_path, monkeypatch, caplog):

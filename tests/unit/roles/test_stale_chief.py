@@ -121,6 +121,27 @@ def test_a_paused_chief_does_no_harm(title, folder, caplog):
     assert play_all(title, folder) == set()
 
 
+@pytest.mark.parametrize("name", ["ckpt-1", "ckpt-2"])
+@pytest.mark.parametrize("title", ["second save with prune", "same number", "over plain"])
+def test_what_plain_tensorflow_saves_before_a_paused_chief_is_replaced_stays(
+    title, name, folder, caplog
+):
+    caplog.set_level(logging.CRITICAL, "distckpt")
+    for k, kind in enumerate(operations(title), 1):
+        if kind not in FENCED:
+            continue
+        directory = str(folder / str(k))
+        paused = Paused(SCENES[title], directory, k, BEFORE)
+        lab.plain_save(directory, name, 5)
+        successor = lab.Chief(directory, max_to_keep=9)
+        successor.save("ckpt-7", 6)
+        paused.finish()
+        first = paused.stage.chief.ownership.epoch
+        if first is None or first < successor.ownership.epoch:
+            assert lab.number_of(directory, name) == 5, paused.stage.storage.story()
+            assert lab.restorable(directory) == ("ckpt-7", 6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_paused_chief_leaves_tensorflows_file_alone(name, folder, caplog):
     caplog.set_level(logging.CRITICAL, "distckpt")

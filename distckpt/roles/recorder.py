@@ -1,0 +1,134 @@
+"""Writes up what an attempt is made of: the manifest that is about to commit it. Chief only.
+
+What was meant is put together from the workers' reports. Looked at are only the merged index, the
+sizes of the files, and TensorFlow's `checkpoint` file as it is before the commit.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+from collections.abc import Sequence
+from importlib import metadata
+
+from distckpt.core import layout
+from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord, WorkerRecord
+from distckpt.core.messages import Opening, Report
+from distckpt.errors import SaveFailedError
+from distckpt.roles.catalog import Catalog
+from distckpt.roles.checkpoint_files import read_index_record
+from distckpt.storage.base import Storage
+
+
+class Recorder:
+    """Makes manifests of merged attempts in one directory. Chief only.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its path.
+    """
+
+    def __init__(self, storage: Storage, directory: str) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._catalog = Catalog(storage, directory)
+
+    def manifest(
+        self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
+    ) -> Manifest:
+        """Returns the manifest of a merged attempt whose files are still in the pending folder.
+
+        Args:
+          opening: The attempt.
+          reports: All reports, in the order in which they were merged.
+          step: What the manifest calls the step.
+          seconds: Duration of the save so far.
+
+        Raises:
+          SaveFailedError: The files are not those that the workers have reported.
+          OSError: They, or TensorFlow's file, cannot be read.
+        """
+        folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
+        index = read_index_record(self._storage, folder, layout.index_name(opening.name))
+        if index is None:
+            raise SaveFailedError(f"{folder} has lost its merged index.")
+        attempt = layout.parse_attempt_id(opening.attempt)
+        assert attempt is not None
+        return Manifest(
+            name=opening.name,
+            step=step,
+            epoch=attempt.epoch,
+            sequence=attempt.sequence,
+            attempt=opening.attempt,
+            committed_at=time.time(),
+            seconds=seconds,
+            index=index,
+            files=(*self._data(folder, opening.name, reports), *extra_files(opening.name, reports)),
+            entries=merged_entries(reports),
+            workers=tuple(
+                WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds) for r in reports
+            ),
+            versions=_versions(),
+            follows=self._catalog.pointer(),
+        )
+
+    def _data(self, folder: str, name: str, reports: Sequence[Report]) -> list[FileRecord]:
+        """Returns the merged data files; they must have the sizes that were reported."""
+        parsed = {n: layout.parse_data_name(n) for n in self._storage.list(folder)}
+        data = sorted(n for n, said in parsed.items() if said and said.checkpoint == name)
+        files = merged_files(data, reports)
+        for file in files:
+            size = self._storage.size(layout.join(folder, file.name))
+            if size != file.size:
+                raise SaveFailedError(
+                    f"{file.name} has {size} bytes; worker {file.worker} wrote {file.size}. "
+                    "The file system does not show the chief what the worker wrote."
+                )
+        return files
+
+
+def merged_files(names: Sequence[str], reports: Sequence[Report]) -> list[FileRecord]:
+    """Returns the merged data files with who wrote each; fillers count as the chief's."""
+    written = [(f.size, r.worker) for r in reports for f in r.files]
+    written += [(0, 0)] * (len(names) - len(written))
+    return [
+        FileRecord(name, size, worker) for name, (size, worker) in zip(names, written, strict=True)
+    ]
+
+
+def merged_entries(reports: Sequence[Report]) -> tuple[EntryRecord, ...]:
+    """Returns the entries of all reports, with files counted through, sorted by key."""
+    found: dict[str, tuple[str, tuple[int, ...], list[PieceRecord]]] = {}
+    first = 0
+    for report in reports:
+        for p in report.pieces:
+            shape = tuple(int(d) for d in p.spec.split(" ")[:-1]) if p.spec else p.shape
+            record = PieceRecord(first + p.file, p.offset, p.size, p.crc32c, p.spec)
+            found.setdefault(p.key, (p.dtype, shape, []))[2].append(record)
+        first += len(report.files)
+    return tuple(
+        EntryRecord(key, dtype, shape, tuple(pieces))
+        for key, (dtype, shape, pieces) in sorted(found.items())
+    )
+
+
+def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
+    """Returns what the state's own savers wrote, under the names that TensorFlow gives it."""
+    records = []
+    for report in reports:
+        stem = layout.shard_stem(report.worker, len(reports))
+        for file in report.extras:
+            records.append(FileRecord(name + file.name[len(stem) :], file.size, report.worker))
+    return records
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("distckpt", "tensorflow"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # e.g. tensorflow-cpu, or a source checkout
+            versions[package] = "unknown"
+    return versions
