@@ -11,9 +11,9 @@ _QUIET_BYTES = 8 * 2**20
 _PATIENCE = 60.0  # seconds
 
 
-def settle() -> bool:
+def settle(patience: float = _PATIENCE) -> bool:
     """Writes back what is dirty, of the whole machine; returns whether that came to an end."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         # Nothing can interrupt a sync, so a thread may be left behind with it.
         sync = threading.Thread(target=os.sync, daemon=True)

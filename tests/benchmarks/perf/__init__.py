@@ -1,0 +1,1 @@
+"""The driver of performance.py: processes, measurements, tables, plots."""

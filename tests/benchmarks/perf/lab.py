@@ -1,0 +1,150 @@
+"""What the sections share: options, environments, states, and processes that are ready."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import disk
+
+from distckpt.launcher.ports import pick_ports
+from perf import environments, ways
+from perf.group import Group, PeerFailedError
+
+_SHAPES = Path(__file__).resolve().parents[1] / "peers" / "keras_shapes.py"
+
+
+class Lab:
+    """One run of the benchmark.
+
+    Attributes:
+      options: Of the command line.
+      missing: {library: why it cannot be had, in one line}.
+      failed: {way or process: why it could not be measured, in one line}, since the last `groups`.
+      versions: {name: version} of all that was started.
+    """
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        self.options = options
+        self.scratch = scratch
+        self.missing: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        self._pythons: dict[str, str] = {}
+        self._resnet: dict[str, Any] = {}
+
+    def keras(self) -> list[dict[str, Any]]:
+        """Returns the description of ResNet50 with Adam; nothing if all is to be quick."""
+        if self.options.quick:
+            return []
+        if not self._resnet:
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+            command = [sys.executable, str(_SHAPES)]
+            done = subprocess.run(command, env=environment, capture_output=True, check=True)
+            self._resnet = ways.resnet(json.loads(done.stdout))
+        return [self._resnet]
+
+    @contextlib.contextmanager
+    def groups(
+        self,
+        names: Sequence[str],
+        state: dict[str, Any],
+        count: int = 1,
+        *,
+        by: str = "",
+        fresh: bool = False,
+        folder: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> Iterator[dict[str, Group]]:
+        """Yields {way: its processes, with the state made}; ends them afterwards.
+
+        Ways that cannot be had are left out, see `reasons`.
+
+        Args:
+          names: The ways.
+          state: What to make.
+          count: The number of processes of each.
+          by: The attribute of `Way` in which ways that share processes agree. Default: "process",
+            or with --quick "library".
+          fresh: See `Library.build`.
+          variables: Variables of the environment.
+          folder: Where they save, below the scratch directory. Default: a new one, removed at last.
+        """
+        self.failed = {}
+        by = by or ("library" if self.options.quick else "process")
+        home = self.scratch / (folder or f"{state['kind']}-{time.monotonic_ns()}")
+        started: dict[str, Group] = {}
+        try:
+            for name in names:
+                way = ways.WAYS[name]
+                key = getattr(way, by)
+                if key not in started and way.library not in self.missing:
+                    self._start(started, key, way.library, count, variables or {})
+            for key in list(started):  # ready one after the other: what they make takes memory
+                try:
+                    started[key].folder = home / key
+                    self.versions |= started[key].call("hello")[0]
+                    started[key].call("prepare", state=state, folder=str(home / key), fresh=fresh)
+                except PeerFailedError as error:
+                    self.give_up(key, error)
+                    started.pop(key).close()
+            found = {name: started.get(getattr(ways.WAYS[name], by)) for name in names}
+            yield {name: group for name, group in found.items() if group is not None}
+        finally:
+            for group in started.values():
+                group.close()
+            if not folder:
+                shutil.rmtree(home, ignore_errors=True)
+
+    def _start(
+        self,
+        started: dict[str, Group],
+        key: str,
+        library: str,
+        count: int,
+        variables: Mapping[str, str],
+    ) -> None:
+        if library not in self._pythons:
+            began = time.monotonic()
+            try:
+                root = self.options.environments
+                self._pythons[library] = environments.python_of(library, root)
+            except environments.EnvironmentFailedError as error:
+                self.missing[library] = f"cannot be installed: {error}"
+                self.say(f"  {library} {self.missing[library]}")
+                return
+            if (took := time.monotonic() - began) > 1.0:
+                self.say(f"  the environment of {library} was made in {took:.0f} s")
+        started[key] = Group(library, self._pythons[library], pick_ports(count), variables)
+
+    def reasons(self, names: Sequence[str]) -> dict[str, str]:
+        """Returns {way: why it was not measured} of those ways of `names` that failed."""
+        found = {}
+        for name in names:
+            way = ways.WAYS[name]
+            whys = (self.missing.get(way.library), *map(self.failed.get, (way.process, name)))
+            if why := next(filter(None, whys), None):
+                found[name] = why
+        return found
+
+    def give_up(self, name: str, error: Exception) -> None:
+        """Notes that a way cannot be measured."""
+        self.failed[name] = str(error).strip().splitlines()[-1].strip()[:120]
+        self.say(f"  {name} failed: {str(error)[-2000:]}")
+
+    def settle(self) -> bool:
+        """Waits until the disk is at rest; returns whether it is."""
+        return disk.settle(self.options.patience)
+
+    def say(self, text: str) -> None:
+        """Tells on standard error how far it is."""
+        print(text, file=sys.stderr, flush=True)
