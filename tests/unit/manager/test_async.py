@@ -352,6 +352,18 @@ def test_an_interval_lets_a_failed_step_be_saved_again(make, gate, tmp_path, che
     assert manager.save() is None
 
 
+def test_a_second_thread_that_saves_meanwhile_is_refused(make, gate, tmp_path, checkpoint):
+    manager = make(checkpoint, tmp_path, options=ASYNC)
+    gate.open.clear()
+    manager.save()
+    flight = manager._flight
+    with pytest.raises(errors.ConfigurationError, match="from one thread"):
+        flight.start(lambda: None, "save() of ckpt-2")
+    gate.open.set()
+    manager.sync()
+    assert manager.checkpoints == [f"{tmp_path}/ckpt-1"]
+
+
 # --- What cannot be held
 
 
