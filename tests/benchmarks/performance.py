@@ -76,7 +76,7 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     every = ",".join(SECTIONS)
     add("--only", type=_sections, default=every, metavar="NAMES", help="which sections")
-    add("--rounds", type=_positive, default=5, help="rounds that count; one more warms up")
+    add("--rounds", type=_positive, default=3, help="rounds that count, without those to warm up")
     add("--megabytes", type=_positive, default=1024, help="size of the big state, in MiB")
     add("--variables", type=_positive, default=10000, help="variables of the small state")
     add("--steps", type=_positive, default=20, help="training steps before and after a save")

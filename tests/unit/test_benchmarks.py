@@ -33,6 +33,7 @@ def stop_result(rounds, title="1 GiB in 32 variables"):
         "state": title,
         "workers": 1,
         "first": rounds[0],
+        "second": {},
         "rounds": rounds,
         "changed": {"distckpt-async": sample(0.5)},
         "failed": {"orbax": "cannot be installed: no wheel"},

@@ -89,14 +89,8 @@ class Lab:
                 key = getattr(way, by)
                 if key not in started and way.library not in self.missing:
                     self._start(started, key, way.library, count, variables or {})
-            for key in list(started):  # ready one after the other: what they make takes memory
-                try:
-                    started[key].folder = home / key
-                    self.versions |= started[key].call("hello")[0]
-                    started[key].call("prepare", state=state, folder=str(home / key), fresh=fresh)
-                except PeerFailedError as error:
-                    self.give_up(key, error)
-                    started.pop(key).close()
+            for key in list(started):
+                self._make_ready(started, key, home / key, state, fresh)
             found = {name: started.get(getattr(ways.WAYS[name], by)) for name in names}
             yield {name: group for name, group in found.items() if group is not None}
         finally:
@@ -104,6 +98,18 @@ class Lab:
                 group.close()
             if not folder:
                 shutil.rmtree(home, ignore_errors=True)
+
+    def _make_ready(
+        self, started: dict[str, Group], key: str, folder: Path, state: Any, fresh: bool
+    ) -> None:
+        """Waits until it is; all have been starting meanwhile."""
+        started[key].folder = folder
+        try:
+            self.versions |= started[key].call("hello")[0]
+            started[key].call("prepare", state=state, folder=str(folder), fresh=fresh)
+        except PeerFailedError as error:
+            self.give_up(key, error)
+            started.pop(key).close()
 
     def _start(
         self,

@@ -6,14 +6,14 @@ import random
 from typing import Any
 
 from perf import ways
-from perf.group import PeerFailedError
+from perf.group import Group, PeerFailedError
 from perf.lab import Lab
 
 
 def measure(lab: Lab) -> list[dict[str, Any]]:
     """Trains, saves in the middle, and trains on, with each asynchronous way."""
     options = lab.options
-    states = [ways.big(options.megabytes // 4), *lab.keras(), ways.small(options.variables)]
+    states = [ways.big(options.megabytes // 4), ways.small(options.variables)]
     return [_measure(lab, state) for state in states]
 
 
@@ -28,25 +28,32 @@ def _measure(lab: Lab, state: dict[str, Any]) -> dict[str, Any]:
             except PeerFailedError as error:
                 lab.give_up(name, error)
                 del groups[name]
-        rounds = []
-        for number in range(lab.options.rounds + 1):
-            found: dict[str, Any] = {}
-            rounds.append(found)
-            for name in random.sample(list(groups), len(groups)):
-                try:
-                    found[name] = _train(lab, groups[name], name)
-                except PeerFailedError as error:
-                    lab.give_up(name, error)
-                    del groups[name]
-            lab.say(f"  round {number}: {_brief(found)}")
+        _round(lab, groups, list(groups))
+        _round(lab, groups, [n for n in groups if ways.WARM_UPS.get(n, 1) > 1])
+        rounds: list[dict[str, Any]] = []
+        for _ in range(lab.options.rounds):
+            slow = {n for r in rounds for n, s in r.items() if s["committed"] > ways.SLOW_SECONDS}
+            rounds.append(_round(lab, groups, [n for n in groups if n not in slow]))
         return {
             "state": state["title"],
-            "rounds": rounds[1:],
+            "rounds": rounds,
             "failed": lab.reasons(ways.ASYNC),
         }
 
 
-def _train(lab: Lab, group: Any, name: str) -> dict[str, Any]:
+def _round(lab: Lab, groups: dict[str, Group], names: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in random.sample(names, len(names)):
+        try:
+            found[name] = _train(lab, groups[name], name)
+        except PeerFailedError as error:
+            lab.give_up(name, error)
+            del groups[name]
+    lab.say(f"  {_brief(found)}")
+    return found
+
+
+def _train(lab: Lab, group: Group, name: str) -> dict[str, Any]:
     lab.settle()
     steps = lab.options.steps
     variant = ways.WAYS[name].variant

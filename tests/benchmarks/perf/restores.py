@@ -41,7 +41,7 @@ def _measure(lab: Lab, state: dict[str, Any]) -> dict[str, Any]:
     wanted = _save(lab, state, names, folder)
     failed = {r: lab.reasons(names)[s] for r, (s, _) in RESTORES.items() if s in lab.reasons(names)}
     rounds = []
-    for number in range(min(3, lab.options.rounds)):
+    for number in range(min(2, lab.options.rounds)):
         found: dict[str, float] = {}
         rounds.append(found)
         todo = [r for r, (saver, _) in RESTORES.items() if saver in wanted and r not in failed]

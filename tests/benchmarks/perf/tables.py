@@ -11,6 +11,8 @@ from perf.figures import Result, figure, ratio, seconds
 from perf.memory import slope
 
 _MEBI = 2**20
+# Whose first saves are told: those that have to find out what there is to save.
+_FIRSTS = ("distckpt-async", "distckpt", "tensorflow-async", "tensorflow")
 
 
 def machine(facts: dict[str, str], settings: dict[str, Any]) -> str:
@@ -79,20 +81,18 @@ def _unsettled(rounds: list[Result]) -> list[str]:
 def _changed(results: list[Result]) -> str:
     lines = [
         "**Training stopped by the first save of a process, and by one after a change**\n",
-        "| | State | First save | First after a change | Other saves |",
-        "|---|---|---|---|---|",
+        "| | State | First save | Second, if it compiles | First after a change | Other saves |",
+        "|---|---|---|---|---|---|",
     ]
     for result in results:
-        for name, changed in result["changed"].items():
+        for name in _FIRSTS:
             usual = figure(result["rounds"], name, seconds("stopped"))
             if usual is not None:
-                cells = [
-                    duration(result["first"][name]["stopped"]),
-                    duration(changed["stopped"]),
-                    duration(usual.median),
-                ]
+                samples = [result[when].get(name) for when in ("first", "second", "changed")]
+                cells = ["" if s is None else duration(s["stopped"]) for s in samples]
                 label = ways.WAYS[name].label
-                lines.append(f"| {label} | {result['state']} | {' | '.join(cells)} |")
+                row = [label, result["state"], *cells, duration(usual.median)]
+                lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
