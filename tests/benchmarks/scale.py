@@ -70,11 +70,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def findings(by_workers: Sequence[dict[str, Any]], by_entries: Sequence[dict[str, Any]]) -> str:
     """Returns what was expected of the largest case, and of the growth, and what was found."""
     last = by_workers[-1]
-    lines = [f"At {last['workers']:,} workers and {last['entries']:,} entries:"]
+    lines = [f"At {last['workers']:,} workers and {last['entries']:,} entries:", ""]
     for column, most, unit in EXPECTED:
         verdict = "met" if last[column] <= most else "NOT met"
         lines.append(f"- {column}: {last[column]:.3g} {unit}, expected <= {most:g}: {verdict}")
-    lines.append("Growth (the power of the number; 1 is linear), expected <= 1:")
+    lines += ["", "Growth (the power of the number; 1 is linear), expected <= 1:", ""]
     for over, rows in (("workers", by_workers), ("entries", by_entries)):
         for column in ("plan", "commit", "manifest"):
             power = growth(rows, over, column)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from perf import figures, restores, tables, ways
+from perf import figures, restores, scaling, tables, ways
 from perf.figures import Result, figure, seconds
 from perf.plots import Bar, Panel, chart
 
@@ -130,4 +130,5 @@ _PICTURES: dict[str, Callable[[list[Result]], str]] = {
     "pace": _pace,
     "memory": _memory,
     "restore": _restore,
+    "scale": scaling.picture,
 }
