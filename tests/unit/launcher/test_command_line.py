@@ -275,13 +275,17 @@ def test_a_reader_that_goes_away_does_not_stop_the_training(start, processes) ->
     assert done.exists()
 
 
-def test_the_last_output_waits_for_a_slow_reader(start) -> None:
+def test_the_last_output_waits_for_a_slow_reader(start, processes) -> None:
     # With the names before them the lines are more than the launcher's own pipe can hold, so it
     # has to wait for the reader long after the worker has ended.
-    code = "import os; os.write(1, b'xxxxxxxxx\\n' * 6000)"
+    done = processes.directory / "done"
+    code = f"import os; os.write(1, b'xxxxxxxxx\\n' * 6000); open({str(done)!r}, 'w').close()"
     launcher = start("launch", "--workers", 1, "--", sys.executable, "-c", code)
-    time.sleep(4.0)
-    assert psutil.Process(launcher.pid).children() == []
+    deadline = time.monotonic() + 60.0
+    while not done.exists() or psutil.Process(launcher.pid).children():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1.0)
     out, _ = launcher.communicate(timeout=30.0)
     assert out.count(b"x") == 9 * 6000
 
