@@ -212,3 +212,13 @@ def test_an_environment_is_made_once_and_again_when_what_it_needs_changes(tmp_pa
     monkeypatch.setitem(environments.REQUIREMENTS, "torch", ("torch==0",))
     environments.python_of("torch", tmp_path)
     assert made == ["torch", "torch"]
+
+
+# --- Rounds ---------------------------------------------------------------------------------------
+
+
+def test_a_slow_way_is_measured_once_unless_it_has_to_warm_up():
+    from perf import ways
+
+    first = {"orbax": sample(11.0, 11.0), "torch": sample(1.0), "tensorflow-async": sample(1.0, 50)}
+    assert ways.slow(first) == {"orbax": first["orbax"]}

@@ -12,6 +12,7 @@ from perf.group import PeerFailedError
 from perf.lab import Lab
 
 _SAVES = 3
+_WITHOUT = ("floor", "floor-durable", "distckpt-plain")
 # The C library then gives back all but small blocks at once: what stays is what somebody holds.
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
@@ -19,7 +20,7 @@ _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 def measure(lab: Lab) -> list[dict[str, Any]]:
     """Measures the peak of each way in a process of its own; distckpt with four workers, too."""
     state = ways.big(lab.options.megabytes)
-    found = [_peaks(lab, state, name, 1) for name in ways.WAYS if not name.startswith("floor")]
+    found = [_peaks(lab, state, name, 1) for name in ways.WAYS if name not in _WITHOUT]
     found += [_peaks(lab, state, name, 4) for name in ("distckpt", "distckpt-async")]
     return [*found, *(_peaks(lab, keras, name, 1) for keras in lab.keras() for name in ways.ASYNC)]
 

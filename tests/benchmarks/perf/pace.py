@@ -28,12 +28,13 @@ def _measure(lab: Lab, state: dict[str, Any]) -> dict[str, Any]:
             except PeerFailedError as error:
                 lab.give_up(name, error)
                 del groups[name]
-        _round(lab, groups, list(groups))
+        first = _round(lab, groups, list(groups))
         _round(lab, groups, [n for n in groups if ways.WARM_UPS.get(n, 1) > 1])
-        rounds: list[dict[str, Any]] = []
+        slow = ways.slow(first)
+        rounds = []
         for _ in range(lab.options.rounds):
-            slow = {n for r in rounds for n, s in r.items() if s["committed"] > ways.SLOW_SECONDS}
             rounds.append(_round(lab, groups, [n for n in groups if n not in slow]))
+        rounds[0] |= slow
         return {
             "state": state["title"],
             "rounds": rounds,

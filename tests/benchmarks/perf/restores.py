@@ -31,17 +31,20 @@ LABELS = {
 def measure(lab: Lab) -> list[dict[str, Any]]:
     """Restores the big state, and the one of many variables."""
     options = lab.options
-    return [_measure(lab, s) for s in (ways.big(options.megabytes), ways.small(options.variables))]
+    return [
+        _measure(lab, ways.big(options.megabytes), min(3, options.rounds)),
+        _measure(lab, ways.small(options.variables), 1),
+    ]
 
 
-def _measure(lab: Lab, state: dict[str, Any]) -> dict[str, Any]:
+def _measure(lab: Lab, state: dict[str, Any], times: int) -> dict[str, Any]:
     lab.say(f"restore: {state['title']} …")
     folder = f"restore-{len(state['entries'])}"
     names = list(dict.fromkeys(saver for saver, _ in RESTORES.values()))
     wanted = _save(lab, state, names, folder)
     failed = {r: lab.reasons(names)[s] for r, (s, _) in RESTORES.items() if s in lab.reasons(names)}
     rounds = []
-    for number in range(min(2, lab.options.rounds)):
+    for number in range(times):
         found: dict[str, float] = {}
         rounds.append(found)
         todo = [r for r, (saver, _) in RESTORES.items() if saver in wanted and r not in failed]

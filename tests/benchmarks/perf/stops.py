@@ -41,10 +41,10 @@ def _measure(
         first = _round(lab, groups, list(groups), update)
         again = [n for n in groups if ways.WARM_UPS.get(n, 1) > 1]
         second = _round(lab, groups, again, update)
-        found: list[dict[str, Any]] = []
-        for _ in range(rounds):
-            slow = {n for r in found for n, s in r.items() if s["committed"] > ways.SLOW_SECONDS}
-            found.append(_round(lab, groups, [n for n in groups if n not in slow], update))
+        slow = ways.slow(first)
+        quick = [n for n in groups if n not in slow]
+        found = [_round(lab, groups, quick, update) for _ in range(rounds)]
+        found[0] |= slow
         return {
             "state": state["title"],
             "workers": count,

@@ -53,8 +53,8 @@ WAYS = {
 }
 # TensorFlow compiles at its first two asynchronous saves. Neither is to count.
 WARM_UPS = {"tensorflow-async": 2}
-# Who takes longer is measured in one round only.
-SLOW_SECONDS = 10.0
+# Who takes longer is measured once, and that without having warmed up.
+_SLOW_SECONDS = 10.0
 ASYNC = tuple(way.name for way in WAYS.values() if not way.blocking)
 OURS = "distckpt-async"
 
@@ -83,3 +83,12 @@ def _plain(title: str, count: int, shape: list[int]) -> dict[str, Any]:
 
 def _amount(megabytes: int) -> str:
     return f"{megabytes // 1024} GiB" if megabytes % 1024 == 0 else f"{megabytes} MiB"
+
+
+def slow(first: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns those samples of a first round that are all there will be of their ways."""
+    return {
+        name: sample
+        for name, sample in first.items()
+        if sample["committed"] > _SLOW_SECONDS and name not in WARM_UPS
+    }
