@@ -50,7 +50,8 @@ def _round(lab: Lab, groups: dict[str, Group], names: list[str]) -> dict[str, An
         except PeerFailedError as error:
             lab.give_up(name, error)
             del groups[name]
-    lab.say(f"  {_brief(found)}")
+    if found:
+        lab.say(f"  {_brief(found)}")
     return found
 
 

@@ -67,7 +67,8 @@ def _round(
             found[name] = sample(lab, groups[name], name, update)
         except PeerFailedError as error:
             lab.give_up(name, error)
-    lab.say(f"  {_brief(found)}")
+    if found:
+        lab.say(f"  {_brief(found)}")
     return found
 
 
