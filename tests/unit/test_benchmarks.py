@@ -132,7 +132,7 @@ def test_expectations_are_judged_by_the_median():
     assert verdicts[title + "blocking save ÷ asynchronous, stopped"] == "met"  # 100
     assert verdicts["x: slowest step during a save ÷ usual step"] == "not met"  # 3
     assert verdicts["x, 4 workers, asynchronous: memory ÷ own share"] == "met"  # 1.0
-    assert verdicts["5 saves: growth of memory, each"] == "met"
+    assert verdicts["5 saves, memory given back at once: growth of it, each"] == "met"
     results["stop"][0]["rounds"] = [{"distckpt-async": sample(0.006)}]
     assert next(f.verdict for f in figures.findings({"stop": results["stop"]})) == "not met"
 

@@ -139,7 +139,7 @@ def _of_leak(results: list[Result]) -> list[Finding]:
         if result["way"] == OURS and result["resident"]:
             grows = slope(result["resident"]) / 1024
             bound = result["bytes"] / 1000 / 1024
-            text = f"{len(result['resident'])} saves: growth of memory, each"
+            text = f"{len(result['resident'])} saves, memory given back at once: growth of it, each"
             found.append(Finding(text, Figure(grows, grows, grows), ("≤", bound), " KiB"))
     return found
 
