@@ -101,7 +101,8 @@ class Report:
 class Refusal:
     """Worker to chief: I cannot take part, and this is why.
 
-    `entries` is sent when the plans differ, so that the chief can name the first difference.
+    `entries` is sent when the plans differ, so that the chief can name the first difference. They
+    travel as rows: when the chief is the one that differs, all others send them.
     """
 
     worker: int
@@ -170,6 +171,9 @@ def to_json(message: Any) -> str:
     if isinstance(message, Report):
         plain = dataclasses.asdict(dataclasses.replace(message, pieces=()))
         data = {**plain, "pieces": message.pieces}
+    elif isinstance(message, Refusal) and message.entries is not None:
+        plain = dataclasses.asdict(dataclasses.replace(message, entries=None))
+        data = {**plain, "entries": [list(vars(entry).values()) for entry in message.entries]}
     else:
         data = dataclasses.asdict(message)
     return json.dumps(data, separators=(",", ":"))
@@ -190,13 +194,11 @@ def answer_from_json(text: str) -> Report | Refusal:
     data = json.loads(text)
     if "failure" in data:
         entries = data["entries"]
-        return Refusal(
-            data["worker"],
-            Failure.from_json(data["failure"]),
-            None
-            if entries is None
-            else tuple(Entry(**{**e, "shape": tuple(e["shape"])}) for e in entries),
-        )
+        if entries is not None:
+            entries = tuple(
+                Entry(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in entries
+            )
+        return Refusal(data["worker"], Failure.from_json(data["failure"]), entries)
     data["prefixes"] = tuple(data["prefixes"])
     data["files"] = tuple(WrittenFile(**f) for f in data["files"])
     data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])

@@ -13,7 +13,8 @@ import functools
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -21,6 +22,8 @@ OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MIN_SPLIT_BYTES = 16 * 1024
 # A worker may be this much over its fair share before an entry is split to relieve it.
 SLACK = 0.03
+# What the index record of a small entry counts: many empty or tiny ones are to spread out, too.
+RECORD_BYTES = 64
 
 # The types whose slices `BundleReader::GetSliceValue` (tensor_bundle.cc) can put together again.
 SLICEABLE_DTYPES = frozenset(
@@ -161,83 +164,113 @@ class Plan:
         return tuple(sum(p.nbytes for p in share) for share in self.shares)
 
 
-Give = Callable[[int, Piece], None]
-
-
 def make_plan(entries: Sequence[Entry], workers: int) -> Plan:
     """Returns the plan for `entries` on `workers` workers.
 
-    The chief takes the entries that only it may write. The entries that cannot be split go, large
-    ones first, to whoever has least. The others fill everybody up to the same level, and one that
-    would overflow a worker is cut there, along its first axis.
+    The chief takes the entries that only it may write. The others go, large ones first, to whoever
+    has least, and one that would overflow a worker is cut there, along its first axis. Only if
+    that leaves somebody with too much, what cannot be cut goes before what can: that is better
+    balanced, but takes more cuts, and to hold a part of a tensor is to copy it.
     """
-    ordered = tuple(sorted(entries, key=lambda e: (e.key, e.spec)))
+    ordered = tuple(sorted(entries, key=operator.attrgetter("key", "spec")))
     if workers == 1:
         return Plan(ordered, (tuple(Piece(e) for e in ordered),))
-    loads = [0] * workers
-    shares: list[list[Piece]] = [[] for _ in range(workers)]
-
-    def give(worker: int, piece: Piece) -> None:
-        shares[worker].append(piece)
-        loads[worker] += piece.nbytes
-
-    for entry in ordered:
-        if entry.chief_only:
-            give(0, Piece(entry))
-    free = sorted(
-        (e for e in ordered if not e.chief_only), key=lambda e: (-e.nbytes, e.key, e.spec)
-    )
-    for entry in (e for e in free if not e.sliceable and e.nbytes >= MIN_SPLIT_BYTES):
-        give(loads.index(min(loads)), Piece(entry))
-    level = _water_level(loads, sum(e.nbytes for e in free if _is_filler(e)))
-    for entry in (e for e in free if e.sliceable):
-        _pour(entry, level, loads, give)
-    _spread([e for e in free if not e.sliceable and e.nbytes < MIN_SPLIT_BYTES], loads, give)
-    position = {e: i for i, e in enumerate(ordered)}
-    for share in shares:
-        share.sort(key=lambda p: (position[p.entry], p.rows or (0, 0)))
-    return Plan(ordered, tuple(tuple(share) for share in shares))
+    free = [i for i, e in enumerate(ordered) if not e.chief_only]
+    free.sort(key=lambda i: -ordered[i].nbytes)
+    large = [i for i in free if ordered[i].nbytes >= MIN_SPLIT_BYTES]
+    division = _Division(ordered, workers)
+    division.fill(large)
+    if division.most > division.limit:
+        other = _Division(ordered, workers)
+        other.give([i for i in large if not ordered[i].sliceable])
+        other.fill([i for i in large if ordered[i].sliceable])
+        division = min(division, other, key=lambda d: d.most)
+    division.give(free[len(large) :], cost=RECORD_BYTES)
+    return Plan(ordered, division.shares())
 
 
-def _is_filler(entry: Entry) -> bool:
-    return entry.sliceable or entry.nbytes < MIN_SPLIT_BYTES
+class _Division:
+    """Pieces on their way: each goes to the worker with least, of several to the first.
+
+    Entries are told by their positions in `Plan.entries`.
+
+    Args:
+      entries: The entries of the plan. Those of the chief alone it has from the beginning.
+      workers: How many workers there are.
+    """
+
+    def __init__(self, entries: Sequence[Entry], workers: int) -> None:
+        self._entries = entries
+        # A piece comes with its position and its first row, by which shares are sorted.
+        self._given: list[list[tuple[int, int, Piece]]] = [[] for _ in range(workers)]
+        own = [(i, 0, Piece(e)) for i, e in enumerate(entries) if e.chief_only]
+        self._given[0] += own
+        self._own = sum(piece.nbytes for _, _, piece in own)
+        self._loads = [(self._own, 0), *((0, worker) for worker in range(1, workers))]
+        heapq.heapify(self._loads)
+        self.limit = 0.0
+
+    @property
+    def most(self) -> int:
+        """The load of the worker that has most."""
+        return max(self._loads)[0]
+
+    def give(self, positions: Iterable[int], cost: int = 0) -> None:
+        """Gives out whole entries, each counted as `cost` bytes more than it has."""
+        for position in positions:
+            entry = self._entries[position]
+            self._give(position, 0, Piece(entry), entry.nbytes + cost)
+
+    def fill(self, positions: Iterable[int]) -> None:
+        """Gives out entries; one that would overflow a worker is cut there, if that is possible.
+
+        Sets `limit` to what everybody should have at the most, when nothing is left.
+        """
+        loads = [load for load, _ in self._loads]
+        level = _water_level(loads, sum(e.nbytes for e in self._entries) - sum(loads))
+        slack = SLACK * level
+        self.limit = max(self._own, level + slack)
+        for position in positions:
+            entry = self._entries[position]
+            if entry.sliceable:
+                self._pour(position, level, slack)
+            else:
+                self._give(position, 0, Piece(entry), entry.nbytes)
+
+    def _pour(self, position: int, level: float, slack: float) -> None:
+        """Gives out an entry, up to `level` to each worker; `slack` more if that ends it."""
+        entry = self._entries[position]
+        row = entry.nbytes // entry.shape[0]
+        start, end = 0, entry.shape[0]
+        while start < end:
+            room = level - self._loads[0][0]
+            stop = end
+            if (end - start) * row > room + slack:
+                stop = start + max(1, min(end - start, int(room // row)))
+            whole = stop - start == end
+            piece = Piece(entry, None if whole else (start, stop))
+            self._give(position, start, piece, (stop - start) * row)
+            start = stop
+
+    def _give(self, position: int, start: int, piece: Piece, cost: int) -> None:
+        load, worker = self._loads[0]
+        heapq.heapreplace(self._loads, (load + cost, worker))
+        self._given[worker].append((position, start, piece))
+
+    def shares(self) -> tuple[tuple[Piece, ...], ...]:
+        """Returns the pieces of each worker, in the order of the entries."""
+        return tuple(tuple(piece for _, _, piece in sorted(given)) for given in self._given)
 
 
 def _water_level(loads: Sequence[int], amount: int) -> float:
     """Returns the load that all reach if `amount` more bytes fill up the lowest first."""
-    level, ordered = 0.0, sorted(loads)
-    for count in range(1, len(ordered) + 1):
-        level = (sum(ordered[:count]) + amount) / count
+    ordered, level = sorted(loads), 0.0
+    for count, load in enumerate(ordered, start=1):
+        amount += load
+        level = amount / count
         if count == len(ordered) or level <= ordered[count]:
             break
     return level
-
-
-def _pour(entry: Entry, level: float, loads: list[int], give: Give) -> None:
-    """Gives `entry` to those with least, cutting it where a worker is full."""
-    row = entry.nbytes // entry.shape[0]
-    start, stop = 0, entry.shape[0]
-    while start < stop:
-        worker = loads.index(min(loads))
-        room = level - loads[worker]
-        left = (stop - start) * row
-        rows = stop - start
-        if left > room + SLACK * level:
-            rows = max(1, min(rows, int(room // row)))
-        whole = start == 0 and rows == entry.shape[0]
-        give(worker, Piece(entry, None if whole else (start, start + rows)))
-        start += rows
-
-
-def _spread(entries: Sequence[Entry], loads: list[int], give: Give) -> None:
-    """Gives each of the small `entries` to whoever has least, counting a record's own cost."""
-    record = 64  # bytes an index record takes: lets many empty or tiny entries spread out too
-    heap = [(load, worker) for worker, load in enumerate(loads)]
-    heapq.heapify(heap)
-    for entry in entries:
-        load, worker = heapq.heappop(heap)
-        give(worker, Piece(entry))
-        heapq.heappush(heap, (load + entry.nbytes + record, worker))
 
 
 def first_differences(mine: Sequence[Entry], theirs: Sequence[Entry], most: int = 3) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core import messages, steps
@@ -64,6 +65,22 @@ class Keys:
         return [self.roll, self.opening, self.outcome, *each]
 
 
+class _Names(dict[int, str]):
+    """Keys by worker, each made once: waiting for a thousand answers asks a thousand times for all.
+
+    Args:
+      make: Returns the key of a worker.
+    """
+
+    def __init__(self, make: Callable[[int], str]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, worker: int) -> str:
+        self[worker] = key = self._make(worker)
+        return key
+
+
 class Waiting:
     """The waits of one call.
 
@@ -81,12 +98,15 @@ class Waiting:
         self._seconds = deadline
         self._grace = 0.1 * deadline + 5.0  # what a worker allows the chief to say its last word
         self._deadline = time.monotonic() + deadline
+        self._readies = _Names(keys.ready)
+        self._answers = _Names(keys.answer)
+        self._verdicts: dict[int, _Names] = {}  # by the number of the step
 
     def for_ready(self, workers: Iterable[int]) -> steps.Event:
         """Chief: waits until any of `workers` has come, or has said that it cannot."""
         missing = sorted(workers)
-        owners = {self._keys.ready(w): w for w in missing}
-        got = self._fetch([*owners, *(self._keys.answer(w) for w in missing)], missing)
+        owners = {self._readies[w]: w for w in missing}
+        got = self._fetch([*owners, *(self._answers[w] for w in missing)], missing)
         if isinstance(got, Failure):
             return steps.Lost(got)
         if got is None:
@@ -98,8 +118,7 @@ class Waiting:
     def for_answer(self, workers: Iterable[int]) -> steps.Event:
         """Chief: waits for an answer of any of `workers`."""
         missing = sorted(workers)
-        keys = [self._keys.answer(w) for w in missing]
-        got = self._fetch(keys, missing)
+        got = self._fetch([self._answers[w] for w in missing], missing)
         if isinstance(got, Failure):
             return steps.Lost(got)
         if got is None:
@@ -164,7 +183,9 @@ class Waiting:
     ) -> messages.Verdict | steps.Lost | steps.TimedOut:
         """Chief: waits for the verdict of any of `workers` on step `number` of a restore."""
         missing = sorted(workers)
-        got = self._fetch([self._keys.verdict(number, w) for w in missing], missing)
+        make = functools.partial(self._keys.verdict, number)
+        names = self._verdicts.setdefault(number, _Names(make))
+        got = self._fetch([names[w] for w in missing], missing)
         if isinstance(got, Failure):
             return steps.Lost(got)
         if got is None:

@@ -89,3 +89,10 @@ def test_a_large_report_stays_small():
     piece = m.WrittenPiece("layer-123/kernel/.ATTRIBUTES/VALUE", "float32", (3, 4), "", 0, 9, 9, 9)
     report = m.Report(1, "h", 2, 0.0, (), (), (piece,) * 10_000)
     assert len(m.to_json(report)) < 1_000_000
+
+
+def test_a_large_refusal_stays_small():
+    """If the chief's state is the odd one, every other worker sends its entries."""
+    entry = Entry("layer-123/kernel/.ATTRIBUTES/VARIABLE_VALUE", "float32", (512, 64), 131072)
+    refusal = m.Refusal(1, Failure("StateMismatchError", "x"), (entry,) * 10_000)
+    assert len(m.to_json(refusal)) < 1_100_000

@@ -265,3 +265,93 @@ def test_ten_thousand_entries_are_balanced_over_64_workers():
     plan = make_plan(found, 64)
     loads = plan.bytes_per_worker
     assert max(loads) <= 1.10 * sum(loads) / 64
+
+
+# --- Large jobs
+
+
+def test_1024_workers_share_10_000_entries_evenly_and_nothing_is_missing():
+    """A few large tensors that can be cut, some that are too large for one share, many small."""
+    found = [float32(f"large-{n}", 1024, 1024) for n in range(1000)]
+    found += [float32(f"embedding-{n}", 100_000, 256) for n in range(3)]
+    found += [Entry(f"half-{n}", "float16", (512, 512), 1 << 19) for n in range(1000)]
+    found += [float32(f"small-{n}", n % 80) for n in range(7997)]
+    found.append(Entry("graph", "string", (), 0, chief_only=True))
+    plan = make_plan(found, 1024)
+    assert plan.workers == 1024
+    assert all(plan.shares)
+    loads = plan.bytes_per_worker
+    assert max(loads) <= 1.05 * sum(loads) / 1024
+    rows = {}
+    for share in plan.shares:
+        for piece in share:
+            whole = (0, piece.entry.shape[0] if piece.entry.shape else 1)
+            rows.setdefault(piece.entry.key, []).append(piece.rows or whole)
+    assert rows.keys() == {e.key for e in found}
+    for entry in found:
+        parts = sorted(rows[entry.key])
+        stops = [0, *(stop for _, stop in parts)]
+        assert stops[-1] == (entry.shape[0] if entry.shape else 1)
+        assert [start for start, _ in parts] == stops[:-1]
+
+
+# --- What is cut must be copied to be held: fewer cuts are better, as long as nobody has too much
+
+
+def cuts(plan):
+    return [piece for share in plan.shares for piece in share if piece.rows]
+
+
+def resnet50():
+    """The variables of ResNet-50 as TensorFlow shapes them: 98 MiB, half of them in 1x1 kernels."""
+    found = []
+
+    def add(size, inputs, outputs):
+        name = f"conv-{len(found):03d}"
+        found.append(float32(f"{name}/kernel", size, size, inputs, outputs))
+        found.extend(float32(f"{name}/{kind}", outputs) for kind in ("gamma", "beta"))
+
+    add(7, 3, 64)
+    inputs = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            if block == 0:
+                add(1, inputs, 4 * width)
+            add(1, inputs, width)
+            add(3, width, width)
+            add(1, width, 4 * width)
+            inputs = 4 * width
+    return [*found, float32("dense/kernel", 2048, 1000), float32("dense/bias", 1000)]
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_equal_variables_that_divide_evenly_are_not_cut(workers):
+    found = [float32(f"v{n:02d}", 4096, 1024) for n in range(32)]
+    found.append(Entry("graph", "string", (), 0, chief_only=True))
+    plan = make_plan(found, workers)
+    assert not cuts(plan)
+    assert len(set(plan.bytes_per_worker)) == 1
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_a_resnet_is_balanced_without_a_cut(workers):
+    found = resnet50()
+    assert len(found) == 161
+    plan = make_plan(found, workers)
+    assert not cuts(plan)
+    loads = plan.bytes_per_worker
+    assert max(loads) <= 1.01 * sum(loads) / workers
+
+
+def test_what_can_be_cut_makes_up_for_what_cannot_even_if_that_is_smaller():
+    """In the order of sizes alone, four of eight workers would have twice as much as the others."""
+    found = [float32(f"a{n}", 1000, 250) for n in range(8)]
+    found += [Entry(f"b{n}", "float16", (450_000,), 900_000) for n in range(4)]
+    loads = make_plan(found, 8).bytes_per_worker
+    assert max(loads) <= 1.05 * sum(loads) / 8
+
+
+@pytest.mark.parametrize(("rows", "cut"), [(1020, False), (1040, True)])
+def test_nothing_is_cut_for_a_difference_that_hardly_counts(rows, cut):
+    plan = make_plan([float32("a", rows, 64), float32("b", 2000 - rows, 64)], 2)
+    assert bool(cuts(plan)) is cut

@@ -111,6 +111,21 @@ def test_steps_and_verdicts_of_a_restore(job):
     assert job.waiting(1).for_step(1) == Outcome(None, "ckpt-1")
 
 
+def test_one_hears_each_worker_at_each_step_of_its_own(job):
+    """The keys of a step are made once, and must not be taken for those of another."""
+    chief = job.waiting(0, deadline=10.0)
+    for worker in (2, 1):
+        job.publish(job.keys.ready(worker), f"print-{worker}")
+        job.publish(job.keys.answer(worker), Refusal(worker, REFUSAL.failure))
+        for step in (0, 1):
+            job.publish(job.keys.verdict(step, worker), Verdict(worker, damaged=step == 1))
+    for worker, workers in ((1, {1, 2}), (2, {2}), (1, {1})):
+        assert chief.for_ready(workers) == steps.Ready(worker, f"print-{worker}")
+        assert chief.for_answer(workers).answer.worker == worker
+        assert chief.for_verdict(0, workers) == Verdict(worker)
+        assert chief.for_verdict(1, workers) == Verdict(worker, damaged=True)
+
+
 def test_what_arrives_while_waiting_is_noticed_at_once(job):
     timer = threading.Timer(0.05, job.publish, (job.keys.outcome, Outcome(None, "ckpt-1")))
     timer.start()
