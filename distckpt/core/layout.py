@@ -351,18 +351,26 @@ def safe_name(name: str, checkpoint: str | None = None) -> str:
 
     Args:
       name: The file name.
-      checkpoint: If given, `name` must also be one of that checkpoint's: begin with "ckpt-12.".
+      checkpoint: If given, `name` must also be one of that checkpoint's: begin with "ckpt-12." or,
+        as the files of the state's own savers, with "ckpt-12-", and be no file of another.
 
     Raises:
       ManifestError: `name` is empty, absolute, has a separator, a drive letter or a NUL, is "." or
         "..", or belongs to something else.
     """
     why = _refusal(name)
-    if not why and checkpoint is not None and not name.startswith(f"{checkpoint}."):
+    if not why and checkpoint is not None and not _is_file_of(name, checkpoint):
         why = f"it is not one of the files of {checkpoint}"
     if why:
         raise ManifestError(f"The manifest names the file {name!r}, which is not safe: {why}.")
     return name
+
+
+def _is_file_of(file: str, checkpoint: str) -> bool:
+    if not file.startswith((f"{checkpoint}.", f"{checkpoint}-")):
+        return False
+    owner = _owner(file)  # "ckpt-1" may stand beside "ckpt-1-2", of another checkpoint_name
+    return owner is None or owner == checkpoint or split_number(owner)[1] is None
 
 
 def _refusal(name: object) -> str:

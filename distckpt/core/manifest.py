@@ -194,7 +194,7 @@ def parse(data: bytes, source: str = "manifest") -> Manifest:
       source: What to call it in errors: its path.
 
     Raises:
-      ManifestError: It is damaged, of a newer version, or names files outside the directory.
+      ManifestError: It is damaged, of a newer version, or claims files that are not its own.
     """
     try:
         body = json.loads(data)
@@ -258,29 +258,34 @@ def _piece_row(piece: PieceRecord) -> list[Any]:
 
 
 def _from_json(body: dict[str, Any]) -> Manifest:
+    name = layout.safe_name(body["name"])
     replaces = None
     if body.get("replaces") is not None:
         old = body["replaces"]
         if old["manifest"] and old["manifest"].get("replaces"):
             raise ManifestError("a replaced version cannot itself replace another.")
         replaces = Replaced(
-            _index(old["index"]),
-            tuple(layout.safe_name(name) for name in old["files"]),
+            _index(old["index"], name),
+            tuple(layout.safe_name(file, name) for file in old["files"]),
             _from_json(old["manifest"]) if old["manifest"] else None,
         )
+        if replaces.manifest and replaces.manifest.name != name:
+            raise ManifestError(
+                f"{replaces.manifest.name!r} cannot be the version before {name!r}."
+            )
     files = tuple(
-        FileRecord(layout.safe_name(f["name"]), _count(f["size"]), _count(f["worker"]))
+        FileRecord(layout.safe_name(f["name"], name), _count(f["size"]), _count(f["worker"]))
         for f in body["files"]
     )
     return Manifest(
-        name=layout.safe_name(body["name"]),
+        name=name,
         step=int(body["step"]),
         epoch=_count(body["epoch"]),
         sequence=_count(body["sequence"]),
         attempt=str(body["attempt"]),
         committed_at=float(body["committed_at"]),
         seconds=float(body["seconds"]),
-        index=_index(body["index"]),
+        index=_index(body["index"], name),
         files=files,
         entries=tuple(_entry(row, len(files)) for row in body["entries"]),
         workers=tuple(
@@ -304,8 +309,9 @@ def _pointer(data: dict[str, Any]) -> Pointer:
     return Pointer(_count(data["crc32c"]), None if index is None else _count(index))
 
 
-def _index(data: dict[str, Any]) -> IndexRecord:
-    return IndexRecord(layout.safe_name(data["name"]), _count(data["size"]), _count(data["crc32c"]))
+def _index(data: dict[str, Any], checkpoint: str) -> IndexRecord:
+    name = layout.safe_name(data["name"], checkpoint)
+    return IndexRecord(name, _count(data["size"]), _count(data["crc32c"]))
 
 
 def _entry(row: list[Any], files: int) -> EntryRecord:

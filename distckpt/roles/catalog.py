@@ -16,11 +16,11 @@ import logging
 import google_crc32c
 
 from distckpt.core import bundle, checkpoint_state, layout, retention
-from distckpt.core import manifest as manifests
 from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.manifest import Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError, RestoreError
+from distckpt.roles.checkpoint_files import read_manifest
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -142,16 +142,11 @@ class Catalog:
         """
         path = layout.join(self._directory, layout.manifest_name(name))
         try:
-            manifest = manifests.parse(self._storage.read(path), path)
-        except FileNotFoundError:
-            return None
+            manifest = read_manifest(self._storage, self._directory, name)
         except OSError as error:
             raise CheckpointDamagedError(f"{path} cannot be read: {error}") from error
-        if manifest.name != name:
-            raise ManifestError(
-                f"{path} is the manifest of {manifest.name!r}; somebody copied or renamed it. "
-                f"Remove it, and {name!r} is a plain TensorFlow checkpoint."
-            )
+        if manifest is None:
+            return None
         try:
             return manifest.in_force(self.index_crc32c(name))
         except ManifestError:

@@ -13,7 +13,7 @@ import google_crc32c
 from distckpt.core import bundle, layout
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import IndexRecord, Manifest
-from distckpt.errors import CheckpointDamagedError
+from distckpt.errors import CheckpointDamagedError, ManifestError
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.parallel import run_all
 from distckpt.storage.base import Storage
@@ -59,14 +59,10 @@ class CheckpointFiles:
         """Returns the manifest file as it stands, or None.
 
         Raises:
-          ManifestError: It is damaged.
+          ManifestError: It is damaged, or of another checkpoint.
           OSError: It cannot be read.
         """
-        path = layout.join(self._directory, layout.manifest_name(self._name))
-        try:
-            return manifests.parse(self._storage.read(path), path)
-        except FileNotFoundError:
-            return None
+        return read_manifest(self._storage, self._directory, self._name)
 
     def index(self) -> IndexRecord | None:
         """Returns what the index file on disk is, or None if there is none."""
@@ -132,6 +128,27 @@ class CheckpointFiles:
         except OSError:
             self._ownership.check_cause()
             raise
+
+
+def read_manifest(storage: Storage, directory: str, name: str) -> Manifest | None:
+    """Returns the manifest file of checkpoint `name` as it stands, None if absent.
+
+    Raises:
+      ManifestError: It is damaged, or of another checkpoint: what that claims is not ours to judge,
+        let alone to delete.
+      OSError: It cannot be read.
+    """
+    path = layout.join(directory, layout.manifest_name(name))
+    try:
+        manifest = manifests.parse(storage.read(path), path)
+    except FileNotFoundError:
+        return None
+    if manifest.name != name:
+        raise ManifestError(
+            f"{path} is the manifest of {manifest.name!r}; somebody copied or renamed it. "
+            f"Remove it, and {name!r} is a plain TensorFlow checkpoint."
+        )
+    return manifest
 
 
 def read_index_record(storage: Storage, folder: str, name: str) -> IndexRecord | None:

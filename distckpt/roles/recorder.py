@@ -114,12 +114,17 @@ def merged_entries(reports: Sequence[Report]) -> tuple[EntryRecord, ...]:
 
 
 def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
-    """Returns what the state's own savers wrote, under the names that TensorFlow gives it."""
+    """Returns what the state's own savers wrote, under the names that TensorFlow gives it.
+
+    Raises:
+      ManifestError: Such a name is that of another checkpoint's file.
+    """
     records = []
     for report in reports:
         stem = layout.shard_stem(report.worker, len(reports))
         for file in report.extras:
-            records.append(FileRecord(name + file.name[len(stem) :], file.size, report.worker))
+            target = layout.safe_name(name + file.name[len(stem) :], name)
+            records.append(FileRecord(target, file.size, report.worker))
     return records
 
 

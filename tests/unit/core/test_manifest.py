@@ -28,21 +28,22 @@ SECONDS = st.floats(0, 1e12, allow_nan=False)
 
 
 @st.composite
-def manifest_values(draw, replaceable=True):
-    files = tuple(
-        draw(st.lists(st.builds(FileRecord, NAME, COUNT, st.integers(0, 99)), max_size=4))
-    )
+def manifest_values(draw, name=None):
+    replaceable = name is None
+    name = draw(NAME) if replaceable else name
+    own = st.integers(0, 99).map(lambda n: f"{name}.data-{n:05d}-of-00100")
+    files = tuple(draw(st.lists(st.builds(FileRecord, own, COUNT, st.integers(0, 99)), max_size=4)))
     piece = st.builds(PieceRecord, st.integers(0, max(0, len(files) - 1)), COUNT, COUNT, CRC, TEXT)
     pieces = st.lists(piece, max_size=3).map(tuple) if files else st.just(())
     entry = st.builds(EntryRecord, TEXT, TEXT, st.lists(COUNT, max_size=4).map(tuple), pieces)
-    index = st.builds(IndexRecord, NAME, COUNT, CRC)
+    index = st.builds(IndexRecord, st.just(f"{name}.index"), COUNT, CRC)
     replaces = None
     if replaceable and draw(st.booleans()):
-        old = draw(st.none() | manifest_values(replaceable=False))
-        names = tuple(draw(st.lists(NAME, max_size=3)))
+        old = draw(st.none() | manifest_values(name))
+        names = tuple(draw(st.lists(own, max_size=3)))
         replaces = Replaced(draw(index), names, old)
     return Manifest(
-        name=draw(NAME),
+        name=name,
         step=draw(st.integers(-(2**63), 2**63)),
         epoch=draw(COUNT),
         sequence=draw(COUNT),
@@ -296,3 +297,23 @@ def test_the_index_on_disk_tells_which_version_is_in_force():
         SWITCH.in_force(6)
     with pytest.raises(ManifestError):
         example_manifest().in_force(5)
+
+
+def test_the_version_that_is_replaced_is_of_the_same_name():
+    other = dataclasses.replace(
+        OLD, name="ckpt-1", index=IndexRecord("ckpt-1.index", 1, 1), files=()
+    )
+    both = example_manifest(replaces=Replaced(OLD.index, (), other))
+    with pytest.raises(ManifestError, match="'ckpt-1' cannot be the version before 'ckpt-12'"):
+        manifests.parse(manifests.render(both))
+
+
+@pytest.mark.parametrize("file", ["ckpt-1.index", "ckpt-120.data-00000-of-00001", "checkpoint"])
+def test_a_manifest_claims_files_of_its_own_checkpoint_only(file):
+    for manifest in (
+        example_manifest(files=(FileRecord(file, 1, 0),), entries=()),
+        example_manifest(index=IndexRecord(file, 1, 1)),
+        example_manifest(replaces=Replaced(OLD.index, (file,), None)),
+    ):
+        with pytest.raises(ManifestError, match="not one of the files of ckpt-12"):
+            manifests.parse(manifests.render(manifest))

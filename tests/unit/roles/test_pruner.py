@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
+import pathlib
 import threading
 
 import pytest
@@ -219,3 +221,33 @@ def test_what_plain_tensorflow_saved_after_a_halfway_deletion_stays(chief):
     lab.plain_save(chief.directory, "ckpt-2", 22, listed=False)
     chief.save("ckpt-4", 4)
     assert lab.number_of(chief.directory, "ckpt-2") == 22
+
+
+def copy_manifest(chief, source, target, **changes):
+    """Copies a manifest as `cp` does, but for `changes` of its fields."""
+    folder = pathlib.Path(chief.directory)
+    body = json.loads((folder / f"{source}.manifest.json").read_text())
+    (folder / f"{target}.manifest.json").write_text(json.dumps({**body, **changes}))
+
+
+def test_a_manifest_copied_from_another_checkpoint_deletes_nothing(chief, caplog):
+    copy_manifest(chief, "ckpt-3", "ckpt-1")
+    before = lab.content(chief.directory)
+    prune(chief, "ckpt-1")
+    assert "is the manifest of 'ckpt-3'; somebody copied or renamed it" in caplog.text
+    assert lab.content(chief.directory).items() >= before.items()
+    assert lab.number_of(chief.directory, "ckpt-3") == 3
+
+
+@pytest.mark.parametrize(
+    "file", ["ckpt-3.data-00000-of-00001", "ckpt-3.index", "checkpoint", ".distckpt", "notes.txt"]
+)
+def test_a_manifest_that_claims_what_is_not_its_own_deletes_nothing(chief, caplog, file):
+    (pathlib.Path(chief.directory) / "notes.txt").write_text("mine")
+    claimed = {"name": file, "size": 1, "worker": 0}
+    copy_manifest(chief, "ckpt-1", "ckpt-1", files=[claimed], entries=[])
+    before = lab.content(chief.directory)
+    prune(chief, "ckpt-1")
+    assert "is not one of the files of ckpt-1" in caplog.text
+    assert lab.content(chief.directory).items() >= before.items()
+    assert lab.number_of(chief.directory, "ckpt-3") == 3
