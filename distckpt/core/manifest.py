@@ -214,7 +214,10 @@ def parse(data: bytes, source: str = "manifest") -> Manifest:
     try:
         return _from_json(body)
     except ManifestError as error:
-        raise ManifestError(f"{source}: {error}") from None
+        raise ManifestError(
+            f"{source}: {error} Nothing is read or deleted on its word. Restore an older "
+            "checkpoint."
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ManifestError(
             f"{source} is damaged ({type(error).__name__}: {error}). Restore an older checkpoint."

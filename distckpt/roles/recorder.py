@@ -15,7 +15,7 @@ from importlib import metadata
 from distckpt.core import layout
 from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord, WorkerRecord
 from distckpt.core.messages import Opening, Report
-from distckpt.errors import SaveFailedError
+from distckpt.errors import ManifestError, SaveFailedError
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.checkpoint_files import read_index_record
 from distckpt.storage.base import Storage
@@ -117,13 +117,21 @@ def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
     """Returns what the state's own savers wrote, under the names that TensorFlow gives it.
 
     Raises:
-      ManifestError: Such a name is that of another checkpoint's file.
+      SaveFailedError: Such a name would be taken for another checkpoint's file.
     """
     records = []
     for report in reports:
         stem = layout.shard_stem(report.worker, len(reports))
         for file in report.extras:
-            target = layout.safe_name(name + file.name[len(stem) :], name)
+            target = name + file.name[len(stem) :]
+            try:
+                layout.safe_name(target, name)
+            except ManifestError:
+                raise SaveFailedError(
+                    f"A saver that the program has registered wrote {target!r}, which would be "
+                    "taken for a file of another checkpoint. Let its files not be named like "
+                    "checkpoints with a number."
+                ) from None
             records.append(FileRecord(target, file.size, report.worker))
     return records
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import posixpath
 
 from distckpt.core import layout
 from distckpt.core import manifest as manifests
@@ -251,11 +252,16 @@ class Recovery:
     def _read(self, folder: str, name: str) -> Manifest | None:
         path = layout.join(folder, name)
         try:
-            return manifests.parse(self._storage.read(path), path)
+            found = manifests.parse(self._storage.read(path), path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ManifestError:
             return None  # it was being written: nothing had been moved yet
+        pending = layout.parse_pending_name(posixpath.basename(folder))
+        if pending is None or pending.checkpoint != found.name:
+            _log.warning("%s is about %s; somebody put it there. Ignored.", path, found.name)
+            return None
+        return found
 
     def _files(self, name: str, folder: str) -> CheckpointFiles:
         return CheckpointFiles(

@@ -292,6 +292,18 @@ def test_a_prepared_manifest_that_names_foreign_files_is_not_believed(run):
     assert victim.read_text() == "x"
 
 
+@pytest.mark.parametrize("file", ["tombstone.json", "manifest.json"])
+def test_what_is_about_another_checkpoint_than_its_folder_is_not_believed(run, caplog, file):
+    cut_off(run, "ckpt-2", 2, Where("write", "*/probe"))
+    folder = next(run.glob("*.pending-*"))
+    (folder / file).write_bytes((run / "ckpt-1.manifest.json").read_bytes())
+    (run / "ckpt-1.manifest.json").unlink()  # or it would protect its files
+    taken_over(run)
+    assert f"{file} is about ckpt-1; somebody put it there" in caplog.text
+    assert {"ckpt-1.index", "ckpt-1.data-00000-of-00001"} <= top(run)
+    assert not list(run.glob("*.pending-*"))
+
+
 def test_an_unreadable_folder_is_an_error_and_not_an_empty_one(run):
     cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.index"))
     where = Where("read", "*/manifest.json")
