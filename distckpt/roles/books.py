@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 from distckpt.core import checkpoint_state, layout, retention
 from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Outcome
+from distckpt.roles import host
 from distckpt.roles.catalog import Catalog, View
 from distckpt.storage.base import Storage
 
@@ -49,7 +49,7 @@ class Books:
         self._damaged: dict[str, tuple[int | None, str]] = {}
         self._pointer_is_true = True
         self.delete: Callable[[list[str]], frozenset[str]] | None = None
-        self._seen_at = time.time()
+        self._seen_at = host.now()
         self._seen = self._catalog.view(self._seen_at)
         self._take_over(self._seen)
 
@@ -60,7 +60,7 @@ class Books:
         construction of the manager, not from its first save.
         """
         if self._catalog.view(self._seen_at) != self._seen:
-            self._take_over(self._catalog.view(time.time()))
+            self._take_over(self._catalog.view(host.now()))
 
     def _take_over(self, view: View) -> None:
         self.active = tuple(k for k in view.active if k.name not in self._damaged)
@@ -88,7 +88,7 @@ class Books:
             chief that has been replaced finds it gone, and leaves its successor's file alone.
         """
         self._damaged.pop(manifest.name, None)
-        self.active = retention.record(self.active, manifest.name, time.time())
+        self.active = retention.record(self.active, manifest.name, host.now())
         self.latest = manifest.name
         self._write_notes()
         self._write_pointer(folder)

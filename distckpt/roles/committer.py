@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
 from collections.abc import Callable, Sequence
 
 from distckpt.core import layout
@@ -33,6 +32,7 @@ from distckpt.errors import (
     SaveFailedError,
     SupersededError,
 )
+from distckpt.roles import host
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.recorder import Recorder
@@ -172,7 +172,7 @@ class Committer:
             self._on_takeover()
             self._settled = True
         attempt = self._ownership.next_attempt()
-        opening = Opening(attempt, name, self._directory, fingerprint, secrets.token_hex(16))
+        opening = Opening(attempt, name, self._directory, fingerprint, host.token(16))
         folder = self.folder(opening)
         try:
             self._ownership.enter(_pending(opening))

@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
-import socket
 import threading
 import time
 from typing import Any
@@ -25,6 +22,7 @@ from typing import Any
 from distckpt.core import layout
 from distckpt.core import manifest as manifests
 from distckpt.errors import ManifestError, SupersededError
+from distckpt.roles import host
 from distckpt.storage.base import Storage
 
 
@@ -85,7 +83,7 @@ class Ownership:
         if self._epoch is None or highest > self._epoch:
             raise SupersededError(
                 f"{self._directory} has been taken over by {self._describe(highest)}. This process "
-                f"({socket.gethostname()}, pid {os.getpid()}, epoch {self._epoch}) neither "
+                f"({host.name()}, pid {host.pid()}, epoch {self._epoch}) neither "
                 "commits nor prunes there any more. If both should run, give each its own "
                 "directory; else stop one."
             )
@@ -120,7 +118,7 @@ class Ownership:
         with self._lock:
             assert self._epoch is not None, "take() comes first"
             self._sequence += 1
-            return layout.attempt_id(self._epoch, self._sequence, secrets.token_hex(4))
+            return layout.attempt_id(self._epoch, self._sequence, host.token(4))
 
     def forget_older(self) -> None:
         """Removes the files of lower epochs; only the highest counts."""
@@ -162,7 +160,7 @@ class Ownership:
 
 
 def _identity() -> bytes:
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+    who = {"host": host.name(), "pid": host.pid(), "since": host.now()}
     return json.dumps(who).encode() + b"\n"
 
 
@@ -172,7 +170,7 @@ _registry_lock = threading.Lock()
 
 def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownership:
     """Returns this process's one `Ownership` of `directory`, an absolute path or URL."""
-    key = (os.getpid(), directory)  # a forked child is another process and must take its own
+    key = (host.pid(), directory)  # a forked child is another process and must take its own
     with _registry_lock:
         if key not in _registry:
             _registry[key] = Ownership(storage, directory, durable=durable)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import platform
-import time
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -16,6 +15,7 @@ from distckpt.core import layout
 from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord, WorkerRecord
 from distckpt.core.messages import Opening, Report
 from distckpt.errors import ManifestError, SaveFailedError
+from distckpt.roles import host
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.checkpoint_files import read_index_record
 from distckpt.storage.base import Storage
@@ -61,7 +61,7 @@ class Recorder:
             epoch=attempt.epoch,
             sequence=attempt.sequence,
             attempt=opening.attempt,
-            committed_at=time.time(),
+            committed_at=host.now(),
             seconds=seconds,
             index=index,
             files=(*self._data(folder, opening.name, reports), *extra_files(opening.name, reports)),

@@ -16,8 +16,6 @@ never leaves a state half restored. Nothing is written.
 from __future__ import annotations
 
 import logging
-import socket
-import time
 from collections.abc import Callable
 
 from distckpt.coordination.base import Coordinator
@@ -31,6 +29,7 @@ from distckpt.errors import (
     RestoreError,
     StateMismatchError,
 )
+from distckpt.roles import host
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.verifier import Verifier
@@ -144,11 +143,11 @@ class RestoreSession:
 
     def _candidates(self) -> list[str]:
         try:
-            return self._catalog.candidates(time.time())
+            return self._catalog.candidates(host.now())
         except OSError as error:
             me = self._coordinator.name(self._coordinator.index)
             raise RestoreError(
-                f"{me} ({socket.gethostname()}) cannot see which checkpoints there are in "
+                f"{me} ({host.name()}) cannot see which checkpoints there are in "
                 f"{self._directory}: {error}. Nothing was restored. Check that the file system is "
                 "mounted there and that the process may read it, then restore again."
             ) from error
@@ -225,13 +224,13 @@ class RestoreSession:
                 "worker the same directory."
             )
         path = layout.join(self._directory, layout.index_name(proposal.name))
-        deadline = time.monotonic() + PATIENCE
+        deadline = host.monotonic() + PATIENCE
         while not self._storage.exists(path):
-            if time.monotonic() > deadline:
+            if host.monotonic() > deadline:
                 raise DirectoryNotSharedError(
-                    f"{self._coordinator.name(self._coordinator.index)} ({socket.gethostname()}) "
+                    f"{self._coordinator.name(self._coordinator.index)} ({host.name()}) "
                     f"does not see {path}, which the chief sees. Mount one shared file system "
                     "there on every host."
                 )
             self._storage.list(self._directory)  # makes NFS look again
-            time.sleep(0.1)
+            host.sleep(0.1)

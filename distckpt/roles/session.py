@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -27,6 +26,7 @@ from distckpt.errors import (
     SaveFailedError,
     WorkerLostError,
 )
+from distckpt.roles import host
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.waiting import Keys, Waiting
@@ -98,7 +98,7 @@ class SaveSession:
         self._step = step
         self._plan = plan
         self._state = state
-        self._started = time.monotonic()
+        self._started = host.monotonic()
         self._waiting = Waiting(coordinator, keys, f"save() of {name}", deadline)
         self._opening: Opening | None = None
         self._outcome = Outcome(None)
@@ -249,7 +249,7 @@ class SaveSession:
         assert self._committer is not None
         assert self._opening is not None
         assert self._books is not None
-        seconds = time.monotonic() - self._started
+        seconds = host.monotonic() - self._started
         self._committing = True
         manifest = self._committer.commit(self._opening, reports, self._step, seconds)
         self._committed = True

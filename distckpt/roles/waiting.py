@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core import messages, steps
 from distckpt.errors import Failure, WorkerLostError
+from distckpt.roles import host
 
 # How long a wait lasts before it looks whether somebody died, in seconds.
 SLICE = 0.5
@@ -97,7 +97,7 @@ class Waiting:
         self._what = what
         self._seconds = deadline
         self._grace = 0.1 * deadline + 5.0  # what a worker allows the chief to say its last word
-        self._deadline = time.monotonic() + deadline
+        self._deadline = host.monotonic() + deadline
         self._readies = _Names(keys.ready)
         self._answers = _Names(keys.answer)
         self._verdicts: dict[int, _Names] = {}  # by the number of the step
@@ -133,7 +133,7 @@ class Waiting:
         got = self._fetch(keys, [0])
         if got is None and self._has_come(0):
             # The chief waits for somebody else, and its verdict is due: hear whom it names.
-            self._deadline = time.monotonic() + self._grace
+            self._deadline = host.monotonic() + self._grace
             got = self._fetch(keys, [0])
         if isinstance(got, Failure):
             return steps.Lost(got)
@@ -144,7 +144,7 @@ class Waiting:
         if got[0] == self._keys.roll:
             return steps.Called(messages.roll_from_json(got[1]))
         # From here on the chief's deadline counts; it began before the opening was published.
-        self._deadline = time.monotonic() + self._seconds + self._grace
+        self._deadline = host.monotonic() + self._seconds + self._grace
         return steps.Opened(messages.opening_from_json(got[1]))
 
     def for_roll(self) -> steps.Event:
@@ -209,19 +209,19 @@ class Waiting:
         """Any: after a broken collective, waits a while for the word on who has died."""
         if self._coordinator.count == 1:
             return None
-        end = min(self._deadline, time.monotonic() + DEATH)
+        end = min(self._deadline, host.monotonic() + DEATH)
         while True:
             dead = self._coordinator.lost()
             if dead:
                 return self._died(dead)
-            if time.monotonic() >= end:
+            if host.monotonic() >= end:
                 return None
-            time.sleep(0.2)
+            host.sleep(0.2)
 
     def _fetch(self, keys: Sequence[str], of: Sequence[int]) -> tuple[str, str] | Failure | None:
         """Waits for any of `keys`, which the workers `of` would publish."""
         while True:
-            left = self._deadline - time.monotonic()
+            left = self._deadline - host.monotonic()
             try:
                 got = self._coordinator.fetch(keys, max(0.0, min(SLICE, left)))
                 dead = {} if got else {w: r for w, r in self._coordinator.lost().items() if w in of}

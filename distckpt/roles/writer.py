@@ -8,9 +8,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import os
-import socket
-import time
 from collections.abc import Sequence
 
 from distckpt.core import bundle, layout
@@ -18,6 +15,7 @@ from distckpt.core.messages import Opening, Report, WrittenFile, WrittenPiece
 from distckpt.core.parts import divide
 from distckpt.core.plan import Piece
 from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFullError
+from distckpt.roles import host
 from distckpt.roles.collector import paused
 from distckpt.roles.parallel import run_all
 from distckpt.state.base import CapturedState
@@ -81,7 +79,7 @@ class Writer:
           StorageFullError: No space is left.
           SaveFailedError: Writing failed for another reason.
         """
-        started = time.monotonic()
+        started = host.monotonic()
         folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
         self._await_probe(folder, opening.token)
         # What the state's own savers write is named after the one stem.
@@ -114,7 +112,7 @@ class Writer:
 
     def _await_probe(self, folder: str, token: str) -> None:
         path = layout.join(folder, layout.PROBE_FILE)
-        deadline = time.monotonic() + PROBE_PATIENCE
+        deadline = host.monotonic() + PROBE_PATIENCE
         pause = 0.001
         while True:
             try:
@@ -122,12 +120,12 @@ class Writer:
                     return
             except OSError:
                 self._storage.list(self._directory)  # makes NFS look again
-            if time.monotonic() >= deadline:
+            if host.monotonic() >= deadline:
                 break
-            time.sleep(pause)
+            host.sleep(pause)
             pause = min(2 * pause, 0.5)
         raise DirectoryNotSharedError(
-            f"worker {self._worker} ({socket.gethostname()}) does not see {path}, which the chief "
+            f"worker {self._worker} ({host.name()}) does not see {path}, which the chief "
             f"has written. {self._directory} is not the same directory on all workers: mount one "
             "shared file system there (NFS, Lustre, a ReadWriteMany volume) on every host."
         )
@@ -172,9 +170,9 @@ class Writer:
             self._storage.flush_directory(folder)
         return Report(
             worker=self._worker,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            seconds=time.monotonic() - started,
+            host=host.name(),
+            pid=host.pid(),
+            seconds=host.monotonic() - started,
             prefixes=tuple(written.prefix for written in bundles),
             files=tuple(files),
             pieces=tuple(pieces),
@@ -192,7 +190,7 @@ class Writer:
         )
 
     def _explain(self, error: OSError, folder: str) -> SaveFailedError:
-        where = f"worker {self._worker} ({socket.gethostname()})"
+        where = f"worker {self._worker} ({host.name()})"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFullError(
                 f"{where} has no space left to write its shard in {folder} ({error}). The last "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -40,6 +41,8 @@ NEED_TENSORFLOW = {
     "distckpt.testing.coordinator_contract",
     "distckpt.testing.storage_contract",
 }
+# The roles that a simulation does without, and the one that answers for the others.
+WITH_A_CLOCK = ("distckpt.roles.host", "distckpt.roles.flight", "distckpt.roles.pace")
 PRIVATE_TENSORFLOW = ("distckpt.state.", "distckpt.coordination.tensorflow_service")
 
 
@@ -220,3 +223,13 @@ def test_a_public_name_is_what_its_module_has(name):
 def test_any_other_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Checkpointmanager'"):
         distckpt.Checkpointmanager  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m.startswith("distckpt.roles.") and m not in WITH_A_CLOCK]
+)
+def test_roles_ask_the_host_for_time_chance_and_names(module):
+    """Else the simulation would not be the same run twice."""
+    text = (ROOT.parent / module.replace(".", "/")).with_suffix(".py").read_text()
+    asked = re.findall(r"\btime\.(?:time|monotonic|sleep)\b|\bsecrets\.|\bsocket\.|getpid", text)
+    assert asked == []
