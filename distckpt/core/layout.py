@@ -67,6 +67,15 @@ def join(directory: str, *names: str) -> str:
     return posixpath.join(directory, *names)
 
 
+def ancestors(directory: str) -> list[str]:
+    """Returns the paths of the folders that `directory` is in, the nearest first."""
+    found: list[str] = []
+    while (parent := posixpath.dirname(directory.rstrip("/"))) and parent != directory:
+        found.append(parent)
+        directory = parent
+    return found
+
+
 def epochs_folder(directory: str) -> str:
     """Returns the path of the folder with the epoch files of `directory`."""
     return join(directory, PRIVATE_FOLDER, "epochs")

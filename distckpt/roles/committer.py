@@ -164,6 +164,10 @@ class Committer:
         self._storage.make_directory(self._directory)
         taken_over = self._ownership.take()
         self._ownership.check()
+        if (
+            taken_over
+        ):  # whoever has made his folder before, is seen; who makes it now, sees the epoch
+            self._storage.freshen(self._directory)
         self._recovery.finish_all()
         if taken_over:
             self._recovery.remove_temporaries()

@@ -6,7 +6,8 @@ work side by side.
 
 How a replaced chief is kept from doing harm, even one that was only paused: it makes its pending
 folder first and checks the epoch then (`Ownership.enter`), while its successor first takes the
-epoch and then moves every older pending folder away. One of the two must see the other. And every
+epoch and then moves every older pending folder away. One of the two must see the other, if neither
+believes an old listing (`Storage.freshen`). And every
 rename of a commit starts in the pending folder, every removal is a rename into one, so that they
 fail once it has been moved.
 """
@@ -60,6 +61,7 @@ class Ownership:
             if self._epoch is not None:
                 return False
             self._storage.make_directory(self._folder)
+            self._storage.freshen(self._folder)
             while True:
                 epoch = max(self._taken() or self._mentioned(), default=0) + 1
                 try:
@@ -103,9 +105,10 @@ class Ownership:
         """
         self.in_flight.add(folder)
         path = layout.join(self._directory, folder)
-        # The folder first, the check after: see above.
+        # The folder first, the check after: see above. An old listing would not do for that.
         self._storage.make_directory(path)
         try:
+            self._storage.freshen(self._folder)
             self.check()
         except SupersededError:
             self._storage.remove_tree(path)
@@ -149,6 +152,10 @@ class Ownership:
     def _flush_parents(self) -> None:
         self._storage.flush_directory(layout.join(self._directory, layout.PRIVATE_FOLDER))
         self._storage.flush_directory(self._directory)
+        for folder in layout.ancestors(self._directory):
+            # It may be the job that has made it. If it may not be opened, it is none of ours.
+            with contextlib.suppress(PermissionError, FileNotFoundError):
+                self._storage.flush_directory(folder)
 
     def _describe(self, epoch: int) -> str:
         try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import abc
 
+from distckpt.storage.temporary import temporary_path
+
 
 class Storage(abc.ABC):
     """A file system as seen by one process."""
@@ -32,6 +34,19 @@ class Storage(abc.ABC):
 
         Raises NotADirectoryError if it is a file.
         """
+
+    def freshen(self, directory: str) -> None:
+        """Makes sure that the next `list` of `directory` shows what is there now.
+
+        A client of a network file system may show a listing that is up to a minute old (NFS:
+        ``acdirmax``), but not of a directory that it has changed itself since. So a temporary file
+        comes and goes. Raises FileNotFoundError if there is no such directory.
+        """
+        path = temporary_path(f"{directory}/fresh")
+        try:
+            self.write(path, b"", durable=False)
+        finally:
+            self.remove(path)
 
     @abc.abstractmethod
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:

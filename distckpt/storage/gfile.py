@@ -161,6 +161,9 @@ class GFileStorage(base.Storage):
         with _gfile(path) as gfile:
             gfile.stat(path)
 
+    def freshen(self, directory: str) -> None:
+        """Does nothing: object stores list what is there, and each listing costs a request."""
+
     def flush_directory(self, path: str) -> None:
         """Does nothing: a name is as durable as its object."""
 

@@ -33,6 +33,7 @@ AFTER: Moment = "after"
 WRITING = frozenset(
     {
         "make_directory",
+        "freshen",
         "write",
         "create",
         "rename",
@@ -233,6 +234,15 @@ class FaultyStorage(Storage):
             lambda: self._storage.create(path, data, durable=durable),
             path,
             half=lambda: self._half_write(path, data),
+        )
+
+    def freshen(self, directory: str) -> None:
+        """See base. In the middle of it there is a temporary file."""
+        self._do(
+            "freshen",
+            lambda: self._storage.freshen(directory),
+            directory,
+            half=lambda: self._half_write(f"{directory}/fresh", b""),
         )
 
     def rename(self, source: str, target: str) -> None:

@@ -65,6 +65,15 @@ class StorageContract:
         assert storage.exists(f"{root}/a")
         assert storage.is_directory(f"{root}/a")
 
+    def test_after_freshening_a_listing_is_up_to_date(
+        self, storage: base.Storage, root: str
+    ) -> None:
+        storage.make_directory(f"{root}/a")
+        assert storage.list(f"{root}/a") == []
+        storage.write(f"{root}/a/b", b"", durable=False)
+        storage.freshen(f"{root}/a")
+        assert storage.list(f"{root}/a") == ["b"], "nothing may be left over"
+
     def test_size_counts_bytes(self, storage: base.Storage, root: str) -> None:
         storage.write(f"{root}/a", _BLOB, durable=False)
         storage.write(f"{root}/empty", b"", durable=False)

@@ -160,7 +160,7 @@ def test_a_pending_folder_is_made_before_the_epoch_is_checked(tmp_path):
     done = len(storage.operations)
     process.enter("ckpt-1.pending-x")
     kinds = [o.kind for o in storage.operations[done:]]
-    assert kinds == ["make_directory", "list", "flush_directory"]
+    assert kinds == ["make_directory", "freshen", "list", "flush_directory"]
     assert process.in_flight == {"ckpt-1.pending-x"}
 
 
@@ -212,3 +212,21 @@ def test_a_forked_child_is_another_process(tmp_path):
     command = [sys.executable, "-c", FORK, str(tmp_path)]
     output = subprocess.check_output(command, text=True, env=environment, timeout=60)
     assert output == "SupersededError\n"
+
+
+def test_the_folders_above_are_flushed_for_they_may_be_new(tmp_path):
+    storage = FaultyStorage(LocalStorage())
+    directory = tmp_path / "runs" / "one"
+    Ownership(storage, str(directory), durable=True).take()
+    flushed = {o.paths[0] for o in storage.operations if o.kind == "flush_directory"}
+    assert {str(tmp_path / "runs"), str(tmp_path), "/"} <= flushed
+
+
+def test_who_looks_for_epochs_looks_at_no_old_listing(tmp_path):
+    """On NFS a client must change a folder to be shown what is in it."""
+    storage = FaultyStorage(LocalStorage())
+    ownership = Ownership(storage, str(tmp_path), durable=True)
+    ownership.take()
+    ownership.enter("ckpt-1.pending-00000001-000001-abc")
+    kinds = [o.kind for o in storage.operations if o.paths[0].endswith("epochs")]
+    assert kinds == ["make_directory", "freshen", "list", "freshen", "list"]

@@ -45,6 +45,7 @@ def test_the_manifest_goes_first_and_durably(chief):
     folder = story[0][1]
     assert story == [
         ("make_directory", folder),
+        ("freshen", "epochs"),
         ("flush_directory", "run"),
         ("rename", "ckpt-2.manifest.json"),
         ("flush_directory", folder),
