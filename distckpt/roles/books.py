@@ -12,6 +12,7 @@ from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Outcome
 from distckpt.roles import host
 from distckpt.roles.catalog import Catalog, View
+from distckpt.roles.patient import PatientReader
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -45,7 +46,7 @@ class Books:
         self._max_to_keep = max_to_keep
         self._keep_every_hours = keep_every_hours
         self._durable = durable
-        self._catalog = Catalog(storage, directory)
+        self._catalog = Catalog(PatientReader(storage), directory)
         self._damaged: dict[str, tuple[int | None, str]] = {}
         self._pointer_is_true = True
         self.delete: Callable[[list[str]], frozenset[str]] | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 
 import google_crc32c
 
@@ -21,7 +22,7 @@ from distckpt.core.manifest import Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError, RestoreError
 from distckpt.roles.checkpoint_files import read_manifest
-from distckpt.storage.base import Storage
+from distckpt.roles.patient import Reader
 
 _log = logging.getLogger("distckpt")
 
@@ -49,7 +50,7 @@ class Catalog:
       directory: Its path.
     """
 
-    def __init__(self, storage: Storage, directory: str) -> None:
+    def __init__(self, storage: Reader, directory: str) -> None:
         self._storage = storage
         self._directory = directory
         self._said: set[str] = set()
@@ -80,11 +81,17 @@ class Catalog:
         newer = self._newer_than_listed(committed, state, data)
         outdated = {m.name for m in newer}
         active = [k for k in recovered.active if k.name in whole - outdated]
-        active += [Kept(m.name, min(m.committed_at, now)) for m in newer]
+        times = [min(m.committed_at, now) for m in newer]
+        last_preserved = recovered.last_preserved
+        if state is None:  # the first chief died before it wrote the file: its time counts, too
+            last_preserved = min([last_preserved, *(t - 1.0 for t in times)])
+        # What is not later than that, the next manager would take for none of its own.
+        later = math.nextafter(last_preserved, math.inf)
+        active += [Kept(m.name, max(t, later)) for m, t in zip(newer, times, strict=True)]
         latest = newer[-1].name if newer else recovered.latest
         if latest not in whole:
             latest = active[-1].name if active else None
-        return View(tuple(active), latest, recovered.last_preserved)
+        return View(tuple(active), latest, last_preserved)
 
     def candidates(self, now: float) -> list[str]:
         """Returns the names of checkpoints to try to restore, newest first.

@@ -16,6 +16,7 @@ from distckpt.core.manifest import IndexRecord, Manifest
 from distckpt.errors import CheckpointDamagedError, ManifestError
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.parallel import run_all
+from distckpt.roles.patient import Reader
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -130,7 +131,7 @@ class CheckpointFiles:
             raise
 
 
-def read_manifest(storage: Storage, directory: str, name: str) -> Manifest | None:
+def read_manifest(storage: Reader, directory: str, name: str) -> Manifest | None:
     """Returns the manifest file of checkpoint `name` as it stands, None if absent.
 
     Raises:
@@ -151,7 +152,7 @@ def read_manifest(storage: Storage, directory: str, name: str) -> Manifest | Non
     return manifest
 
 
-def read_index_record(storage: Storage, folder: str, name: str) -> IndexRecord | None:
+def read_index_record(storage: Reader, folder: str, name: str) -> IndexRecord | None:
     """Returns the size and the checksum of the index file `name` of `folder`, None if absent."""
     try:
         data = storage.read(layout.join(folder, name))

@@ -32,6 +32,7 @@ from distckpt.errors import (
 from distckpt.roles import host
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
+from distckpt.roles.patient import PatientReader
 from distckpt.roles.verifier import Verifier
 from distckpt.roles.waiting import Keys, Waiting
 from distckpt.storage.base import Storage
@@ -39,6 +40,8 @@ from distckpt.storage.base import Storage
 _log = logging.getLogger("distckpt")
 
 VERIFY, RESTORE = "verify", "restore"
+# How often to look for a checkpoint that no other process changes while it is being verified.
+_ATTEMPTS = 5
 # NFS may serve a stale listing for as long as its attribute cache lives.
 PATIENCE = 10.0
 
@@ -78,9 +81,11 @@ class RestoreSession:
         self._restore = restore
         self._seconds = deadline
         self._verify_data = verify_data
-        self._catalog = Catalog(storage, directory)
-        self._verifier = Verifier(storage, directory)
+        reader = PatientReader(storage)
+        self._catalog = Catalog(reader, directory)
+        self._verifier = Verifier(reader, directory)
         self._cause: BaseException | None = None
+        self._number = 0  # of the next step
 
     def run(self) -> str | None:
         """Restores the newest good checkpoint.
@@ -113,24 +118,46 @@ class RestoreSession:
         self._coordinator.publish(self._keys.outcome, messages.to_json(outcome))
 
     def _find(self) -> Outcome:
+        """Finds the newest checkpoint that all can restore; again, if somebody saves meanwhile."""
         refused: list[str] = []
-        number = 0
-        for name in self._candidates():
-            for task in (VERIFY, RESTORE):
-                verdict = self._ask(number, task, name)
-                number += 1
-                if verdict.failure is not None:
-                    break
+        for _ in range(_ATTEMPTS):
+            refused.clear()
+            outcome = self._try_all(refused)
+            if outcome is not None:
+                return outcome
+        return self._give_up(refused)
+
+    def _try_all(self, refused: list[str]) -> Outcome | None:
+        """Tries all candidates, newest first; adds those that are damaged to `refused`.
+
+        Returns:
+          The outcome; None if it is worth while to begin again.
+        """
+        candidates = self._candidates()
+        if not candidates:
+            return self._books.standing(None)
+        for name in candidates:
+            before = self._crc(name)
+            verdict = self._try(name)
             if verdict.failure is None:
                 self._books.latest = name
                 return self._books.standing(name)
             if not verdict.damaged:
                 return Outcome(verdict.failure)
-            _log.warning("%s is not usable: %s", name, verdict.failure.message)
-            self._books.quarantine(name, self._crc(name), verdict.failure.message)
             refused.append(f"{name}: {verdict.failure.message}")
-        if not refused:
-            return self._books.standing(None)
+            if self._crc(name) != before:
+                _log.info("Another process has changed %s meanwhile; looking again.", name)
+                return None
+            _log.warning("%s is not usable: %s", name, verdict.failure.message)
+            self._books.quarantine(name, before, verdict.failure.message)
+        return self._give_up(refused)
+
+    def _try(self, name: str) -> Verdict:
+        """Lets all workers verify and then restore a checkpoint; returns the worst verdict."""
+        verdict = self._ask(VERIFY, name)
+        return self._ask(RESTORE, name) if verdict.failure is None else verdict
+
+    def _give_up(self, refused: list[str]) -> Outcome:
         text = "".join(f"\n  {line}" for line in refused)
         return Outcome(
             Failure(
@@ -152,8 +179,10 @@ class RestoreSession:
                 "mounted there and that the process may read it, then restore again."
             ) from error
 
-    def _ask(self, number: int, task: str, name: str) -> Verdict:
+    def _ask(self, task: str, name: str) -> Verdict:
         """Lets all workers do `task` on `name`; returns the worst verdict."""
+        number = self._number
+        self._number += 1
         proposal = Proposal(task, name, self._directory)
         self._coordinator.publish(self._keys.step(number), messages.to_json(proposal))
         verdicts = [self._judge(proposal)]

@@ -16,7 +16,7 @@ from distckpt.core.checksum import Read, verify_entry
 from distckpt.errors import CheckpointDamagedError
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.parallel import run_all
-from distckpt.storage.base import Storage
+from distckpt.roles.patient import Reader
 
 # Bytes read at once; each thread holds two such pieces at most. Less would not let go of the
 # interpreter's lock, more does not stay in a processor's cache: 1 to 4 MiB are the fastest.
@@ -38,7 +38,7 @@ class Verifier:
       threads: How many threads read and check. Default: one for each CPU, 4 at the most.
     """
 
-    def __init__(self, storage: Storage, directory: str, threads: int | None = None) -> None:
+    def __init__(self, storage: Reader, directory: str, threads: int | None = None) -> None:
         self._storage = storage
         self._directory = directory
         self._catalog = Catalog(storage, directory)

@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from distckpt.roles import restore, writer
+from distckpt.roles import patient, restore, writer
 
 
 @pytest.fixture
@@ -24,3 +24,5 @@ def impatient(monkeypatch):
     """Nobody waits for NFS to show a file here."""
     monkeypatch.setattr(writer, "PROBE_PATIENCE", 0.1)
     monkeypatch.setattr(restore, "PATIENCE", 0.1)
+    monkeypatch.setattr(patient, "_PAUSE", 0.01)
+    monkeypatch.setattr(patient, "PATIENCE", 0.05)

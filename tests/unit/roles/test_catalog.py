@@ -360,3 +360,23 @@ def test_looking_never_writes(run):
     found.candidates(time.time())
     found.manifest("ckpt-1")
     assert storage.writes == 0
+
+
+def test_what_was_committed_before_the_file_was_first_written_stays_managed(tmp_path):
+    """The first chief died in between; its checkpoint is older than the one who looks."""
+    chief = lab.Chief(tmp_path / "run", max_to_keep=9)
+    chief.save("ckpt-1", 1)
+    (tmp_path / "run" / "checkpoint").unlink()
+    found = catalog(tmp_path / "run").view(time.time() + 3600.0)
+    assert [k.name for k in found.active] == ["ckpt-1"]
+    assert found.last_preserved < found.active[0].timestamp
+
+
+def test_a_clock_that_was_behind_does_not_make_a_checkpoint_unmanaged(run, monkeypatch):
+    """The time of the last preserved one is later than that of a commit the file knows not of."""
+    times = [1000.0, 2000.0, 3000.0]
+    lab.point_to(run, ["ckpt-1", "ckpt-2"], times[:2], last_preserved=time.time() + 500.0)
+    found = catalog(run).view(time.time() + 1000.0)
+    newest = found.active[-1]
+    assert newest.name == "ckpt-3"
+    assert newest.timestamp > found.last_preserved

@@ -21,7 +21,7 @@ from distckpt.roles.books import Books
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.waiting import Keys
 from distckpt.storage.local import LocalStorage
-from distckpt.testing.faulty_storage import FaultyStorage
+from distckpt.testing.faulty_storage import Fault, FaultyStorage, Where, fails
 
 from . import lab
 
@@ -313,3 +313,32 @@ def test_a_failed_restore_leaves_the_lists_as_they_were(run):
     group = Group(run, run, restore=restore).go()
     assert [b.latest for b in group.books] == ["ckpt-3"] * 2
     assert [len(b.active) for b in group.books] == [3, 3]
+
+
+def test_a_hiccup_of_the_storage_does_not_cost_the_newest_checkpoint(run):
+    shaky = FaultyStorage(LocalStorage())
+    shaky.add(Fault(fails(errno.EIO), Where("read", path="*data*"), "before", times=2))
+    group = Group(run, run, storages=[FaultyStorage(LocalStorage()), shaky]).go()
+    assert group.ends == ["ckpt-3"] * 2
+    assert [b.active[-1].name for b in group.books] == ["ckpt-3"] * 2
+
+
+@pytest.mark.parametrize("what", ["saved again", "deleted"])
+def test_what_another_job_changes_meanwhile_is_not_damaged(run, what):
+    """All look again, and take what is the newest now, instead of an older one."""
+    other = lab.Chief(run, max_to_keep=9)
+
+    def change(storage, operation):
+        if what == "saved again":
+            other.save("ckpt-3", 30)
+        else:
+            other.save("ckpt-4", 30)
+            other.books.delete(["ckpt-3"])
+
+    busy = FaultyStorage(LocalStorage())
+    busy.add(Fault(change, Where("read", path="*ckpt-3.data*"), "before", times=1))
+    group = Group(run, run, storages=[FaultyStorage(LocalStorage()), busy]).go()
+    newest = "ckpt-3" if what == "saved again" else "ckpt-4"
+    assert group.ends == [newest] * 2
+    assert lab.number_of(run, newest) == 30
+    assert group.books[0]._damaged == {}
