@@ -237,7 +237,8 @@ class SaveSession:
     def _write(self, opening: Opening) -> steps.Event:
         self._opening = opening
         share = self._plan.shares[self._coordinator.index]
-        return steps.Written(self._writer.write(opening, self._state, share))
+        is_over = self._waiting.is_over
+        return steps.Written(self._writer.write(opening, self._state, share, is_over))
 
     def _merge(self, reports: tuple[messages.Report, ...]) -> steps.Event:
         assert self._committer is not None

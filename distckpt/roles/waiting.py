@@ -165,6 +165,13 @@ class Waiting:
             return steps.TimedOut(self._too_late([0]))
         return steps.Told(messages.outcome_from_json(got[1]))
 
+    def is_over(self) -> bool:
+        """Any: returns at once whether the chief has said its last word, or cannot be reached."""
+        try:
+            return self._coordinator.fetch([self._keys.outcome], 0.0) is not None
+        except WorkerLostError:
+            return True
+
     def for_decision(self) -> messages.Decision:
         """Worker: waits for the chief's decision whether to save.
 

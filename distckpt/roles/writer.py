@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distckpt.core import bundle, layout
 from distckpt.core.messages import Opening, Report, WrittenFile, WrittenPiece
@@ -67,8 +67,20 @@ class Writer:
         self._stem = layout.shard_stem(worker, workers)
         self._durable = durable
 
-    def write(self, opening: Opening, state: CapturedState, pieces: Sequence[Piece]) -> Report:
+    def write(
+        self,
+        opening: Opening,
+        state: CapturedState,
+        pieces: Sequence[Piece],
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> Report:
         """Writes `pieces` into the pending folder of `opening`.
+
+        Args:
+          opening: The attempt.
+          state: The held values.
+          pieces: This worker's share.
+          is_over: Whether the chief has ended the save; asked while its folder is not to be seen.
 
         Returns:
           The report, made from the bundles' own indexes: their checksums were computed from memory
@@ -81,7 +93,7 @@ class Writer:
         """
         started = host.monotonic()
         folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
-        self._await_probe(folder, opening.token)
+        self._await_probe(folder, opening.token, is_over)
         # What the state's own savers write is named after the one stem.
         threads = self._threads if state.held else 1
         parts = divide(pieces, self._workers, threads)
@@ -110,7 +122,7 @@ class Writer:
         except OSError:
             return  # the chief removes the folder, now or at its next save
 
-    def _await_probe(self, folder: str, token: str) -> None:
+    def _await_probe(self, folder: str, token: str, is_over: Callable[[], bool]) -> None:
         path = layout.join(folder, layout.PROBE_FILE)
         deadline = host.monotonic() + PROBE_PATIENCE
         pause = 0.001
@@ -120,6 +132,10 @@ class Writer:
                     return
             except OSError:
                 self._storage.list(self._directory)  # makes NFS look again
+            if is_over():  # the folder is gone, and the next save may be waiting for this worker
+                raise SaveFailedError(
+                    f"worker {self._worker} came to write when the chief had ended the save."
+                )
             if host.monotonic() >= deadline:
                 break
             host.sleep(pause)

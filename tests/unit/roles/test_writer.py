@@ -16,6 +16,7 @@ from distckpt.errors import (
     SaveFailedError,
     StorageFullError,
 )
+from distckpt.roles import writer as writing
 from distckpt.roles.writer import Writer
 from distckpt.testing.faulty_storage import Fault, FaultyStorage, Where, fails
 
@@ -162,3 +163,15 @@ def test_discarding_never_fails(tmp_path):
     bench.write()
     bench.writer().discard(OPENING)
     bench.writer().discard(Opening("00000001-000002-abc", "gone", "", "", ""))
+
+
+def test_a_worker_that_comes_when_the_save_is_over_does_not_look_for_its_folder(
+    tmp_path, monkeypatch
+):
+    """The next save may be waiting for it already."""
+    monkeypatch.setattr(writing, "PROBE_PATIENCE", 3600.0)
+    bench = Bench(tmp_path)
+    (bench.folder / "probe").unlink()
+    share = bench.plan.shares[1]
+    with pytest.raises(SaveFailedError, match="worker 1 came to write when the chief had ended"):
+        bench.writer().write(OPENING, bench.state, share, is_over=lambda: True)
