@@ -1,0 +1,200 @@
+"""A file system that knows what of it would survive if the power failed now.
+
+The model is worse than a journaling file system: a change of a directory is on the disk for sure
+when that directory has been flushed; before, any of the changes may have got there, and any other
+not. The content of a file that was not flushed itself is lost or torn, whatever became of its name.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+
+class File:
+    """A file: what a reader sees, what is on the disk, and who wrote it. Never changed in place."""
+
+    __slots__ = ("content", "stable", "whose")
+
+    def __init__(self, content: bytes, whose: str) -> None:
+        self.content = content
+        self.stable: bytes | None = None
+        self.whose = whose
+
+
+class Folder:
+    """A directory: name → what is there, as a reader sees it and on the disk.
+
+    `changed` counts, so that a client's cache knows whether it is up to date.
+    """
+
+    __slots__ = ("changed", "entries", "stable")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, File | Folder] = {}
+        self.stable: dict[str, File | Folder] = {}
+        self.changed = 0
+
+
+Node = File | Folder
+
+
+class Change:
+    """A name that was given, taken away, or moved; not yet on the disk for sure."""
+
+    __slots__ = ("forced", "node", "source", "source_name", "target", "target_name")
+
+    def __init__(
+        self,
+        node: Node,
+        source: Folder | None,
+        source_name: str,
+        target: Folder | None,
+        target_name: str,
+    ) -> None:
+        self.node = node
+        self.source = source
+        self.source_name = source_name
+        self.target = target
+        self.target_name = target_name
+        self.forced = False
+
+    def settle(self) -> None:
+        """Does it on the disk, if it can be done there."""
+        if self.source is not None:
+            if self.source.stable.get(self.source_name) is not self.node:
+                return
+            del self.source.stable[self.source_name]
+        if self.target is not None:
+            self.target.stable[self.target_name] = self.node
+
+
+class Disk:
+    """The file system of a server. Paths begin with "/"."""
+
+    def __init__(self) -> None:
+        self.root = Folder()
+        self._journal: list[Change] = []
+
+    # --- Looking
+
+    def find(self, path: str) -> Node | None:
+        """Returns what is at `path`, or None."""
+        node: Node | None = self.root
+        for name in path.split("/")[1:] if path != "/" else ():
+            if not isinstance(node, Folder):
+                return None
+            node = node.entries.get(name)
+        return node
+
+    def file(self, path: str) -> File:
+        """Returns the file at `path`; raises as `open` does."""
+        node = self.find(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        if isinstance(node, Folder):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", path)
+        return node
+
+    def folder_of(self, path: str) -> tuple[Folder, str]:
+        """Returns the folder that `path` is in, and its name there."""
+        parent, _, name = path.rpartition("/")
+        folder = self.find(parent) if parent else self.root
+        if not isinstance(folder, Folder):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return folder, name
+
+    # --- Changing
+
+    def link(self, path: str, node: Node) -> None:
+        """Gives `node` a name."""
+        folder, name = self.folder_of(path)
+        self._do(Change(node, None, "", folder, name))
+
+    def unlink(self, path: str) -> None:
+        """Takes a name away."""
+        folder, name = self.folder_of(path)
+        self._do(Change(folder.entries[name], folder, name, None, ""))
+
+    def move(self, source: str, target: str) -> None:
+        """Renames a file, over another one if there is one, or a folder."""
+        old, old_name = self.folder_of(source)
+        node = old.entries.get(old_name)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", source)
+        new, new_name = self.folder_of(target)
+        there = new.entries.get(new_name)
+        if there is node:
+            return
+        if isinstance(there, Folder):
+            if isinstance(node, File):
+                raise IsADirectoryError(errno.EISDIR, "Is a directory", target)
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", target)
+        self._do(Change(node, old, old_name, new, new_name))
+
+    def flush(self, path: str) -> None:
+        """Forces the content of a file to the disk."""
+        file = self.file(path)
+        file.stable = file.content
+
+    def flush_folder(self, path: str) -> None:
+        """Forces the names of a directory to the disk."""
+        folder = self.find(path)
+        if not isinstance(folder, Folder):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        for change in self._journal:
+            if change.source is folder or change.target is folder:
+                change.forced = True
+        done = 0
+        for change in self._journal:
+            if not change.forced:
+                break
+            change.settle()
+            done += 1
+        del self._journal[:done]
+
+    def _do(self, change: Change) -> None:
+        if change.source is not None:
+            del change.source.entries[change.source_name]
+            change.source.changed += 1
+        if change.target is not None:
+            change.target.entries[change.target_name] = change.node
+            change.target.changed += 1
+        self._journal.append(change)
+
+    # --- Losing
+
+    def lose_power(self, lucky: Callable[[], bool], torn: Callable[[bytes], bytes]) -> None:
+        """Leaves what is on the disk.
+
+        Args:
+          lucky: Whether the next change that was not flushed has got there all the same.
+          torn: What is left of a content that was not flushed.
+        """
+        for change in self._journal:
+            if change.forced or lucky():
+                change.settle()
+        self._journal.clear()
+        self._restart(self.root, torn)
+
+    def lose_unflushed(self, whose: str, torn: Callable[[bytes], bytes]) -> None:
+        """Leaves what the machine of one process has sent: what others have stays."""
+        for file in _files(self.root):
+            if file.whose == whose and file.stable is None:
+                file.content = torn(file.content)
+
+    def _restart(self, folder: Folder, torn: Callable[[bytes], bytes]) -> None:
+        folder.entries = dict(folder.stable)
+        folder.changed += 1
+        for node in folder.entries.values():
+            if isinstance(node, Folder):
+                self._restart(node, torn)
+            elif node.stable is None:
+                node.content = node.stable = torn(node.content)
+
+
+def _files(folder: Folder) -> list[File]:
+    found: list[File] = []
+    for node in folder.entries.values():
+        found += _files(node) if isinstance(node, Folder) else [node]
+    return found

@@ -1,0 +1,181 @@
+"""What must be true after every event, told from the disk itself and not by distckpt's readers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import google_crc32c
+
+from distckpt.core import checkpoint_state, layout
+from distckpt.core import manifest as manifests
+from distckpt.core.manifest import Manifest
+from distckpt.errors import ManifestError
+
+from .disk import Disk, File, Folder
+from .state import data_of
+from .world import Violation
+
+RUN = "/run"
+MANIFEST = ".manifest.json"
+
+Order = tuple[int, int]
+
+
+@functools.lru_cache(20_000)
+def parse(data: bytes) -> Manifest | None:
+    """Returns a manifest, None if it cannot be read."""
+    try:
+        return manifests.parse(data, "")
+    except ManifestError:
+        return None
+
+
+read_pointer = functools.lru_cache(20_000)(checkpoint_state.parse)
+crc32c = functools.lru_cache(20_000)(google_crc32c.value)
+
+
+class Oracle:
+    """Looks at the directory, and remembers what has been promised.
+
+    Args:
+      disk: The disk.
+      collective: Whether the state has a value that is read together.
+
+    Attributes:
+      acknowledged: The newest checkpoint that some worker was told is saved.
+      newest: The newest checkpoint that is committed.
+      commits: How many have been.
+    """
+
+    def __init__(self, disk: Disk, *, collective: bool) -> None:
+        self._disk = disk
+        self._collective = collective
+        self.acknowledged: Order = (0, 0)
+        self.newest: Order = (0, 0)
+        self.commits = 0
+        self._history: list[tuple[float, Order]] = []
+        self._seen: dict[str, Manifest] = {}
+        self._pinned: dict[str, str] = {}
+        self._present: dict[str, Manifest] = {}
+
+    def acknowledge(self, attempt: str, now: float) -> None:
+        """A worker was told that this attempt is committed."""
+        parsed = layout.parse_attempt_id(attempt)
+        assert parsed is not None
+        self.acknowledged = max(self.acknowledged, (parsed.epoch, parsed.sequence))
+        self._history.append((now, self.acknowledged))
+        self.look(RUN + "/", None)
+
+    @property
+    def pinned(self) -> int:
+        """How many checkpoints are kept for good."""
+        return len(self._pinned)
+
+    def acknowledged_at(self, time: float) -> Order:
+        """Returns what was acknowledged at a time."""
+        return max((order for at, order in self._history if at <= time), default=(0, 0))
+
+    def look(self, path: str, epoch: int | None) -> None:
+        """Looks after a change of `path` by a process of this epoch."""
+        if path.rpartition("/")[0] != RUN:
+            return
+        present = self.committed()
+        for name, found in present.items():
+            if found.attempt not in self._seen:
+                self._committed(found)
+            self._check_whole(name, found)
+        if epoch is not None:
+            self._check_removed(present, epoch)
+        self._present = present
+        newest = max((m.order for m in present.values()), default=(0, 0))
+        if newest < self.newest:
+            raise Violation(f"the newest checkpoint was {self.newest} and is {newest}")
+        self.newest = newest
+        self._check_promise(newest)
+        self._check_pinned(present)
+        self._check_pointer()
+
+    def pin(self, managed: Iterable[str]) -> None:
+        """The chief has saved and pruned: what it manages no more, it keeps for good."""
+        managed = frozenset(managed)
+        kept = {name: m.attempt for name, m in self.committed().items() if name not in managed}
+        self._pinned.update(kept)
+
+    def after_a_loss(self) -> None:
+        """Looks after the power has failed: what was not promised may be gone."""
+        self._present = self.committed()
+        for name, found in self._present.items():
+            self._check_whole(name, found)
+        self.newest = max((m.order for m in self._present.values()), default=(0, 0))
+        self._check_promise(self.newest)
+        self._check_pinned(self._present)
+
+    def committed(self) -> dict[str, Manifest]:
+        """Returns the manifests in force, by name."""
+        run = self._disk.find(RUN)
+        found: dict[str, Manifest] = {}
+        for name, node in run.entries.items() if isinstance(run, Folder) else ():
+            if name.endswith(MANIFEST) and isinstance(node, File):
+                manifest = parse(node.content)
+                index = run.entries.get(layout.index_name(name[: -len(MANIFEST)]))
+                if manifest is None or not isinstance(index, File):
+                    continue
+                try:
+                    in_force = manifest.in_force(crc32c(index.content))
+                except ManifestError:
+                    continue
+                if in_force is not None:
+                    found[in_force.name] = in_force
+        return found
+
+    def order_of(self, number: int | None) -> Order:
+        """Returns the order of the commit of save `number`; of None, that of nothing."""
+        orders = [m.order for m in self._seen.values() if m.step == number]
+        return max(orders, default=(0, 0))
+
+    def _check_promise(self, newest: Order) -> None:
+        if newest < self.acknowledged:
+            raise Violation(f"{self.acknowledged} was acknowledged; the newest is {newest}")
+
+    def _check_pinned(self, present: dict[str, Manifest]) -> None:
+        for name, attempt in list(self._pinned.items()):
+            if name not in present:
+                raise Violation(f"{name} was to be kept for good")
+            if present[name].attempt != attempt:
+                del self._pinned[name]  # saved again, it is managed again
+
+    def _check_pointer(self) -> None:
+        """Plain TensorFlow goes by its own file: what that names as the newest must be there."""
+        run = self._disk.find(RUN)
+        assert isinstance(run, Folder)
+        node = run.entries.get(layout.POINTER_FILE)
+        if isinstance(node, File):
+            latest = read_pointer(node.content).latest
+            if layout.index_name(latest) not in run.entries:
+                raise Violation(f"TensorFlow's file names {latest}, which is not there")
+
+    def _committed(self, manifest: Manifest) -> None:
+        """A checkpoint that has not been there before."""
+        self._seen[manifest.attempt] = manifest
+        self.commits += 1
+        if manifest.order < self.newest:
+            raise Violation(f"{manifest.order} was committed after {self.newest}")
+
+    def _check_whole(self, name: str, manifest: Manifest) -> None:
+        run = self._disk.find(RUN)
+        assert isinstance(run, Folder)
+        workers = len(manifest.workers)
+        meant = data_of(manifest.step, workers, collective=self._collective)
+        meant += [b""] * (len(manifest.files) - len(meant))
+        for file, content in zip(manifest.files, meant, strict=True):
+            node = run.entries.get(file.name)
+            if not isinstance(node, File) or node.content != content:
+                what = "is missing" if node is None else "is not what was meant"
+                raise Violation(f"{name} {manifest.order} is committed, and {file.name} {what}")
+
+    def _check_removed(self, present: dict[str, Manifest], epoch: int) -> None:
+        for name, old in self._present.items():
+            now = present.get(name)
+            if (now is None or now.attempt != old.attempt) and old.epoch > epoch:
+                raise Violation(f"a process of epoch {epoch} removed {name} of {old.epoch}")

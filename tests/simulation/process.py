@@ -1,0 +1,199 @@
+"""One worker: restores, then saves a few times, with the very roles that the manager wires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from distckpt.core import layout
+from distckpt.core.protocol import ChiefSave, WorkerSave
+from distckpt.errors import (
+    CommitUnknownError,
+    ConfigurationError,
+    DirectoryError,
+    DistckptError,
+    SupersededError,
+    WorkerLostError,
+)
+from distckpt.roles.books import Books
+from distckpt.roles.committer import Committer
+from distckpt.roles.ownership import Ownership
+from distckpt.roles.pruner import Pruner
+from distckpt.roles.restore import RestoreSession
+from distckpt.roles.session import SaveSession
+from distckpt.roles.waiting import Keys
+from distckpt.roles.writer import Writer
+
+from . import state
+from .network import SimulatedCoordinator, SimulatedJob
+from .oracle import RUN
+from .storage import SimulatedStorage
+from .world import Task, World
+
+if TYPE_CHECKING:
+    from .run import Settings
+
+# What a program cannot go on after.
+FATAL = (WorkerLostError, CommitUnknownError, SupersededError, ConfigurationError)
+
+
+class Traced:
+    """A machine of the protocol that writes down where it has been."""
+
+    def __init__(self, machine: ChiefSave | WorkerSave, world: World) -> None:
+        self._machine = machine
+        self._world = world
+        self._role = type(machine).__name__
+
+    def on(self, event):
+        """See the machine's."""
+        before = type(self._machine._last).__name__
+        self._world.visited[self._role, before, type(event).__name__] += 1
+        return self._machine.on(event)
+
+
+class Process:
+    """A worker's process.
+
+    Args:
+      world: The world.
+      job: Its job.
+      index: Its index there.
+      storage: Its view of the disk.
+      saves: How many times it saves.
+      settings: As the run is set up.
+      began: Called when a call begins.
+      heard: Called when a call has ended: with this process, how, and after which time.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        job: SimulatedJob,
+        index: int,
+        storage: SimulatedStorage,
+        saves: int,
+        settings: Settings,
+        began: Callable[[Process], None],
+        heard: Callable[[Process, str, object, float], None],
+    ) -> None:
+        self.job = job
+        self.index = index
+        self.storage = storage
+        self.name = f"{job.number}/{index}"
+        self.host = f"host-{index}"
+        self.pid = 100 * job.number + index
+        self.tokens = 0
+        self.struck = False
+        self.ended = False
+        self.failed = False
+        self.task: Task | None = None
+        self._world = world
+        self._saves = saves
+        self._settings = settings
+        self._began = began
+        self._heard = heard
+        self.restored: int | None = None
+        self._coordinator = SimulatedCoordinator(world, job, index)
+        self.ownership: Ownership | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it has taken, or 0."""
+        return (self.ownership.epoch or 0) if self.ownership else 0
+
+    def work(self) -> None:
+        """What the program does."""
+        try:
+            self._call("construct", self._wire)
+            number = self._call("restore", self._restore)
+            for call in range(self._saves):
+                self._call("save", lambda call=call: self._save(call, number + 1 + call))
+        except DistckptError:
+            self.failed = True
+            self.job.lose(self.index, "it has ended with an error", 0.0)
+        else:
+            self.job.leave(self.index)
+
+    def _wire(self) -> None:
+        durable, keep = self._settings.durable, self._settings.max_to_keep
+        self.ownership = Ownership(self.storage, RUN, durable=durable)
+        try:
+            self.books = Books(self.storage, RUN, keep, self._settings.hours, durable=durable)
+        except OSError as error:  # as the manager does
+            raise DirectoryError(f"worker {self.index} cannot read {RUN}: {error}") from error
+        self._committer = None
+        if self.index == 0:
+            pruner = Pruner(self.storage, RUN, self.ownership, durable=durable, threads=1)
+            self.books.delete = pruner.prune
+            self._committer = Committer(
+                self.storage,
+                RUN,
+                self.ownership,
+                state.SimulatedMerger(self.storage),
+                durable=durable,
+                on_takeover=self.books.reload,
+            )
+
+    def _call(self, kind: str, call: Callable[[], object]):
+        """Does a call of the manager; an error that a program survives is only written down."""
+        assert self.task is not None
+        began = self._world.now - self.task.paused
+        result: object
+        self._began(self)
+        try:
+            result = call()
+        except DistckptError as error:
+            result = error
+        self._world.tell(self.name, f"{kind}() ended: {result!r}")
+        self._heard(self, kind, result, self._world.now - self.task.paused - began)
+        if isinstance(result, DistckptError) and (isinstance(result, FATAL) or kind != "save"):
+            raise result
+        return result
+
+    def _restore(self) -> int:
+        """Returns the number in the name of what was restored."""
+        session = RestoreSession(
+            self._coordinator,
+            self.storage,
+            RUN,
+            self.books,
+            Keys("sim", "restore", 0),
+            self._take,
+            deadline=self._settings.deadline,
+            verify_data=True,
+        )
+        name = session.run()
+        return (layout.split_number(name)[1] or 0) if name else 0
+
+    def _take(self, name: str) -> None:
+        self.restored = state.restore(self.storage, RUN, name)
+
+    def _save(self, call: int, number: int) -> str:
+        """Returns the attempt that was committed."""
+        name = f"ckpt-{number % self._settings.names}" if self._settings.names else f"ckpt-{number}"
+        content = 20 * self.job.number + call
+        workers = self.job.count
+        plan = state.plan_for(workers, collective=self._settings.collective)
+        session = SaveSession(
+            self._coordinator,
+            Writer(
+                self.storage, RUN, self.index, workers, durable=self._settings.durable, threads=1
+            ),
+            self._committer,
+            self.books if self.index == 0 else None,
+            Keys("sim", "save", call),
+            name=name,
+            directory=RUN,
+            step=content,
+            plan=plan,
+            state=state.SimulatedState(self.storage, content, self.job, self.index, call),
+            deadline=self._settings.deadline,
+        )
+        session._machine = Traced(session._machine, self._world)
+        session.hold()
+        outcome = session.run()
+        if self.index:
+            self.books.adopt(outcome)
+        assert session._opening is not None
+        return session._opening.attempt

@@ -1,0 +1,98 @@
+"""Plays many runs, on all processors, and sums up."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from .bugs import FOCUS, with_bug
+from .run import Result, play
+
+# Runs that one process plays before it reports.
+BATCH = 250
+
+
+@dataclasses.dataclass
+class Summary:
+    """What many runs came to.
+
+    Attributes:
+      runs: How many.
+      commits: Checkpoints committed in them.
+      struck: Faults that struck, by kind.
+      visited: Transitions of the protocol, by how often they were taken.
+      broken: (seed, what was broken).
+    """
+
+    runs: int = 0
+    commits: int = 0
+    struck: Counter[str] = dataclasses.field(default_factory=Counter)
+    visited: Counter[tuple[str, str, str]] = dataclasses.field(default_factory=Counter)
+    broken: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, seed: str, result: Result) -> None:
+        """Adds a run."""
+        self.runs += 1
+        self.commits += result.commits
+        self.struck.update(result.struck)
+        self.visited.update(result.visited)
+        if result.violation is not None:
+            self.broken.append((seed, result.violation))
+
+    def merge(self, other: Summary) -> None:
+        """Adds other runs."""
+        self.runs += other.runs
+        self.commits += other.commits
+        self.struck.update(other.struck)
+        self.visited.update(other.visited)
+        self.broken += other.broken
+
+
+def seed_of(base: int, number: int) -> str:
+    """Returns the seed of run `number` of the series `base`."""
+    return f"{base}.{number}"
+
+
+def play_many(base: int, first: int, count: int, bug: str | None = None) -> Summary:
+    """Plays `count` runs of a series, in this process; with a bug only until it shows."""
+    summary = Summary()
+    focus = FOCUS.get(bug or "")
+    gc.collect()
+    gc.disable()  # the worlds are full of cycles, and are all thrown away at the end
+    try:
+        with with_bug(bug):
+            for number in range(first, first + count):
+                seed = seed_of(base, number)
+                summary.add(seed, play(seed, focus=focus))
+                if bug and summary.broken:
+                    break
+    finally:
+        gc.enable()
+    return summary
+
+
+def play_all(base: int, runs: int, processes: int | None = None) -> Iterator[Summary]:
+    """Plays the runs of a series on all processors; yields a summary now and then."""
+    todo = [(base, first, min(BATCH, runs - first)) for first in range(0, runs, BATCH)]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes or os.cpu_count()) as pool:
+        yield from pool.imap_unordered(_play, todo)
+
+
+def find(bug: str, base: int, limit: int) -> tuple[str, str, int] | None:
+    """Returns (seed, what was broken, how many runs it took) for a bug; None if nothing was."""
+    played = 0
+    while played < limit:
+        summary = play_many(base, played, min(BATCH, limit - played), bug)
+        played += summary.runs
+        if summary.broken:
+            return (*summary.broken[0], played)
+    return None
+
+
+def _play(job: tuple[int, int, int]) -> Summary:
+    return play_many(*job)

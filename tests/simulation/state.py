@@ -1,0 +1,121 @@
+"""A small state and its checkpoints: every value tells which save it belongs to."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from distckpt.core import bundle, layout
+from distckpt.core.bundle_merge import merge_indexes
+from distckpt.core.plan import Entry, Piece, Plan, make_plan
+from distckpt.errors import CheckpointDamagedError
+from distckpt.state.base import CapturedState, Merger
+from distckpt.storage.base import Storage
+from tests.unit.roles.lab import bundle_files
+
+from .network import SimulatedJob
+
+KEYS = ("bias", "kernel", "slot", "step")
+# What would be computed again and again, for it is the same in every run.
+merged = functools.lru_cache(50_000)(lambda parts: merge_indexes(list(parts)))
+read_index = functools.lru_cache(50_000)(bundle.read_index)
+
+
+def entries(*, collective: bool) -> tuple[Entry, ...]:
+    """Returns the state's entries; `collective` makes one that all workers read together."""
+    return tuple(
+        Entry(key, "float32", (2,), 8, chief_only=key == "step", collective=collective and n == 0)
+        for n, key in enumerate(KEYS)
+    )
+
+
+@functools.cache
+def plan_for(workers: int, *, collective: bool) -> Plan:
+    """Returns the plan of a job."""
+    return make_plan(entries(collective=collective), workers)
+
+
+@functools.lru_cache(100_000)
+def _bundle(keys: tuple[str, ...], number: int) -> tuple[bytes, bytes]:
+    value = np.full(2, number, np.float32)
+    return bundle_files([(key, (2,), None, value) for key in keys])
+
+
+def data_of(number: int, workers: int, *, collective: bool) -> list[bytes]:
+    """Returns what the data files of save `number` must hold, in their order."""
+    shares = plan_for(workers, collective=collective).shares
+    return [_bundle(tuple(p.entry.key for p in share), number)[1] for share in shares if share]
+
+
+class SimulatedState(CapturedState):
+    """The values of one save on one worker.
+
+    Args:
+      storage: Where they are written.
+      number: Which save.
+      job: The job, for what is read together.
+      worker: Which worker.
+      call: Which save of the job.
+    """
+
+    def __init__(
+        self, storage: Storage, number: int, job: SimulatedJob, worker: int, call: int
+    ) -> None:
+        self._storage = storage
+        self._number = number
+        self._gather = functools.partial(job.gather, worker, call)
+
+    def read_together(self) -> None:
+        """See base."""
+        self._gather()
+
+    def write(self, folder: str, stem: str, pieces: list[Piece]) -> tuple[str, ...]:
+        """See base."""
+        if not pieces:
+            return ()
+        index, data = _bundle(tuple(p.entry.key for p in pieces), self._number)
+        path = layout.join(folder, stem)
+        self._storage.write(layout.data_name(path, 0, 1), data, durable=False)
+        self._storage.write(layout.index_name(path), index, durable=False)
+        return (stem,)
+
+
+class SimulatedMerger(Merger):
+    """Does what ``MergeV2Checkpoints`` does, in the steps of a storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def merge(self, folder: str, prefixes: list[str], name: str) -> None:
+        """See base."""
+        paths = [layout.join(folder, prefix) for prefix in prefixes]
+        parts = tuple(self._storage.read(layout.index_name(path)) for path in paths)
+        for shard, path in enumerate(paths):
+            target = layout.data_name(layout.join(folder, name), shard, len(paths))
+            self._storage.rename(layout.data_name(path, 0, 1), target)
+        index = layout.index_name(layout.join(folder, name))
+        self._storage.write(index, merged(parts), durable=False)
+        for path in paths:
+            self._storage.remove(layout.index_name(path))
+
+
+def restore(storage: Storage, directory: str, name: str) -> int:
+    """Reads a checkpoint as TensorFlow does; returns which save it is of.
+
+    Raises:
+      CheckpointDamagedError: It is not whole, or a mixture.
+      OSError: It cannot be read.
+    """
+    try:
+        index = read_index(storage.read(layout.join(directory, layout.index_name(name))))
+        found = set()
+        for entry in index.stored:
+            file = layout.data_name(name, entry.shard, index.num_shards)
+            raw = storage.read(layout.join(directory, file), entry.offset, entry.size)
+            found |= set(np.frombuffer(raw, np.float32).tolist())
+    except FileNotFoundError as error:
+        raise CheckpointDamagedError(f"{name}: {error}") from error
+    if len(found) != 1 or {e.key for e in index.stored} != set(KEYS):
+        raise CheckpointDamagedError(f"{name} is a mixture of {found}")
+    return int(found.pop())

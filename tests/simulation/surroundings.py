@@ -1,0 +1,64 @@
+"""Puts the roles into a simulated world: its time, its chance, its names; and lets them hurry."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Iterator
+
+from distckpt.core import bundle, checkpoint_state, layout
+from distckpt.core import manifest as manifests
+from distckpt.roles import host, session, verifier
+
+from .process import Process
+from .world import World
+
+BIRTH = 1_700_000_000.0
+_REMEMBERED = 20_000
+
+
+@contextlib.contextmanager
+def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
+    """Lets `distckpt.roles.host` answer for the process whose turn it is.
+
+    Pure functions of `core` remember what they were given: a run asks the same over and over.
+    """
+
+    def token(size: int) -> str:
+        process = current()
+        process.tokens += 1
+        return f"{process.pid:04x}{process.tokens:04x}".ljust(2 * size, "0")
+
+    changes = [
+        (host, "monotonic", lambda: world.now),
+        (host, "now", lambda: BIRTH + world.now),
+        (host, "sleep", lambda seconds: world.wait(world.now + seconds)),
+        (host, "token", token),
+        (host, "name", lambda: current().host),
+        (host, "pid", lambda: current().pid),
+        (manifests, "parse", _parse),
+        (bundle, "read_index", _read_index),
+        (checkpoint_state, "parse", _parse_pointer),
+        (layout, "classify", lambda names: _classify(tuple(names))),
+        (session, "paused", contextlib.nullcontext),
+        (verifier, "MOST_THREADS", 1),
+    ]
+    before = [getattr(module, name) for module, name, _ in changes]
+    log = logging.getLogger("distckpt")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        for module, name, instead in changes:
+            setattr(module, name, instead)
+        yield
+    finally:
+        for (module, name, _), old in zip(changes, before, strict=True):
+            setattr(module, name, old)
+        log.setLevel(level)
+
+
+_parse = functools.lru_cache(_REMEMBERED)(manifests.parse)
+_read_index = functools.lru_cache(_REMEMBERED)(bundle.read_index)
+_parse_pointer = functools.lru_cache(_REMEMBERED)(checkpoint_state.parse)
+_classify = functools.lru_cache(_REMEMBERED)(layout.classify)
