@@ -26,7 +26,7 @@ from distckpt.errors import (
     SaveFailedError,
     WorkerLostError,
 )
-from distckpt.roles import host
+from distckpt.roles import fault_points, host
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.waiting import Keys, Waiting
@@ -153,6 +153,13 @@ class SaveSession:
             raise
 
     def _perform(self, action: steps.Action) -> steps.Event | None:
+        me, step = self._coordinator.index, type(action).__name__
+        fault_points.reached(me, self._name, step, "before")
+        event = self._do(action)
+        fault_points.reached(me, self._name, step, "after")
+        return event
+
+    def _do(self, action: steps.Action) -> steps.Event | None:
         match action:
             case steps.SendReady(fingerprint):
                 self._publish(self._keys.ready(self._coordinator.index), fingerprint)

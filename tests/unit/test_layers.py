@@ -42,7 +42,7 @@ NEED_TENSORFLOW = {
     "distckpt.testing.storage_contract",
 }
 # The roles that a simulation does without, and the one that answers for the others.
-WITH_A_CLOCK = ("distckpt.roles.host", "distckpt.roles.flight", "distckpt.roles.pace")
+WITH_A_CLOCK = tuple(f"distckpt.roles.{m}" for m in ("host", "flight", "pace", "fault_points"))
 PRIVATE_TENSORFLOW = ("distckpt.state.", "distckpt.coordination.tensorflow_service")
 
 

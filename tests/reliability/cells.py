@@ -1,0 +1,112 @@
+"""One cell of the matrix: a fault strikes one worker at one step of its second save."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from distckpt.roles.fault_points import FAULTS, MOMENTS, FaultPoint
+
+from .cluster import Cluster, Lost, check_restart, go_on
+from .worker import DEADLINE, LOST_AFTER, Job
+
+WORKERS = 3
+STRIKES_SAVE = 3
+# The steps of a save that succeeds, without a collective.
+CHIEF = ("SendReady", "Open", "AnnounceOpening", "Write", "AwaitAnswer", "Merge", "Commit")
+CHIEF += ("Tell", "Prune", "Finish")
+WORKER = ("SendReady", "AwaitOpening", "Write", "SendAnswer", "AwaitOutcome", "Finish")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A fault at a step, in one mode."""
+
+    point: FaultPoint
+    in_background: bool
+
+    @property
+    def role(self) -> str:
+        """Whom it strikes."""
+        return "chief" if self.point.worker == 0 else "worker"
+
+    @property
+    def mode(self) -> str:
+        """How the job saves."""
+        return "async" if self.in_background else "sync"
+
+    def __str__(self) -> str:
+        p = self.point
+        return f"{self.role}-{p.step}-{p.moment}-{p.fault}-{self.mode}"
+
+
+def all_cells() -> Iterator[Cell]:
+    """Yields the whole matrix."""
+    for worker, names in ((0, CHIEF), (1, WORKER)):
+        for step, moment, fault, background in itertools.product(
+            names, MOMENTS, FAULTS, (False, True)
+        ):
+            yield Cell(FaultPoint(worker, step, moment, STRIKES_SAVE, fault), background)
+
+
+def spread() -> list[Cell]:
+    """Returns cells such that every step, and every fault and mode, of each role is among them."""
+    chosen = []
+    for worker, names in ((0, CHIEF), (1, WORKER)):
+        for number, step in enumerate(names):
+            fault = FAULTS[(number + worker) % len(FAULTS)]
+            moment = MOMENTS[(number // len(FAULTS) + worker) % 2]
+            chosen.append(
+                Cell(FaultPoint(worker, step, moment, STRIKES_SAVE, fault), number % 2 == 1)
+            )
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes:
+      saved: The newest step that a worker knew to be saved.
+      restored: What the restart has restored.
+      ends: How each worker has ended.
+    """
+
+    saved: int
+    restored: int
+    ends: tuple[str, ...]
+
+
+def play(cell: Cell, folder: Path) -> Outcome:
+    """Plays a cell in an empty folder.
+
+    Raises:
+      Lost: A promise was broken.
+    """
+    victim = cell.point.worker
+    directory, board = str(folder / "run"), str(folder / "board")
+    job = Job(directory, board, "struck", WORKERS, 5, cell.in_background, str(cell.point))
+    with Cluster(job) as cluster:
+        others = [i for i in range(WORKERS) if i != victim]
+        if cell.point.fault == "stop":
+            cluster.wait([victim], until=lambda: cluster.is_stopped(victim))
+            if not cluster.is_stopped(victim):
+                raise Lost(f"nothing has struck: {cluster.logs()[victim].text}")
+            time.sleep(max(DEADLINE, LOST_AFTER) + 1.0)
+            go_on(victim, cluster)
+        cluster.wait(list(range(WORKERS)))
+        codes = [process.exitcode for process in cluster.processes]
+        logs = cluster.logs()
+    if codes[victim] == 0 and cell.point.fault != "stop":
+        raise Lost(f"nothing has struck: {logs[victim].text}")
+    for index in others:
+        if logs[index].raised and f"worker {victim}" not in logs[index].text:
+            raise Lost(f"worker {index} does not name worker {victim}:\n{logs[index].text}")
+    saved = max(log.saved for log in logs)
+    after = Job(directory, board, "restart", 2, saved + 3, cell.in_background)
+    restored = check_restart(after, saved)
+    ends = tuple(log.raised or ("finished" if "finished" in log.text else "died") for log in logs)
+    return Outcome(saved, restored, ends)

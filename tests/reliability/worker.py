@@ -1,0 +1,111 @@
+"""One worker of a small job that saves every step: the real manager, real files, a real process.
+
+The state of a step is a function of the step, so whoever restores it can tell it bit for bit. What
+this worker knows to be saved, it writes to a log of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+import traceback
+
+import numpy as np
+import tensorflow as tf
+
+import distckpt
+from distckpt.roles import fault_points
+
+ROWS = 512
+# Seconds. The longest stop is longer than both.
+DEADLINE = 4.0
+LOST_AFTER = 3.0
+FAILED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job of a few workers on this machine.
+
+    Attributes:
+      directory: The checkpoint directory.
+      board: Where the workers meet, and log.
+      run: The id of this start.
+      workers: How many.
+      steps: Up to which step to train.
+      in_background: Whether saves are asynchronous.
+      fault: What strikes, or "".
+    """
+
+    directory: str
+    board: str
+    run: str
+    workers: int
+    steps: int
+    in_background: bool
+    fault: str = ""
+
+    def log(self, index: int) -> str:
+        """Returns the path of a worker's log."""
+        return os.path.join(self.board, f"{self.run}-{index}.log")
+
+
+def values(step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the state of a step: one large enough to be split between workers, one small."""
+    chance = np.random.default_rng(step)
+    return chance.random((ROWS, 64), np.float32), chance.random(7, np.float32)
+
+
+def main(job: Job, index: int) -> None:
+    """What the worker's process does."""
+    with open(job.log(index), "a", buffering=1) as log:
+        os.dup2(log.fileno(), 2)
+        logging.disable(logging.WARNING)
+        try:
+            if job.fault:
+                fault_points.arm(fault_points.FaultPoint.parse(job.fault))
+            _train(job, index, lambda *words: print(*words, file=log, flush=True))
+        except BaseException as error:
+            traceback.print_exc()
+            print("raised", type(error).__name__, file=log, flush=True)
+            sys.stderr.flush()
+            os._exit(FAILED)
+
+
+def _train(job: Job, index: int, say) -> None:
+    coordinator = distckpt.SharedDirectory(
+        job.board, job.run, index, job.workers, heartbeat_seconds=0.3, lost_after=LOST_AFTER
+    )
+    table, small = (tf.Variable(tf.zeros_like(value)) for value in values(0))
+    step = tf.Variable(0, dtype=tf.int64)
+    manager = distckpt.CheckpointManager(
+        tf.train.Checkpoint(table=table, small=small, step=step),
+        job.directory,
+        max_to_keep=2,
+        coordinator=coordinator,
+        options=distckpt.ManagerOptions(
+            enable_async=job.in_background, save_deadline=DEADLINE, restore_deadline=60.0
+        ),
+    )
+    path = manager.restore_or_initialize()
+    restored = int(step.numpy())
+    if path is not None:
+        expected = values(restored)
+        same = table.numpy().tobytes() == expected[0].tobytes()
+        same &= small.numpy().tobytes() == expected[1].tobytes()
+        say("restored", restored, "equal" if same else "DIFFERENT")
+    else:
+        say("restored", 0, "equal")
+    for number in range(restored + 1, job.steps + 1):
+        for variable, value in zip((table, small), values(number), strict=True):
+            variable.assign(value)
+        step.assign(number)
+        manager.save(checkpoint_number=number)
+        # An asynchronous save() says only that the save before it is done.
+        say("saved", number - 1 if job.in_background else number)
+    manager.sync()
+    say("saved", job.steps)
+    coordinator.close()
+    say("finished")
