@@ -168,14 +168,15 @@ class Recovery:
         return found
 
     def _remove_abandoned(self, folders: list[str]) -> None:
-        root = layout.abandoned_root(self._directory)
-        if not self._storage.exists(root):
+        """Removes folders that are settled; not the one they are in.
+
+        There a successor may begin to work at any moment: to remove it with all that is in it, be
+        it empty when one looks, would take from him what tells him which files to take back.
+        """
+        if not self._storage.exists(layout.abandoned_root(self._directory)):
             return
         for folder in folders:
             self._storage.remove_tree(folder)
-        self._ownership.check()
-        if not self._storage.list(root):  # a successor may have begun to work there
-            self._storage.remove_tree(root)
 
     def _settle(self, folder: str) -> None:
         tombstone = self._read(folder, TOMBSTONE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import resource
 import sys
 import traceback
 
@@ -37,6 +38,7 @@ class Job:
       steps: Up to which step to train.
       in_background: Whether saves are asynchronous.
       fault: What strikes, or "".
+      file_limit: How large a file this job's processes may write, in bytes; 0 for any size.
     """
 
     directory: str
@@ -46,6 +48,7 @@ class Job:
     steps: int
     in_background: bool
     fault: str = ""
+    file_limit: int = 0
 
     def log(self, index: int) -> str:
         """Returns the path of a worker's log."""
@@ -66,6 +69,8 @@ def main(job: Job, index: int) -> None:
         try:
             if job.fault:
                 fault_points.arm(fault_points.FaultPoint.parse(job.fault))
+            if job.file_limit:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_limit, job.file_limit))
             _train(job, index, lambda *words: print(*words, file=log, flush=True))
         except BaseException as error:
             traceback.print_exc()

@@ -74,7 +74,7 @@ class Process:
         storage: SimulatedStorage,
         saves: int,
         settings: Settings,
-        began: Callable[[Process], None],
+        began: Callable[[Process, str], None],
         heard: Callable[[Process, str, object, float], None],
     ) -> None:
         self.job = job
@@ -140,7 +140,7 @@ class Process:
         assert self.task is not None
         began = self._world.now - self.task.paused
         result: object
-        self._began(self)
+        self._began(self, kind)
         try:
             result = call()
         except DistckptError as error:

@@ -254,7 +254,9 @@ class Run:
     def _changed(self, path: str) -> None:
         self.oracle.look(path, self.current.epoch or None)
 
-    def _began(self, process: Process) -> None:
+    def _began(self, process: Process, kind: str) -> None:
+        if kind != "restore":
+            return
         chief = self._jobs[process.job.number - 1][0]
         if process is chief or chief not in self._promised:  # the chief decides for all
             # What it has listed before may be as old as that.
@@ -327,9 +329,12 @@ def leftovers(disk: Disk, oracle: Oracle) -> list[str]:
     return sorted((found - epochs) ^ expected)
 
 
+_STAY = (layout.PRIVATE_FOLDER, "quarantine", "abandoned")
+
+
 def _paths(folder: Folder, path: str) -> list[str]:
     """Returns the paths of all files, and of empty folders."""
-    if path and not folder.entries and not path.endswith((layout.PRIVATE_FOLDER, "quarantine")):
+    if path and not folder.entries and not path.endswith(_STAY):
         return [path + "/"]
     found: list[str] = []
     for name, node in folder.entries.items():

@@ -310,7 +310,7 @@ def files_in(directory):
         found |= {os.path.normpath(os.path.join(relative, n)) for n in names}
         if not folders and not names:
             found.add(relative + "/")
-    return found
+    return found - {".distckpt/abandoned/"}  # which stays
 
 
 def content(directory):

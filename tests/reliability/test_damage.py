@@ -1,0 +1,127 @@
+"""Damaged checkpoints: all workers of a real job fall back together, and nothing wrong is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from . import damage
+from .cluster import Cluster, check_restart
+from .worker import Job
+
+
+def test_no_flipped_bit_is_restored(tmp_path):
+    files = damage.make(tmp_path / "run")
+    found = damage.count_all(files, 400, seed=1)
+    assert {outcome for counter in found.values() for outcome in counter} <= {
+        damage.NEW,
+        damage.LAST,
+    }
+    assert found["data"] == {damage.LAST: sum(found["data"].values())}
+    assert found["index"] == {damage.LAST: sum(found["index"].values())}
+    assert found["checkpoint"][damage.LAST] == 0  # the manifests make up for it
+
+
+# --- Damage by real processes' hands ------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def be_of_another_directory(path: Path) -> None:
+    """The manifest is that of another run's checkpoint of the same name."""
+    body = json.loads(path.read_text())
+    body["index"]["crc32c"] ^= 1
+    path.write_text(json.dumps(body))
+
+
+def become_a_link(path: Path) -> None:
+    outside = path.parent.parent / f"outside-{path.name}"
+    shutil.move(path, outside)
+    path.symlink_to(outside)
+
+
+NEWEST, BEFORE = 3, 2
+DATA, INDEX, MANIFEST, POINTER = "*.data-00001-*", "*.index", "*.manifest.json", "checkpoint"
+# What is done to which file, and which step is restored then.
+DAMAGES = [
+    (flip, DATA, BEFORE),
+    (truncate, DATA, BEFORE),
+    (delete, DATA, BEFORE),
+    (become_a_folder, DATA, BEFORE),
+    (become_a_link, DATA, NEWEST),
+    (flip, INDEX, BEFORE),
+    (truncate, INDEX, BEFORE),
+    (delete, INDEX, BEFORE),
+    (become_a_folder, INDEX, BEFORE),
+    (become_a_link, INDEX, NEWEST),
+    (truncate, MANIFEST, BEFORE),
+    (delete, MANIFEST, NEWEST),  # a plain checkpoint of TensorFlow's, and whole
+    (become_a_folder, MANIFEST, BEFORE),
+    (be_of_another_directory, MANIFEST, NEWEST),  # so it says nothing about this checkpoint
+    (become_a_link, MANIFEST, NEWEST),
+    (flip, POINTER, NEWEST),
+    (truncate, POINTER, NEWEST),
+    (delete, POINTER, NEWEST),
+    (become_a_folder, POINTER, NEWEST),
+]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A directory that a job of two workers has saved steps 1 to 3 to, keeping two."""
+    folder = tmp_path_factory.mktemp("sound")
+    job = Job(str(folder / "run"), str(folder / "board"), "first", 2, NEWEST, False)
+    with Cluster(job) as cluster:
+        cluster.wait([0, 1])
+        assert [p.exitcode for p in cluster.processes] == [0, 0], cluster.logs()
+    return folder
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("how", "what", "step"), DAMAGES, ids=[f"{how.__name__}-{what}" for how, what, _ in DAMAGES]
+)
+def test_all_workers_restore_the_newest_that_is_whole(sound, tmp_path, how, what, step):
+    shutil.copytree(sound / "run", tmp_path / "run")
+    pattern = what if what == POINTER else f"ckpt-{NEWEST}{what[1:]}"
+    (path,) = (tmp_path / "run").glob(pattern)
+    how(path)
+    job = Job(str(tmp_path / "run"), str(tmp_path / "board"), "again", 2, NEWEST + 2, False)
+    if how is become_a_folder:  # nothing of ours, and not ours to remove
+        assert restored(job) == step
+        return
+    assert check_restart(job, BEFORE) == step
+    outside = list(tmp_path.glob("outside-*"))
+    assert len(outside) == (how is become_a_link), "a link's target was deleted"
+
+
+def restored(job: Job) -> int | None:
+    """Returns which step all of a job's workers have restored, bit for bit, whatever follows."""
+    with Cluster(job) as cluster:
+        cluster.wait(list(range(job.workers)))
+        logs = cluster.logs()
+    assert all(log.equal for log in logs)
+    (step,) = {log.restored for log in logs}
+    return step
