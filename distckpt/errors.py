@@ -33,7 +33,16 @@ from typing import Any
 
 
 class DistckptError(Exception):
-    """Base of all errors raised on purpose by distckpt."""
+    """Base of all errors raised on purpose by distckpt.
+
+    Attributes:
+      worker: Index of the worker where it happened, if it has come from one; else None.
+      trace: The traceback there, as text, or "". On other workers it is a note of the error, too,
+        and so printed with it (Python 3.11 and later).
+    """
+
+    worker: int | None = None
+    trace: str = ""
 
 
 class ConfigurationError(DistckptError, ValueError):
@@ -153,6 +162,16 @@ class Failure:
         """Returns plain data for `from_json`."""
         return dataclasses.asdict(self)
 
-    def to_error(self) -> DistckptError:
-        """Returns the error to raise; the same on every worker."""
-        return _BY_NAME.get(self.kind, SaveFailedError)(self.message)
+    def to_error(self, cause: BaseException | None = None) -> DistckptError:
+        """Returns the error to raise; the same on every worker.
+
+        Args:
+          cause: What it is raised from, on the worker where it happened: then its traceback will be
+            seen anyway.
+        """
+        error = _BY_NAME.get(self.kind, SaveFailedError)(self.message)
+        error.worker, error.trace = self.worker, self.trace
+        if self.trace and cause is None and hasattr(error, "add_note"):
+            where = f"worker {self.worker}" if self.worker is not None else "another worker"
+            error.add_note(f"On {where}:\n{self.trace.rstrip()}")
+        return error

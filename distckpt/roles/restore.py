@@ -100,7 +100,7 @@ class RestoreSession:
         """
         outcome = self._lead() if self._coordinator.is_chief else self._follow()
         if outcome.failure is not None:
-            raise outcome.failure.to_error() from self._cause
+            raise outcome.failure.to_error(self._cause) from self._cause
         return outcome.name
 
     # --- Chief ----------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ class SaveSession:
         finally:
             self._state.release()  # an error, and so this session, may be kept for long
         if self._failure is not None:
-            raise self._failure.to_error() from self._cause
+            raise self._failure.to_error(self._cause) from self._cause
         return self._outcome
 
     def _drive(self, wanted: Callable[[], bool]) -> None:
@@ -322,6 +322,7 @@ class SaveSession:
             kind.__name__,
             f"{where} was interrupted in save() of {self._name} ({type(error).__name__}: {error}).",
             self._coordinator.index,
+            Failure.from_exception(error).trace,
         )
         if self._committed:
             self._close()

@@ -65,6 +65,13 @@ def spread() -> list[Cell]:
     return chosen
 
 
+def _has_trace(text: str) -> bool:
+    """Whether a worker's log has the traceback of another one's error."""
+    if not hasattr(BaseException, "add_note"):  # Python 3.10 prints no notes
+        return True
+    return "On worker" in text and "fault_points.Struck: fault point" in text
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a cell ended.
@@ -105,6 +112,9 @@ def play(cell: Cell, folder: Path) -> Outcome:
     for index in others:
         if logs[index].raised and f"worker {victim}" not in logs[index].text:
             raise Lost(f"worker {index} does not name worker {victim}:\n{logs[index].text}")
+        told = logs[index].raised in ("SaveFailedError", "CommitUnknownError")
+        if cell.point.fault == "raise" and told and not _has_trace(logs[index].text):
+            raise Lost(f"worker {index} does not say where it was raised:\n{logs[index].text}")
     saved = max(log.saved for log in logs)
     after = Job(directory, board, "restart", 2, saved + 3, cell.in_background)
     restored = check_restart(after, saved)

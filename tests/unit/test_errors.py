@@ -50,7 +50,7 @@ def test_every_line_of_the_tree_says_what_it_means():
 def test_every_class_says_what_to_think_of_it(cls):
     assert cls.__doc__
     assert cls.__doc__[0].isupper()
-    assert cls.__doc__.endswith(".")
+    assert cls.__doc__.rstrip().endswith(".")
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -115,3 +115,23 @@ def test_whoever_catches_the_builtin_catches_ours(name, builtin):
 def test_all_can_be_caught_at_once():
     assert all(issubclass(cls, DistckptError) for cls in CLASSES)
     assert len(CLASSES) >= 16
+
+
+def test_the_traceback_of_another_worker_is_a_note_of_the_error():
+    def deep_down():
+        raise ValueError("no such layer")
+
+    try:
+        deep_down()
+    except ValueError as error:
+        sent = Failure.from_exception(error, 2).to_json()
+        cause = error
+    failure = Failure.from_json(sent)
+    elsewhere, there = failure.to_error(), failure.to_error(cause)
+    assert elsewhere.worker == there.worker == 2
+    assert "in deep_down" in elsewhere.trace
+    if hasattr(elsewhere, "add_note"):
+        (note,) = elsewhere.__notes__
+        assert note.startswith("On worker 2:\nTraceback")
+        assert note.endswith("ValueError: no such layer")
+        assert not hasattr(there, "__notes__")  # it is raised from its cause
