@@ -39,6 +39,7 @@ class Job:
       in_background: Whether saves are asynchronous.
       fault: What strikes, or "".
       file_limit: How large a file this job's processes may write, in bytes; 0 for any size.
+      umask: Which rights files are not given.
     """
 
     directory: str
@@ -49,6 +50,7 @@ class Job:
     in_background: bool
     fault: str = ""
     file_limit: int = 0
+    umask: int = 0o022
 
     def log(self, index: int) -> str:
         """Returns the path of a worker's log."""
@@ -66,6 +68,7 @@ def main(job: Job, index: int) -> None:
     with open(job.log(index), "a", buffering=1) as log:
         os.dup2(log.fileno(), 2)
         logging.disable(logging.WARNING)
+        os.umask(job.umask)
         try:
             if job.fault:
                 fault_points.arm(fault_points.FaultPoint.parse(job.fault))

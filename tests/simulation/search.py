@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from .bugs import FOCUS, with_bug
 from .run import Result, play
@@ -79,8 +80,9 @@ def play_all(base: int, runs: int, processes: int | None = None) -> Iterator[Sum
     """Plays the runs of a series on all processors; yields a summary now and then."""
     todo = [(base, first, min(BATCH, runs - first)) for first in range(0, runs, BATCH)]
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes or os.cpu_count()) as pool:
-        yield from pool.imap_unordered(_play, todo)
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
+        for done in as_completed([pool.submit(play_many, *batch) for batch in todo]):
+            yield done.result()
 
 
 def find(bug: str, base: int, limit: int) -> tuple[str, str, int] | None:
@@ -92,7 +94,3 @@ def find(bug: str, base: int, limit: int) -> tuple[str, str, int] | None:
         if summary.broken:
             return (*summary.broken[0], played)
     return None
-
-
-def _play(job: tuple[int, int, int]) -> Summary:
-    return play_many(*job)

@@ -165,9 +165,7 @@ def test_discarding_never_fails(tmp_path):
     bench.writer().discard(Opening("00000001-000002-abc", "gone", "", "", ""))
 
 
-def test_a_worker_that_comes_when_the_save_is_over_does_not_look_for_its_folder(
-    tmp_path, monkeypatch
-):
+def test_a_worker_that_comes_when_the_save_is_over_does_not_wait(tmp_path, monkeypatch):
     """The next save may be waiting for it already."""
     monkeypatch.setattr(writing, "PROBE_PATIENCE", 3600.0)
     bench = Bench(tmp_path)
