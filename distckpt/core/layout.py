@@ -364,8 +364,8 @@ def safe_name(name: str, checkpoint: str | None = None) -> str:
         as the files of the state's own savers, with "ckpt-12-", and be no file of another.
 
     Raises:
-      ManifestError: `name` is empty, absolute, has a separator, a drive letter or a NUL, is "." or
-        "..", or belongs to something else.
+      ManifestError: `name` is empty, absolute, has a separator, a drive letter, a NUL or half a
+        surrogate pair, is "." or "..", or belongs to something else.
     """
     why = _refusal(name)
     if not why and checkpoint is not None and not _is_file_of(name, checkpoint):
@@ -392,12 +392,14 @@ def _refusal(name: object) -> str:
         return "it has a path separator"
     if "\x00" in name:
         return "it has a NUL character"
+    if not _is_unicode(name, errors="surrogateescape"):  # as `os.listdir` gives other bytes
+        return "it has characters that no file name can have"
     return "it begins with a drive letter" if _DRIVE.match(name) else ""
 
 
-def _is_unicode(name: str) -> bool:
+def _is_unicode(name: str, errors: str = "strict") -> bool:
     try:
-        name.encode()
+        name.encode(errors=errors)
     except UnicodeEncodeError:
         return False
     return True

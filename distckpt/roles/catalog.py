@@ -193,7 +193,7 @@ class Catalog:
                 note = json.loads(self._read_or_empty(layout.join(folder, file)))
                 name = layout.safe_name(note["name"])
                 index_crc32c, reason = note["index_crc32c"], str(note["reason"])
-            except (ValueError, KeyError, TypeError, ManifestError):
+            except (ValueError, KeyError, TypeError, RecursionError, ManifestError):
                 continue  # not a note of ours
             try:
                 same = index_crc32c == self.index_crc32c(name)

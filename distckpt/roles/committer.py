@@ -164,9 +164,8 @@ class Committer:
         self._storage.make_directory(self._directory)
         taken_over = self._ownership.take()
         self._ownership.check()
-        if (
-            taken_over
-        ):  # whoever has made his folder before, is seen; who makes it now, sees the epoch
+        if taken_over:
+            # Who made a folder before that, is seen; who makes one after it, sees the epoch.
             self._storage.freshen(self._directory)
         self._recovery.finish_all()
         if taken_over:

@@ -7,9 +7,8 @@ work side by side.
 How a replaced chief is kept from doing harm, even one that was only paused: it makes its pending
 folder first and checks the epoch then (`Ownership.enter`), while its successor first takes the
 epoch and then moves every older pending folder away. One of the two must see the other, if neither
-believes an old listing (`Storage.freshen`). And every
-rename of a commit starts in the pending folder, every removal is a rename into one, so that they
-fail once it has been moved.
+believes an old listing (`Storage.freshen`). And every rename of a commit starts in the pending
+folder, every removal is a rename into one, so that they fail once it has been moved.
 """
 
 from __future__ import annotations
@@ -162,7 +161,7 @@ class Ownership:
             who: dict[str, Any] = json.loads(self._storage.read(self._path(epoch)))
             since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(float(who["since"])))
             return f"{who['host']} (pid {who['pid']}, epoch {epoch}) at {since}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return f"another process (epoch {epoch})"
 
 

@@ -293,3 +293,10 @@ def test_a_manifest_may_name_only_its_own_checkpoints_files():
     for name in (*others, "ckpt-1-2.manifest.json", "checkpoint", ".distckpt", "ckpt-1"):
         with pytest.raises(ManifestError, match="not one of the files of ckpt-1"):
             layout.safe_name(name, "ckpt-1")
+
+
+def test_half_a_character_is_no_file_name():
+    """JSON may hold it; every call with it would raise UnicodeEncodeError, and no OSError."""
+    with pytest.raises(ManifestError, match="no file name can have"):
+        layout.safe_name("ckpt-1.\ud800")
+    assert layout.safe_name("ckpt-1.\udcff") == "ckpt-1.\udcff"  # a byte that is not UTF-8

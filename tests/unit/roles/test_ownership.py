@@ -230,3 +230,13 @@ def test_who_looks_for_epochs_looks_at_no_old_listing(tmp_path):
     ownership.enter("ckpt-1.pending-00000001-000001-abc")
     kinds = [o.kind for o in storage.operations if o.paths[0].endswith("epochs")]
     assert kinds == ["make_directory", "freshen", "list", "freshen", "list"]
+
+
+@pytest.mark.parametrize("text", ['{"since": 1e30, "host": "a", "pid": 1}', "[" * 100_000, "{}"])
+def test_who_has_taken_over_may_have_written_nonsense(tmp_path, text):
+    process, other = owner(tmp_path), owner(tmp_path)
+    process.take()
+    other.take()
+    (tmp_path / ".distckpt" / "epochs" / "00000002.json").write_text(text)
+    with pytest.raises(SupersededError, match="taken over by another process"):
+        process.check()
