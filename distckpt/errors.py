@@ -162,16 +162,17 @@ class Failure:
         """Returns plain data for `from_json`."""
         return dataclasses.asdict(self)
 
-    def to_error(self, cause: BaseException | None = None) -> DistckptError:
+    def to_error(self, here: int | None = None) -> DistckptError:
         """Returns the error to raise; the same on every worker.
 
         Args:
-          cause: What it is raised from, on the worker where it happened: then its traceback will be
-            seen anyway.
+          here: Index of this worker, if it raises the error from its cause: on the worker where it
+            happened, that shows the traceback anyway.
         """
         error = _BY_NAME.get(self.kind, SaveFailedError)(self.message)
         error.worker, error.trace = self.worker, self.trace
-        if self.trace and cause is None and hasattr(error, "add_note"):
+        is_elsewhere = here is None or here != self.worker
+        if self.trace and is_elsewhere and hasattr(error, "add_note"):
             where = f"worker {self.worker}" if self.worker is not None else "another worker"
             error.add_note(f"On {where}:\n{self.trace.rstrip()}")
         return error

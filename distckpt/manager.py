@@ -310,7 +310,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         except Exception as error:
             if coordinator.count == 1:
                 raise
-            raise _withdraw(coordinator, keys, error, name).to_error(error) from error
+            raise _withdraw(coordinator, keys, error, name).to_error(coordinator.index) from error
         writer = Writer(
             self._storage,
             self._directory_path,

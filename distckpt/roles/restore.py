@@ -100,7 +100,8 @@ class RestoreSession:
         """
         outcome = self._lead() if self._coordinator.is_chief else self._follow()
         if outcome.failure is not None:
-            raise outcome.failure.to_error(self._cause) from self._cause
+            me = self._coordinator.index
+            raise outcome.failure.to_error(me) from self._cause
         return outcome.name
 
     # --- Chief ----------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ class SaveSession:
         finally:
             self._state.release()  # an error, and so this session, may be kept for long
         if self._failure is not None:
-            raise self._failure.to_error(self._cause) from self._cause
+            raise self._failure.to_error(self._coordinator.index) from self._cause
         return self._outcome
 
     def _drive(self, wanted: Callable[[], bool]) -> None:

@@ -48,9 +48,11 @@ class Reader:
 def test_a_second_job_takes_over_and_the_first_says_from_whom(tmp_path):
     directory, board = str(tmp_path / "run"), str(tmp_path / "board")
     reader = Reader(directory)
-    with Cluster(Job(directory, board, "first", 2, FOR_EVER, False)) as first:
+    # Slow enough for the second to restore a checkpoint before the first deletes it.
+    pace = {"step_seconds": 1.0}
+    with Cluster(Job(directory, board, "first", 2, FOR_EVER, False, **pace)) as first:
         first.wait([0, 1], until=lambda: first.logs()[0].saved >= 2)
-        with Cluster(Job(directory, board, "second", 2, FOR_EVER, False)) as second:
+        with Cluster(Job(directory, board, "second", 2, FOR_EVER, False, **pace)) as second:
             first.wait([0, 1], until=lambda: reader.look() or False)
             begun = max(log.saved for log in second.logs())
             second.wait([0, 1], until=lambda: second.logs()[0].saved >= begun + 3)

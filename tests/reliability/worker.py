@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import sys
+import time
 import traceback
 
 import numpy as np
@@ -40,6 +41,7 @@ class Job:
       fault: What strikes, or "".
       file_limit: How large a file this job's processes may write, in bytes; 0 for any size.
       umask: Which rights files are not given.
+      step_seconds: How long a step of training takes.
     """
 
     directory: str
@@ -51,6 +53,7 @@ class Job:
     fault: str = ""
     file_limit: int = 0
     umask: int = 0o022
+    step_seconds: float = 0.0
 
     def log(self, index: int) -> str:
         """Returns the path of a worker's log."""
@@ -110,6 +113,7 @@ def _train(job: Job, index: int, say) -> None:
         for variable, value in zip((table, small), values(number), strict=True):
             variable.assign(value)
         step.assign(number)
+        time.sleep(job.step_seconds)
         manager.save(checkpoint_number=number)
         # An asynchronous save() says only that the save before it is done.
         say("saved", number - 1 if job.in_background else number)

@@ -125,9 +125,8 @@ def test_the_traceback_of_another_worker_is_a_note_of_the_error():
         deep_down()
     except ValueError as error:
         sent = Failure.from_exception(error, 2).to_json()
-        cause = error
     failure = Failure.from_json(sent)
-    elsewhere, there = failure.to_error(), failure.to_error(cause)
+    elsewhere, there = failure.to_error(1), failure.to_error(2)
     assert elsewhere.worker == there.worker == 2
     assert "in deep_down" in elsewhere.trace
     if hasattr(elsewhere, "add_note"):
