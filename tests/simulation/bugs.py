@@ -29,8 +29,15 @@ Change = tuple[Any, str, Any]
 BUGS: dict[str, Callable[[], list[Change]]] = {}
 # What makes bugs show sooner that take several coincidences; see `run.play`.
 FOCUS: dict[str, dict[str, Any]] = {
-    "a_changing_checkpoint_counts_as_damaged": {"names": 2, "kinds": ["second_job"]},
+    "a_changing_checkpoint_counts_as_damaged": {
+        "names": 2,
+        "jobs": 3,
+        "max_to_keep": 2,
+        "lag": 0.0,
+        "kinds": ["second_job"],
+    },
     "an_error_of_the_storage_counts_as_damage": {"jobs": 2, "kinds": ["fail_once"]},
+    "folders_of_a_replaced_chief_stay": {"jobs": 3, "kinds": ["second_job", "pause"]},
     "write_on_when_the_save_is_over": {"deadline": 3.0, "kinds": ["fail_once"]},
 }
 

@@ -272,7 +272,8 @@ class Run:
             self._check_error(process, kind, result)
         elif kind == "save":
             self.oracle.acknowledge(str(result), self.world.now)
-            if process.index == 0 and process.epoch >= self.oracle.newest[0]:
+            in_charge = process.index == 0 and process.epoch >= self.oracle.newest[0]
+            if in_charge and self.settings.hours is not None:
                 self.oracle.pin(kept.name for kept in process.books.active)
         elif kind == "restore":
             self._check_restored(process)

@@ -76,9 +76,12 @@ def play_many(base: int, first: int, count: int, bug: str | None = None) -> Summ
     return summary
 
 
-def play_all(base: int, runs: int, processes: int | None = None) -> Iterator[Summary]:
-    """Plays the runs of a series on all processors; yields a summary now and then."""
-    todo = [(base, first, min(BATCH, runs - first)) for first in range(0, runs, BATCH)]
+def play_all(
+    base: int, runs: int, processes: int | None = None, *, first: int = 0
+) -> Iterator[Summary]:
+    """Plays runs of a series, from `first` on, on all processors; yields a summary now and then."""
+    end = first + runs
+    todo = [(base, begin, min(BATCH, end - begin)) for begin in range(first, end, BATCH)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
         for done in as_completed([pool.submit(play_many, *batch) for batch in todo]):
