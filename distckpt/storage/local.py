@@ -89,6 +89,14 @@ class LocalStorage(base.Storage):
         if durable:
             self.flush_directory(_parent(path))
 
+    def freshen(self, directory: str) -> None:
+        """See base."""
+        path = temporary_path(f"{directory}/fresh")
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        finally:
+            _discard(path)
+
     def rename(self, source: str, target: str) -> None:
         """See base; to make it durable, flush the directories of both."""
         os.replace(source, target)

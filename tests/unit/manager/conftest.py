@@ -99,7 +99,7 @@ class Observer:
         directory = pathlib.Path(directory)
         if not directory.exists():
             return []
-        belongs = {"checkpoint", ".distckpt", ".distckpt/epochs"}
+        belongs = {"checkpoint", ".distckpt", ".distckpt/epochs", ".distckpt/abandoned"}
         belongs |= {f".distckpt/epochs/{p.name}" for p in directory.glob(".distckpt/epochs/*.json")}
         for path in directory.glob("*.index"):
             name = path.name[: -len(".index")]

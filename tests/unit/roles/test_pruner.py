@@ -81,7 +81,7 @@ def test_the_manifest_that_plain_tensorflow_has_outdated_goes_before_the_tombsto
     story = [
         (o.kind, os.path.basename(o.paths[-1]))
         for o in chief.storage.operations
-        if o.writing > done + 2
+        if o.writing > done + 3
     ]
     assert story[0] == ("rename", "outdated.json")
     assert [kind for kind, _ in story[1:3]] == ["flush_directory"] * 2
