@@ -95,7 +95,8 @@ def play(
     Args:
       seed: The seed,
       given: or the choices.
-      focus: Settings that are not left to chance, and "kinds", the only faults that strike.
+      focus: Settings that are not left to chance; "kinds", the only faults that strike; "strict",
+        whether a checkpoint that retention has forgotten counts as broken, too.
       tell: Whether to keep the story.
     """
     choices = Choices(seed, given)
@@ -138,7 +139,8 @@ class Run:
     ) -> None:
         self.choices = choices
         self.world = World(choices, tell=tell)
-        fixed = {name: value for name, value in focus.items() if name != "kinds"}
+        fixed = {k: v for k, v in focus.items() if k not in ("kinds", "strict")}
+        self._strict = bool(focus.get("strict"))
         self.settings = dataclasses.replace(Settings.choose(choices), **fixed)
         self._kinds = [k for k in faults.KINDS if k.__name__ in focus.get("kinds", [k.__name__])]
         self.disk = Disk()
@@ -273,7 +275,7 @@ class Run:
         elif kind == "save":
             self.oracle.acknowledge(str(result), self.world.now)
             in_charge = process.index == 0 and process.epoch >= self.oracle.newest[0]
-            if in_charge and self.settings.hours is not None:
+            if in_charge and (self.settings.hours is not None or not self._strict):
                 self.oracle.pin(kept.name for kept in process.books.active)
         elif kind == "restore":
             self._check_restored(process)
