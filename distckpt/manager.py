@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from distckpt import arguments
 from distckpt.coordination.base import Coordinator
 from distckpt.coordination.choose import default_coordinator
 from distckpt.core import layout, messages
+from distckpt.core.delays import Patience
 from distckpt.errors import (
     ConfigurationError,
     DirectoryError,
@@ -32,12 +34,12 @@ from distckpt.roles.books import Books
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.flight import Flight
+from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import ownership_of
 from distckpt.roles.pace import Agreement, Pace
 from distckpt.roles.pruner import Pruner
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
-from distckpt.roles.waiting import Keys
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState
 from distckpt.state.capture import Capture
@@ -152,6 +154,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         counter = _managers if coordinator is None else _count_of(coordinator)
         self._namespace = f"manager-{next(counter)}"
         self._calls = {"save": itertools.count(), "restore": itertools.count()}
+        self._old_keys: deque[Keys] = deque(maxlen=_KEPT_CALLS)
         try:
             self._books = Books(
                 self._storage,
@@ -267,16 +270,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         options: tf.train.CheckpointOptions | None,
         in_background: bool,
     ) -> None:
-        number = next(self._calls["save"])
-        keys = Keys(self._namespace, "save", number)
+        keys = Keys(self._namespace, "save", next(self._calls["save"]))
         state, session = self._hold(coordinator, keys, name, options)
         session.hold()
 
         def finish() -> None:
-            if coordinator.is_chief and number >= _KEPT_CALLS:
-                old = Keys(self._namespace, "save", number - _KEPT_CALLS)
-                coordinator.forget(old.all(coordinator.count))
+            if coordinator.is_chief and len(self._old_keys) == _KEPT_CALLS:
+                coordinator.forget(self._old_keys[0].all(coordinator.count))
                 self._connect()[1].forget()
+            self._old_keys.append(keys)
             outcome = session.run()
             if not coordinator.is_chief:
                 self._books.adopt(outcome)
@@ -330,7 +332,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             step=self._step(layout.split_number(name)[1] or 0),
             plan=plan,
             state=state,
-            deadline=self._options.save_deadline,
+            patience=Patience(self._options.save_deadline, self._options.slow_factor),
         )
 
     def _step(self, number: int) -> int:
@@ -369,7 +371,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             self._books,
             Keys(self._namespace, "restore", next(self._calls["restore"])),
             lambda name: restore(self._target, self._path(name)),
-            deadline=self._options.restore_deadline,
+            patience=Patience(self._options.restore_deadline, self._options.slow_factor),
             verify_data=self._options.verify_on_restore,
         )
         name = session.run()

@@ -19,6 +19,9 @@ class ManagerOptions:
       save_deadline: Seconds that a save may take, from the moment a worker calls ``save()``. Then
         `DeadlineExceededError` names the workers that are missing. Default: 600.
       restore_deadline: The same for one attempt to restore one checkpoint. Default: 600.
+      slow_factor: By how much a deadline is extended at the most, while all workers that are waited
+        for are slow but still make progress: with 3.0, a save may take three times
+        `save_deadline`. A warning says so. With 1.0 no deadline is extended. Default: 3.0.
       durable: Whether files are forced to stable storage (fsync) before the commit. With False, as
         in TensorFlow itself, a power failure may take the newest checkpoints with it; a process
         that dies takes nothing. Default: True.
@@ -39,6 +42,7 @@ class ManagerOptions:
 
     save_deadline: float = 600.0
     restore_deadline: float = 600.0
+    slow_factor: float = 3.0
     durable: bool = True
     verify_on_restore: bool = True
     enable_async: bool = False
@@ -49,12 +53,16 @@ class ManagerOptions:
     def __post_init__(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not value > 0 or math.isinf(value):
+            if not _is_number(value) or not value > 0 or math.isinf(value):
                 raise ConfigurationError(
                     f"ManagerOptions.{name} must be a positive, finite number of seconds, "
                     f"got {value!r}."
                 )
+        if not _is_number(self.slow_factor) or not 1.0 <= self.slow_factor < math.inf:
+            raise ConfigurationError(
+                "ManagerOptions.slow_factor must be a finite number, 1.0 or more, "
+                f"got {self.slow_factor!r}."
+            )
         for name in ("durable", "verify_on_restore", "enable_async"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(
@@ -74,3 +82,7 @@ class ManagerOptions:
             raise ConfigurationError(
                 f"ManagerOptions.write_threads must be a positive integer, got {threads!r}."
             )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -85,6 +85,13 @@ class Coordinator(abc.ABC):
         An engine that cannot be reached is reported as the death of worker 0, where it runs.
         """
 
+    def has_joined(self, index: int) -> bool:
+        """Returns whether worker `index` has ever been seen in this job. Never raises.
+
+        Where the engine itself begins only when all are there, always True.
+        """
+        return True
+
     @abc.abstractmethod
     def forget(self, keys: Sequence[str]) -> None:
         """Drops keys that nobody will ask for again. Best effort; never raises."""

@@ -113,6 +113,10 @@ class SharedDirectory(base.Coordinator):
         """See base. Answers at once, with what the last heartbeat found."""
         return self._pulse.lost()
 
+    def has_joined(self, index: int) -> bool:
+        """See base: whether its heartbeat file has ever been there."""
+        return self._pulse.has_shown_up(index)
+
     def forget(self, keys: Sequence[str]) -> None:
         """See base."""
         for key in keys:
@@ -169,6 +173,10 @@ class _Pulse:
     def lost(self) -> dict[int, str]:
         """Returns the dead workers with the reasons."""
         return dict(self._lost)
+
+    def has_shown_up(self, index: int) -> bool:
+        """Returns whether a worker has ever shown that it lives."""
+        return index == self._index or self._others[index].has_shown_up
 
     def stop(self) -> None:
         """Ends the thread and leaves word that this worker has left. May be called again."""
@@ -234,6 +242,11 @@ class _Other:
                 self._who = json.loads(file.read())
                 self._mark = mark
                 self._silence = 0.0
+
+    @property
+    def has_shown_up(self) -> bool:
+        """Whether there has ever been a heartbeat."""
+        return self._mark is not None
 
     def verdict(self, lost_after: float) -> str | None:
         """Returns why the worker is lost, or None if it lives or has not shown up yet."""

@@ -128,6 +128,27 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
+class Progress:
+    """Any to who waits for it: how far this worker has got. Each is told under a key of its own.
+
+    Attributes:
+      worker: The worker's index.
+      host: Its host's name.
+      pid: Its process.
+      phase: What it does: "writing".
+      done: Bytes of that which are done,
+      total: of so many; 0 if they are not counted.
+    """
+
+    worker: int
+    host: str
+    pid: int
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Decision:
     """Chief to all: whether this call of ``save()`` saves.
 
@@ -217,6 +238,11 @@ def outcome_from_json(text: str) -> Outcome:
         tuple((name, stamp) for name, stamp in data["active"]),
         data["last_preserved"],
     )
+
+
+def progress_from_json(text: str) -> Progress:
+    """Returns the `Progress` in `text`."""
+    return Progress(**json.loads(text))
 
 
 def decision_from_json(text: str) -> Decision:

@@ -158,7 +158,7 @@ class Plan:
         """Whether some value must be read by all workers together."""
         return any(e.collective for e in self.entries)
 
-    @property
+    @functools.cached_property
     def bytes_per_worker(self) -> tuple[int, ...]:
         """Bytes of tensors that each worker writes."""
         return tuple(sum(p.nbytes for p in share) for share in self.shares)

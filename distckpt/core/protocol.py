@@ -12,7 +12,7 @@ the numbers of docs/protocol.md:
       ReadTogether → Read | Failed          ReadTogether → Read | Failed
     2 Open       → Opened | Failed        2 AwaitOpening → Opened | Told | Lost | TimedOut
       AnnounceOpening
-    3 Write      → Written | Failed       3 Write        → Written | Failed
+    3 Write      → Written | Failed | …   3 Write        → Written | Failed
     4 AwaitAnswer → Answered | Lost | …   4 SendAnswer
     5 Merge      → Merged | Failed
     6 Commit     → Committed | Failed
@@ -124,9 +124,11 @@ class ChiefSave:
                 return self._take(report)
             case AwaitAnswer(), Answered(Report() as report):
                 return self._take(report)
-            case AwaitAnswer(), Answered(Refusal() as refusal):
+            case ((Write() | AwaitAnswer()), Answered(Refusal() as refusal)):
                 return self._fail(self._explain(refusal))
-            case AwaitAnswer(), Lost(failure) | TimedOut(failure):
+            case ((Write() | AwaitAnswer()), Lost(failure)):
+                return self._fail(failure)
+            case AwaitAnswer(), TimedOut(failure):
                 return self._fail(failure)
             case Merge(), Merged():
                 return self._then(Commit(self._in_order()))

@@ -18,9 +18,11 @@ from typing import Any
 from distckpt.coordination.base import Coordinator
 from distckpt.core import messages
 from distckpt.core.cost import SaveCost
+from distckpt.core.delays import Patience
 from distckpt.core.messages import Decision
 from distckpt.policies import Clock, Moment, SavePolicy
-from distckpt.roles.waiting import Keys, Waiting
+from distckpt.roles.keys import Keys
+from distckpt.roles.waiting import Waiting
 
 # Never more calls than this without asking: steps may become slower than they were.
 _MOST_CALLS = 10_000
@@ -55,7 +57,7 @@ class Agreement:
             return judge()
         keys = Keys(self._manager, "pace", next(self._numbers))
         if not self._coordinator.is_chief:
-            waiting = Waiting(self._coordinator, keys, "save()", self._deadline)
+            waiting = Waiting(self._coordinator, keys, "save()", Patience(self._deadline))
             return waiting.for_decision()
         decision = judge()
         self._coordinator.publish(keys.outcome, messages.to_json(decision))

@@ -15,11 +15,13 @@ never leaves a state half restored. Nothing is written.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core import layout, messages, steps
+from distckpt.core.delays import Patience
 from distckpt.core.messages import Outcome, Proposal, Verdict
 from distckpt.errors import (
     CheckpointDamagedError,
@@ -29,12 +31,14 @@ from distckpt.errors import (
     RestoreError,
     StateMismatchError,
 )
-from distckpt.roles import host
+from distckpt.roles import host, progress
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
+from distckpt.roles.keys import Keys
 from distckpt.roles.patient import PatientReader
+from distckpt.roles.progress import Hearing, Reporter
 from distckpt.roles.verifier import Verifier
-from distckpt.roles.waiting import Keys, Waiting
+from distckpt.roles.waiting import Waiting
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -57,7 +61,7 @@ class RestoreSession:
       keys: Names of the keys of this call.
       restore: Restores from a checkpoint's name; raises `CheckpointDamagedError` if its files are
         to blame.
-      deadline: Seconds for each step.
+      patience: How long to wait for others in each step.
       verify_data: Whether to read all bytes before restoring.
     """
 
@@ -70,7 +74,7 @@ class RestoreSession:
         keys: Keys,
         restore: Callable[[str], None],
         *,
-        deadline: float,
+        patience: Patience,
         verify_data: bool,
     ) -> None:
         self._coordinator = coordinator
@@ -79,7 +83,9 @@ class RestoreSession:
         self._books = books
         self._keys = keys
         self._restore = restore
-        self._seconds = deadline
+        self._patience = patience
+        self._reporter = Reporter(coordinator, keys, patience.interval)
+        self._hearing = Hearing(keys)
         self._verify_data = verify_data
         reader = PatientReader(storage)
         self._catalog = Catalog(reader, directory)
@@ -98,7 +104,12 @@ class RestoreSession:
             directory.
           DistckptError: As the failing worker's; the same on all.
         """
-        outcome = self._lead() if self._coordinator.is_chief else self._follow()
+        if self._coordinator.count == 1:
+            outcome = self._lead()
+        else:
+            self._coordinator.publish(self._keys.ready(self._coordinator.index), "")
+            with progress.telling(self._reporter, self._patience.interval):
+                outcome = self._lead() if self._coordinator.is_chief else self._follow()
         if outcome.failure is not None:
             me = self._coordinator.index
             raise outcome.failure.to_error(me) from self._cause
@@ -188,7 +199,8 @@ class RestoreSession:
         self._coordinator.publish(self._keys.step(number), messages.to_json(proposal))
         verdicts = [self._judge(proposal)]
         missing = set(range(1, self._coordinator.count))
-        waiting = Waiting(self._coordinator, self._keys, f"{task} of {name}", self._seconds)
+        self._reporter.enter("waiting for the others", 0, lambda: self._hearing.bytes(missing))
+        waiting = self._waiting(f"{task} of {name}", self._patience)
         while missing:
             event = waiting.for_verdict(number, missing)
             if isinstance(event, steps.Lost | steps.TimedOut):
@@ -197,6 +209,16 @@ class RestoreSession:
             verdicts.append(event)
         bad = [v for v in verdicts if v.failure is not None]
         return min(bad, key=lambda v: v.damaged) if bad else verdicts[0]
+
+    def _waiting(self, what: str, patience: Patience) -> Waiting:
+        return Waiting(
+            self._coordinator,
+            self._keys,
+            what,
+            patience,
+            hearing=self._hearing,
+            heard=self._reporter.news,
+        )
 
     def _crc(self, name: str) -> int | None:
         try:
@@ -209,8 +231,11 @@ class RestoreSession:
     def _follow(self) -> Outcome:
         number = 0
         while True:
-            what = "restore_or_initialize()"
-            waiting = Waiting(self._coordinator, self._keys, what, 1.1 * self._seconds + 5.0)
+            # The chief's own deadline comes first: hear whom it names.
+            seconds = self._patience.seconds + self._patience.grace
+            patience = dataclasses.replace(self._patience, seconds=seconds)
+            waiting = self._waiting("restore_or_initialize()", patience)
+            self._reporter.enter("waiting for the chief")
             event = waiting.for_step(number)
             if isinstance(event, steps.Lost | steps.TimedOut):
                 return Outcome(event.failure)
@@ -232,8 +257,11 @@ class RestoreSession:
             if proposal.task == VERIFY:
                 self._check_directory(proposal)
                 count = self._coordinator.count
-                self._verifier.verify(proposal.name, me, count, data=self._verify_data)
+                self._verifier.verify(
+                    proposal.name, me, count, data=self._verify_data, progress=self._reporter
+                )
             else:
+                self._reporter.enter("restoring")
                 self._restore(proposal.name)
         except CheckpointDamagedError as error:
             return Verdict(me, Failure.from_exception(error, me), damaged=True)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core import messages, protocol, steps
+from distckpt.core.delays import Patience
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Opening, Outcome
 from distckpt.core.plan import Plan
@@ -26,10 +28,12 @@ from distckpt.errors import (
     SaveFailedError,
     WorkerLostError,
 )
-from distckpt.roles import fault_points, host
+from distckpt.roles import fault_points, host, progress
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
-from distckpt.roles.waiting import Keys, Waiting
+from distckpt.roles.keys import Keys
+from distckpt.roles.progress import Hearing, Reporter
+from distckpt.roles.waiting import Waiting
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState
 
@@ -42,6 +46,18 @@ _BEFORE_READING = (
     steps.AwaitOpening,
     steps.ReadTogether,
 )
+# What a worker says that it does while it performs a step; the writer says more.
+_PHASES: dict[type[steps.Action], str] = {
+    steps.AwaitReady: "waiting for all to come",
+    steps.ReadTogether: "reading what takes a collective",
+    steps.Open: "opening the save",
+    steps.AwaitOpening: "waiting for the chief to open the save",
+    steps.Write: "writing",
+    steps.AwaitAnswer: "waiting for the others",
+    steps.Merge: "merging",
+    steps.Commit: "committing",
+    steps.AwaitOutcome: "waiting for the chief's last word",
+}
 
 
 class Bookkeeper(Protocol):
@@ -71,7 +87,7 @@ class SaveSession:
       step: What the manifest calls the step.
       plan: This worker's plan.
       state: The held values.
-      deadline: Seconds.
+      patience: How long to wait for others.
     """
 
     def __init__(
@@ -87,7 +103,7 @@ class SaveSession:
         step: int,
         plan: Plan,
         state: CapturedState,
-        deadline: float,
+        patience: Patience,
     ) -> None:
         self._coordinator = coordinator
         self._writer = writer
@@ -99,7 +115,19 @@ class SaveSession:
         self._plan = plan
         self._state = state
         self._started = host.monotonic()
-        self._waiting = Waiting(coordinator, keys, f"save() of {name}", deadline)
+        self._patience = patience
+        self._reporter = Reporter(coordinator, keys, patience.interval)
+        self._hearing = Hearing(keys)
+        self._waiting = Waiting(
+            coordinator,
+            keys,
+            f"save() of {name}",
+            patience,
+            hearing=self._hearing,
+            heard=self._reporter.news,
+        )
+        self._trouble: steps.Answered | steps.Lost | None = None
+        self._looking = threading.Lock()
         self._opening: Opening | None = None
         self._outcome = Outcome(None)
         self._failure: Failure | None = None
@@ -133,8 +161,11 @@ class SaveSession:
         Raises:
           DistckptError: The save failed, with the same error on all workers that still live.
         """
+        alone = self._coordinator.count == 1
+        telling = progress.telling(self._reporter, self._patience.interval)
         try:
-            self._drive(lambda: True)
+            with contextlib.nullcontext() if alone else telling:
+                self._drive(lambda: True)
         finally:
             self._state.release()  # an error, and so this session, may be kept for long
         if self._failure is not None:
@@ -155,9 +186,24 @@ class SaveSession:
     def _perform(self, action: steps.Action) -> steps.Event | None:
         me, step = self._coordinator.index, type(action).__name__
         fault_points.reached(me, self._name, step, "before")
+        self._say_phase(action)
         event = self._do(action)
         fault_points.reached(me, self._name, step, "after")
         return event
+
+    def _say_phase(self, action: steps.Action) -> None:
+        phase = _PHASES.get(type(action))
+        if phase is None:
+            return
+        if isinstance(action, steps.AwaitAnswer):
+            # Whoever waits for the chief hears of the progress of those that the chief waits for.
+            total = sum(self._plan.bytes_per_worker)
+            answered = total - sum(self._plan.bytes_per_worker[w] for w in action.workers)
+            self._reporter.enter(
+                phase, total, lambda: answered + self._hearing.bytes(action.workers)
+            )
+        else:
+            self._reporter.enter(phase)
 
     def _do(self, action: steps.Action) -> steps.Event | None:
         match action:
@@ -244,8 +290,22 @@ class SaveSession:
     def _write(self, opening: Opening) -> steps.Event:
         self._opening = opening
         share = self._plan.shares[self._coordinator.index]
-        is_over = self._waiting.is_over
-        return steps.Written(self._writer.write(opening, self._state, share, is_over))
+        try:
+            return steps.Written(
+                self._writer.write(opening, self._state, share, self._is_over, self._reporter)
+            )
+        except SaveFailedError:
+            if self._trouble is not None:
+                return self._trouble
+            raise
+
+    def _is_over(self) -> bool:
+        """Returns whether it is of no use to write on: somebody has failed, or died."""
+        if not self._coordinator.is_chief:
+            return self._waiting.is_over()
+        with self._looking:
+            self._trouble = self._trouble or self._waiting.for_trouble()
+            return self._trouble is not None
 
     def _merge(self, reports: tuple[messages.Report, ...]) -> steps.Event:
         assert self._committer is not None

@@ -17,6 +17,7 @@ from distckpt.errors import CheckpointDamagedError
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.parallel import run_all
 from distckpt.roles.patient import Reader
+from distckpt.roles.progress import Progressing
 
 # Bytes read at once; each thread holds two such pieces at most. Less would not let go of the
 # interpreter's lock, more does not stay in a processor's cache: 1 to 4 MiB are the fastest.
@@ -44,7 +45,15 @@ class Verifier:
         self._catalog = Catalog(storage, directory)
         self._threads = threads or min(MOST_THREADS, os.cpu_count() or 1)
 
-    def verify(self, name: str, worker: int = 0, workers: int = 1, *, data: bool = True) -> None:
+    def verify(
+        self,
+        name: str,
+        worker: int = 0,
+        workers: int = 1,
+        *,
+        data: bool = True,
+        progress: Progressing | None = None,
+    ) -> None:
         """Checks one worker's share of checkpoint `name`.
 
         The manifest, the index and the sizes of all files are checked by everyone.
@@ -54,6 +63,7 @@ class Verifier:
           worker: Whose share: this one of
           workers: so many.
           data: Whether the bytes of the data files are read, too.
+          progress: Is told how far it has got.
 
         Raises:
           CheckpointDamagedError: Something is missing or differs; the text says what and where. Of
@@ -67,8 +77,10 @@ class Verifier:
                 for file in manifest.files:
                     self._check_size(file.name, file.size)
             mine = share(index.stored, worker, workers) if data else []
+            if progress is not None:
+                progress.enter("verifying", sum(entry.size for entry in mine))
             tasks = [
-                functools.partial(self._check_bytes, name, run, index.num_shards)
+                functools.partial(self._check_bytes, name, run, index.num_shards, progress)
                 for run in runs(mine)
             ]
             run_all(tasks, self._threads)
@@ -83,7 +95,9 @@ class Verifier:
         if found != size:
             raise CheckpointDamagedError(f"{path} has {found} bytes instead of {size}.")
 
-    def _check_bytes(self, name: str, run: Sequence[BundleEntry], shards: int) -> None:
+    def _check_bytes(
+        self, name: str, run: Sequence[BundleEntry], shards: int, progress: Progressing | None
+    ) -> None:
         path = layout.join(self._directory, layout.data_name(name, run[0].shard, shards))
         read: Read = functools.partial(self._storage.read, path)
         if len(run) > 1:
@@ -91,6 +105,8 @@ class Verifier:
         try:
             for entry in run:
                 verify_entry(entry, read, chunk_size=CHUNK)
+                if progress is not None:
+                    progress.add(entry.size)
         except CheckpointDamagedError as error:
             raise CheckpointDamagedError(f"{path}: {error}") from error
 

@@ -1,84 +1,29 @@
-"""Waiting for other workers: with a deadline, for their death too, and naming them."""
+"""Waiting for other workers: with a deadline, for their death too, and naming them.
+
+A deadline is extended, up to a limit, while everybody who is waited for is only slow.
+"""
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from distckpt.coordination.base import Coordinator
-from distckpt.core import messages, steps
-from distckpt.errors import Failure, WorkerLostError
+from distckpt.core import delays, messages, steps
+from distckpt.core.delays import Patience, Standing
+from distckpt.core.messages import Refusal, Report
+from distckpt.errors import CoordinationError, Failure, WorkerLostError
 from distckpt.roles import host
+from distckpt.roles.keys import Keys, Names
+from distckpt.roles.progress import Hearing
+
+_log = logging.getLogger("distckpt")
 
 # How long a wait lasts before it looks whether somebody died, in seconds.
 SLICE = 0.5
 # How long after a broken connection the engine may take to declare somebody dead.
 DEATH = 15.0
-
-
-class Keys:
-    """Names of the coordination keys of one call.
-
-    Args:
-      manager: Which of the program's managers, counted alike on all workers.
-      kind: "save", "restore" or "pace".
-      number: Which call of that kind, counted alike on all workers.
-    """
-
-    def __init__(self, manager: str, kind: str, number: int) -> None:
-        self._base = f"{manager}/{kind}-{number}"
-
-    @property
-    def opening(self) -> str:
-        """The chief's opening."""
-        return f"{self._base}/opening"
-
-    @property
-    def outcome(self) -> str:
-        """The chief's last word."""
-        return f"{self._base}/outcome"
-
-    def answer(self, worker: int) -> str:
-        """The answer of `worker`."""
-        return f"{self._base}/answer-{worker}"
-
-    def ready(self, worker: int) -> str:
-        """The sign that `worker` has come."""
-        return f"{self._base}/ready-{worker}"
-
-    @property
-    def roll(self) -> str:
-        """The chief's word that all have come."""
-        return f"{self._base}/roll"
-
-    def step(self, number: int) -> str:
-        """The chief's proposal for step `number` of a restore."""
-        return f"{self._base}/step-{number}"
-
-    def verdict(self, number: int, worker: int) -> str:
-        """The verdict of `worker` on step `number` of a restore."""
-        return f"{self._base}/verdict-{number}-{worker}"
-
-    def all(self, workers: int) -> list[str]:
-        """All keys of the call."""
-        each = [k for w in range(workers) for k in (self.answer(w), self.ready(w))]
-        return [self.roll, self.opening, self.outcome, *each]
-
-
-class _Names(dict[int, str]):
-    """Keys by worker, each made once: waiting for a thousand answers asks a thousand times for all.
-
-    Args:
-      make: Returns the key of a worker.
-    """
-
-    def __init__(self, make: Callable[[int], str]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, worker: int) -> str:
-        self[worker] = key = self._make(worker)
-        return key
 
 
 class Waiting:
@@ -88,19 +33,35 @@ class Waiting:
       coordinator: The job.
       keys: The keys of the call.
       what: What to call it in texts: "save() of ckpt-12".
-      deadline: Seconds from now.
+      patience: How long to wait.
+      hearing: Takes in what the others say of their progress; None if they say nothing.
+      heard: Called when something of that is heard.
     """
 
-    def __init__(self, coordinator: Coordinator, keys: Keys, what: str, deadline: float) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        keys: Keys,
+        what: str,
+        patience: Patience,
+        *,
+        hearing: Hearing | None = None,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
         self._coordinator = coordinator
         self._keys = keys
         self._what = what
-        self._seconds = deadline
-        self._grace = 0.1 * deadline + 5.0  # what a worker allows the chief to say its last word
-        self._deadline = host.monotonic() + deadline
-        self._readies = _Names(keys.ready)
-        self._answers = _Names(keys.answer)
-        self._verdicts: dict[int, _Names] = {}  # by the number of the step
+        self._patience = patience
+        self._hearing = hearing
+        self._heard = heard
+        self._began = host.monotonic()
+        self._deadline = self._began + patience.seconds
+        self._limit = self._began + patience.limit
+        self._warned = False
+        self._readies = Names(keys.ready)
+        self._answers = Names(keys.answer)
+        self._verdicts: dict[int, Names] = {}  # by the number of the step
+        self._early: list[Report | Refusal] = []  # answers that came while this worker wrote
 
     def for_ready(self, workers: Iterable[int]) -> steps.Event:
         """Chief: waits until any of `workers` has come, or has said that it cannot."""
@@ -117,6 +78,8 @@ class Waiting:
 
     def for_answer(self, workers: Iterable[int]) -> steps.Event:
         """Chief: waits for an answer of any of `workers`."""
+        if self._early:
+            return steps.Answered(self._early.pop(0))
         missing = sorted(workers)
         got = self._fetch([self._answers[w] for w in missing], missing)
         if isinstance(got, Failure):
@@ -124,6 +87,25 @@ class Waiting:
         if got is None:
             return steps.TimedOut(self._too_late(missing))
         return steps.Answered(messages.answer_from_json(got[1]))
+
+    def for_trouble(self) -> steps.Answered | steps.Lost | None:
+        """Chief, while it writes: returns at once a refusal that has come, or a death."""
+        others = range(1, self._coordinator.count)
+        missing = sorted(set(others) - {answer.worker for answer in self._early})
+        while missing:
+            try:
+                got = self._coordinator.fetch([self._answers[w] for w in missing], 0.0)
+            except WorkerLostError as error:
+                return steps.Lost(self._unreachable(error))
+            if got is None:
+                dead = {w: r for w, r in self._coordinator.lost().items() if w in missing}
+                return steps.Lost(self._died(dead)) if dead else None
+            answer = messages.answer_from_json(got[1])
+            if isinstance(answer, Refusal):
+                return steps.Answered(answer)
+            self._early.append(answer)
+            missing.remove(answer.worker)
+        return None
 
     def for_opening(self, *, roll: bool) -> steps.Event:
         """Worker: waits for the chief's opening, its roll, or its word that there will be none."""
@@ -133,7 +115,8 @@ class Waiting:
         got = self._fetch(keys, [0])
         if got is None and self._has_come(0):
             # The chief waits for somebody else, and its verdict is due: hear whom it names.
-            self._deadline = host.monotonic() + self._grace
+            self._deadline = host.monotonic() + self._patience.grace
+            self._limit = max(self._limit, self._deadline)
             got = self._fetch(keys, [0])
         if isinstance(got, Failure):
             return steps.Lost(got)
@@ -144,7 +127,9 @@ class Waiting:
         if got[0] == self._keys.roll:
             return steps.Called(messages.roll_from_json(got[1]))
         # From here on the chief's deadline counts; it began before the opening was published.
-        self._deadline = host.monotonic() + self._seconds + self._grace
+        now, grace = host.monotonic(), self._patience.grace
+        self._deadline = now + self._patience.seconds + grace
+        self._limit = now + self._patience.limit + grace
         return steps.Opened(messages.opening_from_json(got[1]))
 
     def for_roll(self) -> steps.Event:
@@ -191,7 +176,7 @@ class Waiting:
         """Chief: waits for the verdict of any of `workers` on step `number` of a restore."""
         missing = sorted(workers)
         make = functools.partial(self._keys.verdict, number)
-        names = self._verdicts.setdefault(number, _Names(make))
+        names = self._verdicts.setdefault(number, Names(make))
         got = self._fetch([names[w] for w in missing], missing)
         if isinstance(got, Failure):
             return steps.Lost(got)
@@ -226,48 +211,99 @@ class Waiting:
             host.sleep(0.2)
 
     def _fetch(self, keys: Sequence[str], of: Sequence[int]) -> tuple[str, str] | Failure | None:
-        """Waits for any of `keys`, which the workers `of` would publish."""
+        """Waits for any of `keys`, which the workers `of` would publish; hears their progress."""
         while True:
             left = self._deadline - host.monotonic()
             try:
-                got = self._coordinator.fetch(keys, max(0.0, min(SLICE, left)))
+                words = self._words(of)
+                got = self._coordinator.fetch([*keys, *words], max(0.0, min(SLICE, left)))
                 dead = {} if got else {w: r for w, r in self._coordinator.lost().items() if w in of}
                 if dead:
                     got = self._coordinator.fetch(keys, 0.0)  # its last word may have arrived
             except WorkerLostError as error:
-                return Failure(type(error).__name__, f"{error} ({self._what})", 0)
-            if got:
+                return self._unreachable(error)
+            if got and got[0] in words:
+                self._hear(words[got[0]], got[1])
+            elif got:
                 return got
-            if dead:
+            elif dead:
                 return self._died(dead)
-            if left <= 0:
+            elif left <= 0 and not self._extend(of):
                 return None
 
+    def _words(self, of: Sequence[int]) -> dict[str, int]:
+        """Returns the keys of what `of` say next of their progress: nothing in a short wait."""
+        if self._hearing is None or host.monotonic() - self._began < self._patience.interval:
+            return {}
+        return self._hearing.names(of)
+
+    def _hear(self, worker: int, text: str) -> None:
+        assert self._hearing is not None
+        self._hearing.hear(worker, text)
+        self._heard()
+
+    def _extend(self, of: Sequence[int]) -> bool:
+        """Puts the deadline off, if all who are waited for are only slow; says so, once."""
+        now = host.monotonic()
+        missing = [self._standing(w) for w in of]
+        if now >= self._limit or not all(s.is_slow(self._patience) for s in missing):
+            return False
+        # Then the first of them counts as stuck, if there is no news.
+        rest = self._patience.stall - max(s.ago for s in missing)
+        self._deadline = min(self._limit, now + rest)
+        if not self._warned:
+            self._warned = True
+            text = delays.explain(missing, [], self._patience)
+            _log.warning(
+                "%s takes longer than %g s: %s. It will be waited for up to %g s in all.",
+                self._what,
+                self._patience.seconds,
+                text,
+                self._limit - self._began,
+            )
+        return True
+
+    def _unreachable(self, error: WorkerLostError) -> Failure:
+        return Failure(type(error).__name__, f"{error} ({self._what})", 0)
+
     def _died(self, dead: dict[int, str]) -> Failure:
-        who = "; ".join(f"{self._coordinator.name(w)} died ({r})" for w, r in sorted(dead.items()))
+        who = "; ".join(self._describe_death(w, reason) for w, reason in sorted(dead.items()))
         text = (
             f"During {self._what}: {who}. Restart the job: it resumes from the last committed "
             "checkpoint."
         )
         return Failure(WorkerLostError.__name__, text, min(dead))
 
+    def _describe_death(self, worker: int, reason: str) -> str:
+        text = f"{self._coordinator.name(worker)} died ({reason})"
+        heard = self._hearing.last(worker) if self._hearing else None
+        return f"{text}, last heard of {delays.what(heard[0])}" if heard else text
+
     def _too_late(self, missing: Sequence[int]) -> Failure:
-        who = "; ".join(self._describe(w) for w in missing)
+        standings = [self._standing(w) for w in missing]
+        others = [] if self._coordinator.index else set(range(self._coordinator.count))
+        finished = [self._coordinator.name(w) for w in sorted(set(others) - set(missing))]
+        who = delays.explain(standings, finished, self._patience)
+        seconds = host.monotonic() - self._began if self._warned else self._patience.seconds
         text = (
-            f"{self._what} was given up after {self._seconds:g} s: {who}. Every worker must call "
-            "it at the same point of the program. If they are only slow, raise the deadline in "
-            "distckpt.ManagerOptions."
+            f"{self._what} was given up after {seconds:.3g} s: {who}. "
+            f"{delays.advise(standings, self._patience)}"
         )
         return Failure("DeadlineExceededError", text, missing[0])
 
-    def _describe(self, worker: int) -> str:
-        name = self._coordinator.name(worker)
-        if self._has_come(worker):
-            return f"{name} came, but did not finish its part"
-        return f"{name} never came"
+    def _standing(self, worker: int) -> Standing:
+        heard = self._hearing.last(worker) if self._hearing else None
+        progress, ago = heard or (None, 0.0)
+        return Standing(
+            self._coordinator.name(worker),
+            joined=self._coordinator.has_joined(worker),
+            came=progress is not None or self._has_come(worker),
+            progress=progress,
+            ago=ago,
+        )
 
     def _has_come(self, worker: int) -> bool:
         try:
             return self._coordinator.fetch([self._keys.ready(worker)], 0.0) is not None
-        except WorkerLostError:
+        except CoordinationError:
             return False

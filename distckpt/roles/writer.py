@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import threading
 from collections.abc import Callable, Sequence
 
 from distckpt.core import bundle, layout
@@ -18,6 +19,7 @@ from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFul
 from distckpt.roles import host
 from distckpt.roles.collector import paused
 from distckpt.roles.parallel import run_all
+from distckpt.roles.progress import Progressing
 from distckpt.state.base import CapturedState
 from distckpt.storage.base import Storage
 
@@ -35,6 +37,36 @@ class _Bundle:
     prefix: str
     files: tuple[WrittenFile, ...]
     pieces: tuple[WrittenPiece, ...]
+
+
+class _Account:
+    """Tells how much of a share is written, and then, how much is flushed. Thread-safe."""
+
+    def __init__(
+        self, progress: Progressing | None, parts: int, total: int, measure: Callable[[], int]
+    ) -> None:
+        self._progress = progress
+        self._left = parts  # to be written
+        self._flushed = 0
+        self._total = total
+        self._lock = threading.Lock()
+        if progress is not None:
+            progress.enter("writing", total, measure)
+
+    def written(self) -> None:
+        """A part is written."""
+        with self._lock:
+            self._left -= 1
+            if self._progress is not None and not self._left:
+                self._progress.enter("flushing", self._total)
+                self._progress.add(self._flushed)
+
+    def flushed(self, size: int) -> None:
+        """A file is flushed."""
+        with self._lock:
+            self._flushed += size
+            if self._progress is not None and not self._left:
+                self._progress.add(size)
 
 
 class Writer:
@@ -73,6 +105,7 @@ class Writer:
         state: CapturedState,
         pieces: Sequence[Piece],
         is_over: Callable[[], bool] = lambda: False,
+        progress: Progressing | None = None,
     ) -> Report:
         """Writes `pieces` into the pending folder of `opening`.
 
@@ -80,7 +113,9 @@ class Writer:
           opening: The attempt.
           state: The held values.
           pieces: This worker's share.
-          is_over: Whether the chief has ended the save; asked while its folder is not to be seen.
+          is_over: Whether the save has failed elsewhere; asked while the chief's folder is not to
+            be seen, and before each part but the first. From several threads.
+          progress: Is told how far it has got.
 
         Returns:
           The report, made from the bundles' own indexes: their checksums were computed from memory
@@ -89,7 +124,7 @@ class Writer:
         Raises:
           DirectoryNotSharedError: The chief's probe cannot be seen.
           StorageFullError: No space is left.
-          SaveFailedError: Writing failed for another reason.
+          SaveFailedError: Writing failed for another reason, or the save is over.
         """
         started = host.monotonic()
         folder = layout.join(self._directory, layout.pending_name(opening.name, opening.attempt))
@@ -100,13 +135,21 @@ class Writer:
         stems = [
             self._stem if len(parts) == 1 else f"{self._stem}-part-{n}" for n in range(len(parts))
         ]
+        account = _Account(
+            progress,
+            len(parts),
+            sum(piece.nbytes for piece in pieces),
+            lambda: self._size(folder),
+        )
+
+        def write_part(number: int) -> list[_Bundle]:
+            if number and is_over():
+                raise SaveFailedError(f"worker {self._worker} stopped writing: the save is over.")
+            return self._write_part(folder, stems[number], state, parts[number], account)
+
         try:
             bundles = run_all(
-                [
-                    functools.partial(self._write_part, folder, stem, state, part)
-                    for stem, part in zip(stems, parts, strict=True)
-                ],
-                threads,
+                [functools.partial(write_part, number) for number in range(len(parts))], threads
             )
             return self._report(folder, [b for part in bundles for b in part], started)
         except OSError as error:
@@ -147,18 +190,29 @@ class Writer:
         )
 
     def _write_part(
-        self, folder: str, stem: str, state: CapturedState, pieces: Sequence[Piece]
+        self,
+        folder: str,
+        stem: str,
+        state: CapturedState,
+        pieces: Sequence[Piece],
+        account: _Account,
     ) -> list[_Bundle]:
         """Writes and flushes one part; returns the bundles it consists of."""
         prefixes = state.write(folder, stem, pieces)
         with paused():
             bundles = [self._bundle(folder, prefix) for prefix in prefixes]
-        if self._durable:
-            for bundle_ in bundles:
-                names = [file.name for file in bundle_.files]
-                for name in (*names, layout.index_name(bundle_.prefix)):
-                    self._storage.flush(layout.join(folder, name))
+        account.written()
+        for bundle_ in bundles if self._durable else ():
+            for file in bundle_.files:
+                self._storage.flush(layout.join(folder, file.name))
+                account.flushed(file.size)
+            self._storage.flush(layout.join(folder, layout.index_name(bundle_.prefix)))
         return bundles
+
+    def _size(self, folder: str) -> int:
+        """Returns how many bytes of this worker's there are, under temporary names, too."""
+        names = [name for name in self._storage.list(folder) if name.startswith(self._stem)]
+        return sum(self._storage.size(layout.join(folder, name)) for name in names)
 
     def _bundle(self, folder: str, prefix: str) -> _Bundle:
         index = bundle.read_index(

@@ -237,6 +237,15 @@ def nobody_is_lost_while_all_live(me: Coordinator, key: str) -> None:
     meet(me, key)
 
 
+def who_is_there_has_joined(me: Coordinator, key: str) -> None:
+    """Once a worker has spoken, it has joined."""
+    meet(me, key)
+    deadline = time.monotonic() + PATIENCE
+    while not all(me.has_joined(worker) for worker in range(WORKERS)):
+        assert time.monotonic() < deadline, "somebody who is there counts as not joined"
+        time.sleep(0.02)
+
+
 CLAUSES: tuple[Clause, ...] = (
     every_worker_knows_its_place,
     what_one_publishes_all_find,
@@ -256,6 +265,7 @@ CLAUSES: tuple[Clause, ...] = (
     many_threads_may_call_at_once,
     many_short_waits_do_not_miss_the_key,
     nobody_is_lost_while_all_live,
+    who_is_there_has_joined,
 )
 
 

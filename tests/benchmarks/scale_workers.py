@@ -13,15 +13,16 @@ from typing import Any
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core import bundle_proto, layout, messages
 from distckpt.core.bundle_merge import merge_indexes
+from distckpt.core.delays import Patience
 from distckpt.core.messages import Report, WrittenFile, WrittenPiece
 from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
 from distckpt.core.slices import encode_slice_key
 from distckpt.core.table import write_table
 from distckpt.roles.books import Books
 from distckpt.roles.committer import Committer
+from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.session import SaveSession
-from distckpt.roles.waiting import Keys
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState, Merger
 from distckpt.storage.local import LocalStorage
@@ -72,7 +73,7 @@ class Chief:
             step=1,
             plan=plan,
             state=EmptyState(),
-            deadline=600.0,
+            patience=Patience(600.0),
         )
 
     def save(self) -> None:

@@ -106,6 +106,13 @@ def test_a_killed_process_is_lost_and_the_reason_names_it(chief, process):
     }
 
 
+def test_a_worker_that_has_never_started_has_not_joined(chief):
+    time.sleep(0.3)
+    assert not chief.has_joined(1)
+    assert chief.has_joined(0)
+    assert chief.lost() == {}
+
+
 def test_a_stopped_process_is_lost_until_it_goes_on(chief, process):
     process.send_signal(signal.SIGSTOP)
     _wait_for(lambda: 1 in chief.lost())

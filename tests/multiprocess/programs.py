@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import distckpt
+from distckpt.storage.local import LocalStorage
 
 
 def _values(seed: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -221,6 +225,43 @@ def one_never_comes(strategy: Any, index: int, directory: str) -> dict[str, Any]
     late = _caught(manager.save)
     again = _caught(manager.save)
     return {"late": late, "again": again, "checkpoints": manager.checkpoints}
+
+
+def slow_disk_on_one(strategy: Any, index: int, directory: str, seconds: float) -> dict[str, Any]:
+    """Worker 1's disk takes so long to flush each file; a second save finds it mended."""
+    checkpoint = make_state(strategy, 3)
+    options = distckpt.ManagerOptions(save_deadline=2.0)
+    manager = distckpt.CheckpointManager(checkpoint, directory, 3, options=options)
+    flush = LocalStorage.flush
+
+    def slowly(self: LocalStorage, path: str) -> None:
+        time.sleep(seconds)
+        flush(self, path)
+
+    began = time.monotonic()
+    with _listening() as said:
+        LocalStorage.flush = slowly if index == 1 else flush
+        try:
+            first = _caught(manager.save)
+        finally:
+            LocalStorage.flush = flush
+    if index != 1:  # worker 1 learns that the save has failed when its file is gone
+        time.sleep(max(0.0, began + seconds + 0.5 - time.monotonic()))
+    return {"first": first, "said": said, "again": _caught(manager.save)}
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collects what distckpt warns of."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    log = logging.getLogger("distckpt")
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
 
 
 def restore_without_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:

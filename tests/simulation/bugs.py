@@ -16,11 +16,12 @@ from distckpt.core import layout, retention, steps
 from distckpt.core.protocol import ChiefSave, WorkerSave
 from distckpt.roles import catalog, patient, pruner
 from distckpt.roles.committer import Committer
+from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.recovery import Recovery
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
-from distckpt.roles.waiting import Keys, Waiting
+from distckpt.roles.waiting import Waiting
 from distckpt.roles.writer import Writer
 
 from .storage import SimulatedStorage

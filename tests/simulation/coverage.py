@@ -7,7 +7,7 @@ _CHIEF = {
     "AnnounceRoll": ("Called", "Lost", "TimedOut"),
     "ReadTogether": ("Read", "Failed"),
     "Open": ("Opened", "Failed"),
-    "Write": ("Written", "Failed"),
+    "Write": ("Written", "Failed", "Answered", "Lost"),
     "AwaitAnswer": ("Answered", "Lost", "TimedOut"),
     "Merge": ("Merged", "Failed"),
     "Commit": ("Committed", "Failed"),

@@ -96,6 +96,11 @@ def fail_all(run: Run, process: Process, task: Task) -> None:
         other.struck = True
 
 
+def slow(run: Run, process: Process, task: Task) -> None:
+    """From now on, each change that this process makes on the disk takes seconds."""
+    process.storage.faults.pace = run.choices.of(0.3, 2.0, 4.0)
+
+
 def second_job(run: Run, process: Process, task: Task) -> None:
     """Somebody starts another job on the same directory."""
     run.start_job(by_mistake=True)
@@ -119,6 +124,8 @@ KINDS = (
     fail_once,
     fail_on,
     fail_all,
+    slow,
+    slow,
     second_job,
     second_job,
 )

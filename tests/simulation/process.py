@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distckpt.core import layout
+from distckpt.core.delays import Patience
 from distckpt.core.protocol import ChiefSave, WorkerSave
 from distckpt.errors import (
     CommitUnknownError,
@@ -17,11 +18,11 @@ from distckpt.errors import (
 )
 from distckpt.roles.books import Books
 from distckpt.roles.committer import Committer
+from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.pruner import Pruner
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
-from distckpt.roles.waiting import Keys
 from distckpt.roles.writer import Writer
 
 from . import state
@@ -138,7 +139,8 @@ class Process:
     def _call(self, kind: str, call: Callable[[], object]):
         """Does a call of the manager; an error that a program survives is only written down."""
         assert self.task is not None
-        began = self._world.now - self.task.paused
+        task = self.task
+        began = self._world.now - task.paused - task.lingered
         result: object
         self._began(self, kind)
         try:
@@ -146,7 +148,7 @@ class Process:
         except DistckptError as error:
             result = error
         self._world.tell(self.name, f"{kind}() ended: {result!r}")
-        self._heard(self, kind, result, self._world.now - self.task.paused - began)
+        self._heard(self, kind, result, self._world.now - task.paused - task.lingered - began)
         if isinstance(result, DistckptError) and (isinstance(result, FATAL) or kind != "save"):
             raise result
         return result
@@ -160,7 +162,7 @@ class Process:
             self.books,
             Keys("sim", "restore", 0),
             self._take,
-            deadline=self._settings.deadline,
+            patience=Patience(self._settings.deadline, self._settings.slow_factor),
             verify_data=True,
         )
         name = session.run()
@@ -188,7 +190,7 @@ class Process:
             step=content,
             plan=plan,
             state=state.SimulatedState(self.storage, content, self.job, self.index, call),
-            deadline=self._settings.deadline,
+            patience=Patience(self._settings.deadline, self._settings.slow_factor),
         )
         session._machine = Traced(session._machine, self._world)
         session.hold()

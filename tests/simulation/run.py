@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from distckpt.core import layout
+from distckpt.core.delays import Patience
 from distckpt.errors import (
     CommitUnknownError,
     CoordinationError,
@@ -42,9 +43,10 @@ class Settings:
     max_to_keep: int | None
     hours: float | None
     collective: bool
-    slow: bool
+    late: bool
     lag: float
     deadline: float
+    slow_factor: float
 
     @classmethod
     def choose(cls, choices: Choices) -> Settings:
@@ -56,9 +58,10 @@ class Settings:
             max_to_keep=choices.of(2, 1, 1, None),
             hours=choices.of(None, None, None, None, 0.001),
             collective=choices.of(False, False, False, True),
-            slow=choices.of(False, False, True),
+            late=choices.of(False, False, True),
             lag=choices.of(0.0, 0.0, 0.05, 3.0),
             deadline=choices.of(3.0, 10.0),
+            slow_factor=choices.of(1.0, 3.0),
         )
 
 
@@ -185,7 +188,7 @@ class Run:
         waits = self._jobs and not self._final and not by_mistake
         after = self.choices.of(*RESTARTS) if waits else 0.0
         job = SimulatedJob(
-            self.world, len(self._jobs) + 1, count, slow=self.settings.slow and not self._final
+            self.world, len(self._jobs) + 1, count, slow=self.settings.late and not self._final
         )
         self._jobs.append([self._process(job, index, saves, after) for index in range(count)])
         self.world.tell("operator", f"starts job {job.number} with {count} workers")
@@ -282,9 +285,9 @@ class Run:
 
     def _limit(self) -> float:
         """Returns how long a call may take in the worst case, in seconds."""
-        deadline = self.settings.deadline
-        grace = 0.1 * deadline + 5.0
-        return 3 * (deadline + grace) + 20.0
+        patience = Patience(self.settings.deadline, self.settings.slow_factor)
+        slow = any(process.storage.faults.pace for process in self.processes)
+        return 3 * ((patience.limit if slow else patience.seconds) + patience.grace) + 20.0
 
     def _check_restored(self, process: Process) -> None:
         order = self.oracle.order_of(process.restored)
@@ -313,7 +316,7 @@ class Run:
 
     def _disturbed(self) -> bool:
         """Returns whether things go wrong without a fault: by other jobs, or by what comes late."""
-        return len(self._jobs) > 1 or self.settings.slow or self.settings.lag > 0
+        return len(self._jobs) > 1 or self.settings.late or self.settings.lag > 0
 
 
 def leftovers(disk: Disk, oracle: Oracle) -> list[str]:

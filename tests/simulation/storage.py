@@ -21,11 +21,13 @@ class Faults:
     Attributes:
       broken: errno → until when every change fails.
       next_one: errno of the next operation to fail, or None; and whether it is done all the same.
+      pace: How long each change takes, in seconds.
     """
 
     def __init__(self) -> None:
         self.broken: dict[int, float] = {}
         self.next_one: tuple[int, bool] | None = None
+        self.pace = 0.0
 
 
 class SimulatedStorage(Storage):
@@ -255,6 +257,7 @@ class SimulatedStorage(Storage):
           What is to be called at its end; raises if it fails although it is done.
         """
         self._world.event(kind, *paths)
+        self._world.linger(self.faults.pace)
         error = self._error(looking=False)
         if error is None:
             return _nothing

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from distckpt.core import bundle, checkpoint_state, layout
 from distckpt.core import manifest as manifests
-from distckpt.roles import host, session, verifier
+from distckpt.roles import host, progress, session, verifier
 
 from .process import Process
 from .world import World
@@ -42,6 +42,7 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         (checkpoint_state, "parse", _parse_pointer),
         (layout, "classify", lambda names: _classify(tuple(names))),
         (session, "paused", contextlib.nullcontext),
+        (progress, "telling", _telling),
         (verifier, "MOST_THREADS", 1),
     ]
     before = [getattr(module, name) for module, name, _ in changes]
@@ -56,6 +57,13 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         for (module, name, _), old in zip(changes, before, strict=True):
             setattr(module, name, old)
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _telling(reporter: progress.Reporter, interval: float) -> Iterator[None]:
+    """A process has one thread here: it says what is due when there is something to say."""
+    reporter.at_once = True
+    yield
 
 
 _parse = functools.lru_cache(_REMEMBERED)(manifests.parse)

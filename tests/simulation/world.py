@@ -34,6 +34,7 @@ class Task:
       wake: When it goes on, if nothing wakes it before.
       dead: Whether it has been killed.
       paused: Seconds for which it has been stopped.
+      lingered: Seconds that its own doings have taken.
       asleep_until: Until when it is stopped, and nothing wakes it.
     """
 
@@ -42,6 +43,7 @@ class Task:
         self.wake = 0.0
         self.dead = False
         self.paused = 0.0
+        self.lingered = 0.0
         self.asleep_until = 0.0
         self.thread = greenlet(work, parent)
 
@@ -135,6 +137,12 @@ class World:
             raise ProcessDied(task.name)
         task.wake = max(until, task.asleep_until)
         self._leave(task)
+
+    def linger(self, seconds: float) -> None:
+        """Every process: is busy for a while with what it does."""
+        if seconds:
+            self.current.lingered += seconds
+            self.wait(self.now + seconds)
 
     def wake(self, task: Task, at: float) -> None:
         """Lets a process that waits go on at a time, if not earlier."""

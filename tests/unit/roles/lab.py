@@ -13,17 +13,18 @@ from distckpt.coordination.in_process import InProcessJob
 from distckpt.core import bundle, checkpoint_state, crc32c, layout
 from distckpt.core import bundle_proto as proto
 from distckpt.core.bundle_merge import merge_indexes
+from distckpt.core.delays import Patience
 from distckpt.core.plan import Entry, Piece, make_plan
 from distckpt.core.slices import encode_slice_key
 from distckpt.core.table import write_table
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.committer import Committer
+from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.pruner import Pruner
 from distckpt.roles.session import SaveSession
 from distckpt.roles.verifier import Verifier
-from distckpt.roles.waiting import Keys
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState, Merger
 from distckpt.storage.local import LocalStorage
@@ -213,12 +214,22 @@ class Chief:
       storage: The chief's storage.
       max_to_keep: As in a manager.
       deadline: Seconds for a save.
+      slow_factor: By how much that is extended.
     """
 
-    def __init__(self, directory, storage=None, *, max_to_keep=2, deadline=20.0, durable=True):
+    def __init__(
+        self,
+        directory,
+        storage=None,
+        *,
+        max_to_keep=2,
+        deadline=20.0,
+        slow_factor=1.0,
+        durable=True,
+    ):
         self.directory = str(directory)
         self.storage = storage or FastStorage()
-        self.deadline = deadline
+        self.patience = Patience(deadline, slow_factor)
         self.max_to_keep = max_to_keep
         self.durable = durable
         self.ownership = Ownership(self.storage, self.directory, durable=durable)
@@ -295,7 +306,7 @@ class Chief:
             step=number,
             plan=plan,
             state=state,
-            deadline=self.deadline,
+            patience=self.patience,
         )
 
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from distckpt.coordination.in_process import InProcessJob
+from distckpt.core.delays import Patience
 from distckpt.errors import (
     CheckpointDamagedError,
     ConfigurationError,
@@ -18,8 +19,8 @@ from distckpt.errors import (
     WorkerLostError,
 )
 from distckpt.roles.books import Books
+from distckpt.roles.keys import Keys
 from distckpt.roles.restore import RestoreSession
-from distckpt.roles.waiting import Keys
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import Fault, FaultyStorage, Where, fails
 
@@ -54,7 +55,8 @@ class Group:
         self._directories = [str(d) for d in directories]
         self._restore = restore or (lambda worker, name: None)
         self._absent = absent
-        self._options = {"deadline": 20.0, "verify_data": True, **options}
+        patience = Patience(options.pop("deadline", 20.0), options.pop("slow_factor", 1.0))
+        self._options = {"patience": patience, "verify_data": True, **options}
 
     def go(self):
         """Lets all restore; returns the group."""
@@ -188,7 +190,7 @@ def test_the_damaged_one_is_noted_on_the_next_commit(run):
         chief.books,
         Keys("m", "restore", 0),
         lambda name: None,
-        deadline=5.0,
+        patience=Patience(5.0),
         verify_data=True,
     )
     assert session.run() == "ckpt-2"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import re
+import time
 
 import pytest
 
 from distckpt.core.messages import outcome_from_json
 from distckpt.errors import (
     CommitUnknownError,
+    DeadlineExceededError,
     DistckptError,
     SaveFailedError,
     StateMismatchError,
     StorageFullError,
     WorkerLostError,
 )
-from distckpt.roles.waiting import Keys
+from distckpt.roles.keys import Keys
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import AFTER, BEFORE, Fault, FaultyStorage, Where, fails
 
@@ -203,6 +206,41 @@ def test_a_commit_that_cannot_be_announced_is_a_commit(tmp_path, monkeypatch, ca
     monkeypatch.setattr(chief, "_session", mute)
     assert chief.save("ckpt-1", 1).failure is None
     assert "not told how it ended" in caplog.text
+
+
+def lazily(seconds):
+    """An effect for `FaultyStorage`: the operation takes that long."""
+    return lambda storage, operation: time.sleep(seconds)
+
+
+def test_a_slow_disk_gets_more_time_and_a_warning(tmp_path, caplog):
+    chief = lab.Chief(tmp_path, deadline=0.4, slow_factor=20.0)
+    slow = FaultyStorage(lab.FastStorage(), [Fault(lazily(1.0), Where("flush", "*shard*.data*"))])
+    assert chief.save("ckpt-1", 1, 2, others=[slow]).failure is None
+    assert chief.workers_ends == [None]
+    said = r"takes longer than 0.4 s: worker 1 \(\S+, pid \d+\) is slow: flushing"
+    assert re.search(said, caplog.text)
+    assert lab.number_of(tmp_path, "ckpt-1") == 1
+
+
+def test_the_chiefs_own_slow_disk_gets_more_time_from_the_others(tmp_path):
+    twice = Fault(lazily(3.5), Where("flush", "*shard-00000*"), times=2)  # its data, its index
+    slow = FaultyStorage(lab.FastStorage(), [twice])
+    chief = lab.Chief(tmp_path, slow, deadline=0.4, slow_factor=30.0)
+    # Without more time, the worker would wait for 0.4 s and 5 s of grace.
+    assert chief.save("ckpt-1", 1, 2).failure is None
+    assert chief.workers_ends == [None]
+
+
+def test_without_more_time_a_slow_disk_fails_the_save_and_is_named_with_its_phase(tmp_path):
+    chief = lab.Chief(tmp_path, deadline=0.4)
+    slow = FaultyStorage(lab.FastStorage(), [Fault(lazily(1.5), Where("flush", "*shard*.data*"))])
+    with pytest.raises(DeadlineExceededError) as caught:
+        chief.save("ckpt-1", 1, 3, others=[slow])
+    text = str(caught.value)
+    assert re.search(r"worker 1 \(\S+, pid \d+\) is slow: flushing, 0.0 of 0.0 MiB", text)
+    assert "worker 0, worker 2 did their part" in text
+    assert [str(end) for end in chief.workers_ends] == [text] * 2
 
 
 def test_workers_with_different_values_of_the_same_shape_save_what_the_plan_gives_each(tmp_path):

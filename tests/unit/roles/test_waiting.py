@@ -5,12 +5,25 @@ import time
 
 import pytest
 
+from distckpt.coordination.base import Coordinator
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core import messages, steps
-from distckpt.core.messages import Opening, Outcome, Proposal, Refusal, Roll, Verdict
+from distckpt.core.delays import Patience
+from distckpt.core.messages import (
+    Opening,
+    Outcome,
+    Progress,
+    Proposal,
+    Refusal,
+    Report,
+    Roll,
+    Verdict,
+)
 from distckpt.errors import Failure
 from distckpt.roles import waiting
-from distckpt.roles.waiting import Keys, Waiting
+from distckpt.roles.keys import Keys
+from distckpt.roles.progress import Hearing
+from distckpt.roles.waiting import Waiting
 
 OPENING = Opening("a", "ckpt-1", "/d", "f", "t")
 REFUSAL = Refusal(1, Failure("StorageFullError", "full", 1))
@@ -25,7 +38,7 @@ class Job:
 
     def waiting(self, index, deadline=0.05):
         coordinator = self.job.coordinator(index)
-        return Waiting(coordinator, self.keys, "save() of ckpt-1", deadline)
+        return Waiting(coordinator, self.keys, "save() of ckpt-1", Patience(deadline))
 
     def publish(self, key, message):
         text = message if isinstance(message, str) else messages.to_json(message)
@@ -197,6 +210,174 @@ def test_a_worker_waits_a_little_longer_for_the_verdict_of_a_chief_that_has_come
     assert job.waiting(1, deadline=0.05).for_opening(roll=True) == steps.Told(outcome)
 
 
+# --- Slow, stuck, dead
+
+
+class Script(Coordinator):
+    """The chief's coordinator in a job of three, on a clock that moves only by waiting.
+
+    Args:
+      words: (time, key, value): what is published when.
+    """
+
+    index, count = 0, 3
+
+    def __init__(self, *words):
+        self.now = 0.0
+        self.dead = {}
+        self.words = sorted(words)
+
+    def publish(self, key, value):
+        self.words.append((self.now, key, value))
+
+    def fetch(self, keys, timeout):
+        end = self.now + timeout
+        while True:
+            values = {key: value for at, key, value in self.words if at <= self.now}
+            for key in keys:
+                if key in values:
+                    return key, values[key]
+            if self.now >= end:
+                return None
+            self.now = min([end, *(at for at, _, _ in self.words if at > self.now)])
+
+    def lost(self):
+        return self.dead
+
+    def has_joined(self, index):
+        return index != 2
+
+    def forget(self, keys):
+        pass
+
+
+def written(worker, number, at, done, phase="writing"):
+    """Word `number` of a worker: so many MiB of 100 are done."""
+    said = Progress(worker, f"node-{worker}", 40 + worker, phase, done << 20, 100 << 20)
+    return at, Keys("m", "save", 0).progress(worker, number), messages.to_json(said)
+
+
+def wait(script, monkeypatch, seconds=60.0, factor=3.0, *, of=(1,)):
+    """Lets the chief wait for the answers of some workers; returns the event."""
+    monkeypatch.setattr(waiting.host, "monotonic", lambda: script.now)
+    keys = Keys("m", "save", 0)
+    patience = Patience(seconds, factor)
+    hearing = Hearing(keys)
+    waits = Waiting(script, keys, "save() of ckpt-1", patience, hearing=hearing)
+    return waits.for_answer(of)
+
+
+def steady(worker, until, every=4.0):
+    """A worker that makes progress all the time, up to some time."""
+    return [written(worker, n, (n + 1) * every, n) for n in range(int(until / every))]
+
+
+def test_a_deadline_is_extended_for_who_is_only_slow(monkeypatch, caplog):
+    answer = (110.0, Keys("m", "save", 0).answer(1), messages.to_json(REFUSAL))
+    script = Script(*steady(1, 110.0), answer)
+    assert wait(script, monkeypatch) == steps.Answered(REFUSAL)
+    (record,) = caplog.records  # once, however often
+    assert (
+        "save() of ckpt-1 takes longer than 60 s: worker 1 (node-1, pid 41) is slow" in caplog.text
+    )
+    assert "of 100.0 MiB" in caplog.text
+    assert "up to 180 s in all" in caplog.text
+    assert record.levelname == "WARNING"
+
+
+def test_not_without_end(monkeypatch):
+    script = Script(*steady(1, 400.0))
+    event = wait(script, monkeypatch)
+    assert isinstance(event, steps.TimedOut)
+    assert script.now == pytest.approx(180.0)
+    assert "given up after 180 s: worker 1 (node-1, pid 41) is slow" in event.failure.message
+
+
+def test_not_at_all_with_a_factor_of_one(monkeypatch):
+    script = Script(*steady(1, 400.0))
+    assert isinstance(wait(script, monkeypatch, factor=1.0), steps.TimedOut)
+    assert script.now == pytest.approx(60.0)
+
+
+def test_not_for_who_is_stuck(monkeypatch):
+    script = Script(written(1, 0, 5.0, 30), written(1, 1, 10.0, 40))
+    event = wait(script, monkeypatch)
+    assert script.now == pytest.approx(60.0)
+    text = event.failure.message
+    assert "given up after 60 s: worker 1 (node-1, pid 41) is stuck: writing, 40.0 of" in text
+    assert "last progress 50 s ago" in text
+    assert "worker 0, worker 2 did their part" in text
+
+
+def test_who_gets_stuck_after_the_deadline_is_not_waited_for_to_the_limit(monkeypatch):
+    script = Script(*steady(1, 80.0))
+    event = wait(script, monkeypatch)
+    assert script.now == pytest.approx(80.0 + Patience(60.0).stall)
+    assert "worker 1 (node-1, pid 41) is stuck" in event.failure.message
+
+
+def test_not_for_one_who_is_slow_while_another_is_missing(monkeypatch):
+    script = Script(*steady(1, 400.0))
+    event = wait(script, monkeypatch, of=(1, 2))
+    assert script.now == pytest.approx(60.0)
+    text = event.failure.message
+    assert "worker 1 (node-1, pid 41) is slow" in text
+    assert "worker 2 never came, and has not been seen in this job at all" in text
+
+
+def test_the_dead_are_told_from_the_slow_at_once(monkeypatch):
+    script = Script(*steady(1, 400.0))
+    script.dead = {1: "no heartbeat"}
+    event = wait(script, monkeypatch)
+    assert isinstance(event, steps.Lost)
+    assert script.now < 1.0
+
+
+def test_how_far_the_dead_had_got(monkeypatch):
+    script = Script(written(1, 0, 2.0, 30))
+    fetch = script.fetch
+
+    def die_later(keys, timeout):
+        got = fetch(keys, timeout)
+        script.dead = {1: "no heartbeat"} if script.now > 20.0 else {}
+        return got
+
+    monkeypatch.setattr(script, "fetch", die_later)
+    event = wait(script, monkeypatch)
+    expected = "worker 1 died (no heartbeat), last heard of writing, 30.0 of 100.0 MiB"
+    assert expected in event.failure.message
+
+
+def test_short_waits_ask_for_no_progress(monkeypatch):
+    asked = []
+    script = Script((1.0, Keys("m", "save", 0).answer(1), messages.to_json(REFUSAL)))
+    fetch = script.fetch
+    monkeypatch.setattr(script, "fetch", lambda keys, t: asked.append(keys) or fetch(keys, t))
+    wait(script, monkeypatch)
+    assert asked
+    assert not [key for keys in asked for key in keys if "progress" in key]
+
+
+def test_the_chief_hears_of_trouble_while_it_writes(job):
+    chief = job.waiting(0)
+    assert chief.for_trouble() is None
+    report = Report(2, "h", 1, 0.0, (), (), ())
+    job.publish(job.keys.answer(2), report)
+    assert chief.for_trouble() is None
+    job.publish(job.keys.answer(1), REFUSAL)
+    assert chief.for_trouble() == steps.Answered(REFUSAL)
+    assert chief.for_answer({1, 2}) == steps.Answered(report)  # heard early, and not lost
+    assert chief.for_answer({1}) == steps.Answered(REFUSAL)
+
+
+def test_a_death_is_trouble_too(job):
+    chief = job.waiting(0)
+    job.job.kill(2, "power")
+    event = chief.for_trouble()
+    assert isinstance(event, steps.Lost)
+    assert "worker 2 died (power)" in event.failure.message
+
+
 # --- Deaths
 
 
@@ -247,7 +428,7 @@ def test_who_has_died_is_looked_for_after_a_broken_collective(job, monkeypatch):
     failure = job.waiting(1, deadline=30.0).for_death()
     assert failure.worker == 2
     assert job.waiting(1, deadline=0.0).for_death() == failure
-    alone = Waiting(InProcessJob(1).coordinator(0), job.keys, "save()", 30.0)
+    alone = Waiting(InProcessJob(1).coordinator(0), job.keys, "save()", Patience(30.0))
     assert alone.for_death() is None
 
 
