@@ -92,13 +92,24 @@ def test_the_chief_waits_for_those_that_are_missing_only():
     "events",
     [
         (OPEN, s.Failed(FAILURE)),
+        (OPEN, s.Answered(Refusal(1, FAILURE))),
+        (OPEN, s.Lost(FAILURE)),
         (OPEN, WROTE, s.Answered(Refusal(1, FAILURE))),
         (OPEN, WROTE, s.Lost(FAILURE)),
         (OPEN, WROTE, s.TimedOut(FAILURE)),
         (OPEN, WROTE, ANSWERED, s.Failed(FAILURE)),
         (OPEN, WROTE, ANSWERED, s.Merged(), s.Failed(FAILURE)),
     ],
-    ids=["write", "refusal", "death", "deadline", "merge", "commit"],
+    ids=[
+        "write",
+        "refusal-meanwhile",
+        "death-meanwhile",
+        "refusal",
+        "death",
+        "deadline",
+        "merge",
+        "commit",
+    ],
 )
 def test_what_fails_before_the_commit_is_discarded_and_told_to_all(events):
     assert drive(ChiefSave(plan()), *events) == [

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from distckpt.core import layout
+from distckpt.core import layout, parts
 from distckpt.core.messages import Opening
 from distckpt.core.plan import make_plan
 from distckpt.core.protocol import unplanned
@@ -173,3 +173,57 @@ def test_a_worker_that_comes_when_the_save_is_over_does_not_wait(tmp_path, monke
     share = bench.plan.shares[1]
     with pytest.raises(SaveFailedError, match="worker 1 came to write when the chief had ended"):
         bench.writer().write(OPENING, bench.state, share, is_over=lambda: True)
+
+
+def test_between_parts_a_worker_looks_whether_the_save_is_over(tmp_path, monkeypatch):
+    """An error elsewhere does not wait for the slowest to write all of its share."""
+    monkeypatch.setattr(parts, "LEAST", 1)
+    bench = Bench(tmp_path)
+    asked = []
+
+    def is_over():
+        asked.append(bench.storage.writes)
+        return len(asked) > 1
+
+    writer = Writer(bench.storage, bench.directory, 0, 1, durable=True, threads=3)
+    monkeypatch.setattr(writing, "run_all", lambda tasks, threads: [task() for task in tasks])
+    with pytest.raises(SaveFailedError, match="worker 0 stopped writing: the save is over"):
+        writer.write(OPENING, bench.state, make_plan(bench.state.entries, 1).shares[0], is_over)
+    assert asked == [4, 8]  # after one part, after two: index and data, written and flushed
+    assert bench.storage.writes == 8
+
+
+class Told:
+    """What a writer says of its progress."""
+
+    def __init__(self):
+        self.phases = []
+        self.added = 0
+
+    def enter(self, phase, total=0, measure=None):
+        self.phases.append((phase, total))
+        self.measure, self.added = measure, 0
+
+    def add(self, size):
+        self.added += size
+
+
+def test_the_writer_says_how_much_is_written_and_then_how_much_is_flushed(tmp_path):
+    bench, told = Bench(tmp_path), Told()
+    measured = []
+    share = bench.plan.shares[1]
+    write = bench.state.write
+
+    def measuring(folder, stem, pieces):
+        measured.append(told.measure())
+        prefixes = write(folder, stem, pieces)
+        measured.append(told.measure())
+        return prefixes
+
+    bench.state.write = measuring
+    report = bench.writer().write(OPENING, bench.state, share, progress=told)
+    total = sum(piece.nbytes for piece in share)
+    assert told.phases == [("writing", total), ("flushing", total)]
+    assert measured[0] == 0
+    assert measured[1] >= total  # and an index
+    assert told.added == report.bytes == total
