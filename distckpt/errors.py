@@ -11,6 +11,7 @@
     │   └── WorkerLostError                  somebody died; the text names who
     ├── SaveFailedError                      not committed: the last checkpoint stands, save again
     │   └── StorageFullError                 no space left on some worker's storage
+    ├── ReplicaMismatchError                 what should be equal on all workers is not: restart
     ├── CommitUnknownError                   the chief died while committing: look before you retry
     ├── SupersededError                      another process took the directory over
     └── RestoreError                         no checkpoint could be restored
@@ -85,6 +86,13 @@ class StorageFullError(SaveFailedError):
     """A worker had no space left to write its shard."""
 
 
+class ReplicaMismatchError(DistckptError):
+    """The workers hold different values of what they should hold alike; nothing was saved.
+
+    Only with ``ManagerOptions(check_replicas="error")``. The text names variables, workers, step.
+    """
+
+
 class CommitUnknownError(DistckptError):
     """The chief was lost while it may have been committing; read the directory before retrying."""
 
@@ -119,6 +127,7 @@ _BY_NAME: dict[str, type[DistckptError]] = {
         WorkerLostError,
         SaveFailedError,
         StorageFullError,
+        ReplicaMismatchError,
         CommitUnknownError,
         SupersededError,
         RestoreError,

@@ -22,6 +22,7 @@ from distckpt.coordination.base import Coordinator
 from distckpt.coordination.choose import default_coordinator
 from distckpt.core import layout, messages
 from distckpt.core.delays import Patience
+from distckpt.core.replicas import Check
 from distckpt.errors import (
     ConfigurationError,
     DirectoryError,
@@ -154,6 +155,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         counter = _managers if coordinator is None else _count_of(coordinator)
         self._namespace = f"manager-{next(counter)}"
         self._calls = {"save": itertools.count(), "restore": itertools.count()}
+        self._turns = itertools.count()
         self._old_keys: deque[Keys] = deque(maxlen=_KEPT_CALLS)
         try:
             self._books = Books(
@@ -225,6 +227,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           WorkerLostError: Some worker died.
           CommitUnknownError: The chief died and nobody knows whether it had committed.
           SupersededError: Another process has taken over the directory.
+          ReplicaMismatchError: What all workers should hold alike differs between them; only with
+            ``ManagerOptions(check_replicas="error")``.
           ConfigurationError: The workers' states, numbers or directories differ, the directory
             cannot be used, or `options` cannot be honoured.
 
@@ -306,9 +310,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 index=coordinator.index,
                 split=_split(coordinator),
             )
+        check = self._check(coordinator)
         try:
             with paused():
-                state, plan = self._capture.take(options)
+                state, plan = self._capture.take(options, check)
         except Exception as error:
             if coordinator.count == 1:
                 raise
@@ -333,7 +338,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             plan=plan,
             state=state,
             patience=Patience(self._options.save_deadline, self._options.slow_factor),
+            check=check,
         )
+
+    def _check(self, coordinator: Coordinator) -> Check:
+        """Returns what this save compares of the workers' copies."""
+        if coordinator.count == 1:
+            return Check()
+        options, turn = self._options, next(self._turns)
+        return Check(options.check_replicas, options.check_replicas_every, turn)
 
     def _step(self, number: int) -> int:
         """Returns what the manifest calls the step; `number` if there is no counter to read."""

@@ -8,6 +8,8 @@ import math
 from distckpt.errors import ConfigurationError
 from distckpt.policies import SavePolicy
 
+_WORDS = {"when_busy": ("wait", "skip"), "check_replicas": ("off", "warn", "error")}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ManagerOptions:
@@ -38,6 +40,12 @@ class ManagerOptions:
         Without a ``step_counter`` the calls are counted as steps. Default: None, all save.
       write_threads: How many parts of a worker's share are written at the same time. A share of
         less than 128 MiB is one part; each part is a file. Default: 4.
+      check_replicas: Whether each save compares, by checksums, what the workers hold of what they
+        should hold alike. A difference names the variable, the workers and the step: "warn", and it
+        is saved all the same; or "error" (`ReplicaMismatchError`), and nothing is saved. Each
+        worker reads all of its variables for that. Default: "off".
+      check_replicas_every: With `check_replicas`, a save compares one entry in so many, the next
+        save others: all in so many saves. Default: 1.
     """
 
     save_deadline: float = 600.0
@@ -49,6 +57,8 @@ class ManagerOptions:
     when_busy: str = "wait"
     save_policy: SavePolicy | None = None
     write_threads: int = 4
+    check_replicas: str = "off"
+    check_replicas_every: int = 1
 
     def __post_init__(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
@@ -68,20 +78,23 @@ class ManagerOptions:
                 raise ConfigurationError(
                     f"ManagerOptions.{name} must be True or False, got {getattr(self, name)!r}."
                 )
-        if self.when_busy not in ("wait", "skip"):
-            raise ConfigurationError(
-                f'ManagerOptions.when_busy must be "wait" or "skip", got {self.when_busy!r}.'
-            )
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                allowed = " or ".join(f'"{word}"' for word in words)
+                raise ConfigurationError(
+                    f"ManagerOptions.{name} must be {allowed}, got {getattr(self, name)!r}."
+                )
         if self.save_policy is not None and not isinstance(self.save_policy, SavePolicy):
             raise ConfigurationError(
                 "ManagerOptions.save_policy must be one of distckpt.policies, e.g. "
                 f"EverySteps(100), or None; got {self.save_policy!r}."
             )
-        threads = self.write_threads
-        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-            raise ConfigurationError(
-                f"ManagerOptions.write_threads must be a positive integer, got {threads!r}."
-            )
+        for name in ("write_threads", "check_replicas_every"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise ConfigurationError(
+                    f"ManagerOptions.{name} must be a positive integer, got {count!r}."
+                )
 
 
 def _is_number(value: object) -> bool:

@@ -80,6 +80,8 @@ class Report:
       files: The data files of those bundles, in order.
       pieces: What is in them.
       extras: Other files that the state's own savers wrote beside them.
+      copies: The checksums of this worker's copies of what others write, see `core.replicas`; None
+        if it does not compare.
     """
 
     worker: int
@@ -90,6 +92,7 @@ class Report:
     files: tuple[WrittenFile, ...]
     pieces: tuple[WrittenPiece, ...]
     extras: tuple[WrittenFile, ...] = ()
+    copies: tuple[int, ...] | None = None
 
     @property
     def bytes(self) -> int:
@@ -119,12 +122,14 @@ class Outcome:
       name: The checkpoint's name; None if there was none to restore.
       active: (name, timestamp) of the managed checkpoints, oldest first.
       last_preserved: Seconds since 1970, as in TensorFlow's `checkpoint` file.
+      warning: What all should log although it has succeeded, or "".
     """
 
     failure: Failure | None
     name: str | None = None
     active: tuple[tuple[str, float], ...] = ()
     last_preserved: float = 0.0
+    warning: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +228,7 @@ def answer_from_json(text: str) -> Report | Refusal:
     data["prefixes"] = tuple(data["prefixes"])
     data["files"] = tuple(WrittenFile(**f) for f in data["files"])
     data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])
+    data["copies"] = tuple(data["copies"]) if data["copies"] is not None else None
     data["pieces"] = tuple(
         WrittenPiece(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in data["pieces"]
     )
@@ -237,6 +243,7 @@ def outcome_from_json(text: str) -> Outcome:
         data["name"],
         tuple((name, stamp) for name, stamp in data["active"]),
         data["last_preserved"],
+        data["warning"],
     )
 
 

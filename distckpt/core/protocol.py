@@ -34,8 +34,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from distckpt.core import plan as planning
+from distckpt.core import replicas
 from distckpt.core.messages import Opening, Refusal, Report, Roll
 from distckpt.core.plan import Plan
+from distckpt.core.replicas import Check
 from distckpt.core.steps import (
     Action,
     AnnounceOpening,
@@ -72,6 +74,13 @@ from distckpt.core.steps import (
 )
 from distckpt.errors import Failure
 
+_NO_CHECK = Check()
+_REPAIR = (
+    "Nothing was saved. Restart the job: it resumes from the last committed checkpoint. If it "
+    "happens again, look for what changes variables on one worker alone (assignments outside of "
+    "the strategy, random numbers of different seeds), and for bad hardware on the workers named."
+)
+
 
 class ProtocolError(AssertionError):
     """A driver fed an event that the machine does not wait for: a bug, not a condition."""
@@ -82,10 +91,15 @@ class ChiefSave:
 
     Args:
       plan: The chief's plan; its share 0 is the chief's own.
+      check: What of the workers' copies is compared.
+      what: What is saved, for texts: "ckpt-12 (step 1200)".
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, check: Check = _NO_CHECK, what: str = "this save") -> None:
         self._plan = plan
+        self._check = check
+        self._what = what
+        self._warning = ""
         self._others = frozenset(range(1, plan.workers))
         self._ready: dict[int, str] = {}
         self._reports: dict[int, Report] = {}
@@ -133,7 +147,7 @@ class ChiefSave:
             case Merge(), Merged():
                 return self._then(Commit(self._in_order()))
             case Commit(), Committed():
-                return self._then(Tell(None), Prune())
+                return self._then(Tell(None, self._warning), Prune())
             case Prune(), Pruned():
                 return self._then(Finish(None))
             case Write() | Merge() | Commit(), Failed(failure):
@@ -155,10 +169,27 @@ class ChiefSave:
         wrong = unplanned(self._plan, report)
         if wrong:
             return self._fail(Failure("SaveFailedError", wrong, report.worker))
+        unlike = replicas.unlike(self._plan, report, self._check)
+        if unlike:
+            return self._fail(Failure("ConfigurationError", unlike, report.worker))
         self._reports[report.worker] = report
         missing = frozenset(range(self._plan.workers)) - self._reports.keys()
         if missing:
             return self._then(AwaitAnswer(missing))
+        return self._compare()
+
+    def _compare(self) -> list[Action]:
+        """Goes on with all reports, unless the workers' copies differ and must not."""
+        found = replicas.compare(self._plan, self._reports, self._check)
+        if found:
+            among = len(replicas.compared(self._plan, self._check))
+            text = replicas.explain(found, among, self._what)
+            if self._check.mode == "error":
+                failure = Failure(
+                    "ReplicaMismatchError", f"{text}\n{_REPAIR}", replicas.culprit(found)
+                )
+                return self._fail(failure)
+            self._warning = f"{text}\nIt is saved all the same, each value as its writer holds it."
         return self._then(Merge(self._in_order()))
 
     def _in_order(self) -> tuple[Report, ...]:

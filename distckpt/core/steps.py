@@ -105,9 +105,13 @@ class Discard:
 
 @dataclasses.dataclass(frozen=True)
 class Tell:
-    """Chief: publish how it ended. No event. `failure` is None after a commit."""
+    """Chief: publish how it ended. No event. `failure` is None after a commit.
+
+    A `warning` is for all to log.
+    """
 
     failure: Failure | None
+    warning: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

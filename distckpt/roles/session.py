@@ -21,6 +21,7 @@ from distckpt.core.delays import Patience
 from distckpt.core.manifest import Manifest
 from distckpt.core.messages import Opening, Outcome
 from distckpt.core.plan import Plan
+from distckpt.core.replicas import Check
 from distckpt.errors import (
     CommitUnknownError,
     Failure,
@@ -32,9 +33,10 @@ from distckpt.roles import fault_points, host, progress
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
+from distckpt.roles.parallel import run_all
 from distckpt.roles.progress import Hearing, Reporter
 from distckpt.roles.waiting import Waiting
-from distckpt.roles.writer import Writer
+from distckpt.roles.writer import THREADS, Writer
 from distckpt.state.base import CapturedState
 
 _log = logging.getLogger("distckpt")
@@ -88,6 +90,7 @@ class SaveSession:
       plan: This worker's plan.
       state: The held values.
       patience: How long to wait for others.
+      check: What of the workers' copies is compared.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class SaveSession:
         plan: Plan,
         state: CapturedState,
         patience: Patience,
+        check: Check = Check(),  # noqa: B008 - it is frozen
     ) -> None:
         self._coordinator = coordinator
         self._writer = writer
@@ -136,7 +140,7 @@ class SaveSession:
         self._committed = False
         self._machine: protocol.ChiefSave | protocol.WorkerSave
         if coordinator.is_chief:
-            self._machine = protocol.ChiefSave(plan)
+            self._machine = protocol.ChiefSave(plan, check, f"{name} (step {step})")
         else:
             self._machine = protocol.WorkerSave(coordinator.index, name, directory, plan)
         self._todo = deque(self._machine.start())
@@ -168,6 +172,8 @@ class SaveSession:
                 self._drive(lambda: True)
         finally:
             self._state.release()  # an error, and so this session, may be kept for long
+        if self._outcome.warning:
+            _log.warning("%s", self._outcome.warning)
         if self._failure is not None:
             raise self._failure.to_error(self._coordinator.index) from self._cause
         return self._outcome
@@ -236,8 +242,8 @@ class SaveSession:
                 return self._prune()
             case steps.Discard():
                 self._discard()
-            case steps.Tell(failure):
-                self._tell(failure)
+            case steps.Tell(failure, warning):
+                self._tell(failure, warning)
             case steps.AwaitOutcome():
                 return self._take_outcome(self._waiting.for_outcome())
             case steps.Finish(failure):
@@ -290,14 +296,22 @@ class SaveSession:
     def _write(self, opening: Opening) -> steps.Event:
         self._opening = opening
         share = self._plan.shares[self._coordinator.index]
+        copies = self._checksums()
         try:
-            return steps.Written(
-                self._writer.write(opening, self._state, share, self._is_over, self._reporter)
-            )
+            report = self._writer.write(opening, self._state, share, self._is_over, self._reporter)
+            return steps.Written(dataclasses.replace(report, copies=copies))
         except SaveFailedError:
             if self._trouble is not None:
                 return self._trouble
             raise
+
+    def _checksums(self) -> tuple[int, ...] | None:
+        """Returns the checksums of this worker's copies of what others write."""
+        tasks = self._state.copies()
+        if tasks is None:
+            return None
+        self._reporter.enter("comparing")
+        return tuple(run_all(tasks, THREADS))
 
     def _is_over(self) -> bool:
         """Returns whether it is of no use to write on: somebody has failed, or died."""
@@ -347,10 +361,11 @@ class SaveSession:
         else:
             self._writer.discard(self._opening)
 
-    def _tell(self, failure: Failure | None) -> None:
+    def _tell(self, failure: Failure | None, warning: str = "") -> None:
         if failure is None:
             assert self._books is not None
-            self._outcome = self._books.outcome(self._name)
+            outcome = self._books.outcome(self._name)
+            self._outcome = dataclasses.replace(outcome, warning=warning)
         else:
             self._outcome = Outcome(failure)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distckpt.core.plan import Piece
 
@@ -20,6 +20,14 @@ class CapturedState(abc.ABC):
 
     def read_together(self) -> None:  # noqa: B027 - most states have nothing to read so
         """Reads the entries marked ``collective``. All workers at once, on the training thread."""
+
+    def copies(self) -> list[Callable[[], int]] | None:
+        """Returns functions that compute the checksums of copies of what others write, in order.
+
+        Each lets go of the copy; they may run in several threads. None if nothing is to be compared
+        (`core.replicas.Check`). The checksum is that of a bundle's index: the masked CRC32C.
+        """
+        return None
 
     def release(self) -> None:  # noqa: B027 - a state may hold nothing
         """Lets go of all that is still held."""

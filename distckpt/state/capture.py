@@ -16,18 +16,22 @@ tests/unit/state/test_savers.py would notice a change.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.saved_model import registration
 
+from distckpt.core import replicas
 from distckpt.core.layout import join
 from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
+from distckpt.core.replicas import Check
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import CapturedState
 from distckpt.state.reading import (
     LARGE,
+    checksum,
     has_shape,
     on_host,
     read,
@@ -36,6 +40,8 @@ from distckpt.state.reading import (
 )
 from distckpt.state.shards import os_errors, write_bundle
 from distckpt.state.survey import Identity, Survey
+
+_NO_CHECK = Check()
 
 
 class _OutdatedError(Exception):
@@ -73,6 +79,45 @@ class Share:
                 self.divided.append((piece, survey.variables[source]))
 
 
+class Copies:
+    """This worker's copies of what others write, held until their checksums are computed.
+
+    On CPU they are the variables' own buffers. Nothing is copied before the program changes them.
+
+    Args:
+      survey: Where they come from.
+      values: Those that are no variables'.
+      pieces: Which.
+    """
+
+    def __init__(
+        self, survey: Survey, values: dict[Identity, Any], pieces: Sequence[Piece]
+    ) -> None:
+        sources = {(p.entry.key, p.entry.spec): p.entry for p in pieces}
+        variables = {s: survey.variables[s]() for s in sources if s in survey.variables}
+        for source, variable in variables.items():
+            if sources[source].nbytes >= LARGE:
+                share_on_read(variable)
+        held = {source: values[source] for source in sources if source not in variables}
+        held.update(
+            zip(variables, read_variables(list(variables.values()), to_host=False), strict=True)
+        )
+        self._held = [(piece, held[(piece.entry.key, piece.entry.spec)]) for piece in pieces]
+
+    def tasks(self) -> list[Callable[[], int]]:
+        """Returns what computes each checksum."""
+        return [functools.partial(self._compute, number) for number in range(len(self._held))]
+
+    def release(self) -> None:
+        """Lets go of all."""
+        self._held = []
+
+    def _compute(self, number: int) -> int:
+        piece, tensor = self._held[number]
+        self._held[number] = (piece, None)
+        return checksum(on_host(tensor), piece.rows)
+
+
 class Capture:
     """Takes hold of one worker's share of a checkpoint's state, again and again.
 
@@ -99,7 +144,9 @@ class Capture:
         self._plan = Plan((), ())
         self._share: Share | None = None
 
-    def take(self, options: tf.train.CheckpointOptions | None = None) -> tuple[CapturedState, Plan]:
+    def take(
+        self, options: tf.train.CheckpointOptions | None = None, check: Check = _NO_CHECK
+    ) -> tuple[CapturedState, Plan]:
         """Returns the state at this moment, and who writes what of it.
 
         Every worker, on its training thread, between two steps.
@@ -107,6 +154,7 @@ class Capture:
         Args:
           options: As given to ``save()``; ``experimental_io_device`` and
             ``experimental_sharding_callback`` are honoured.
+          check: Which copies of what others write are taken hold of, too.
 
         Raises:
           UnsupportedOptionError: `options` or graph mode need what several workers cannot do.
@@ -129,7 +177,12 @@ class Capture:
                 self._survey = None
                 return self._delegate(options, "state on several tasks")
             try:
-                return TensorState(self._survey, values, self._share, options), self._plan
+                copies = None
+                if check.mode != "off":
+                    pieces = replicas.copies(self._plan, self._index, check)
+                    copies = Copies(self._survey, values, pieces)
+                held = TensorState(self._survey, values, self._share, options, copies)
+                return held, self._plan
             except _OutdatedError:
                 self._survey = None
                 if not again:
@@ -153,14 +206,21 @@ class TensorState(CapturedState):
       values: Those that are no variables'.
       share: What this worker writes.
       options: As given to ``save()``.
+      copies: Copies of what others write; None if they are not compared.
 
     Raises:
       _OutdatedError: The survey is out of date.
     """
 
     def __init__(
-        self, survey: Survey, values: dict[Identity, Any], share: Share, options: Any
+        self,
+        survey: Survey,
+        values: dict[Identity, Any],
+        share: Share,
+        options: Any,
+        copies: Copies | None = None,
     ) -> None:
+        self._copies = copies
         self._savers = survey.savers
         self.held = not survey.savers  # those read the state when they write
         self._device = (options and options.experimental_io_device) or "CPU:0"
@@ -206,8 +266,14 @@ class TensorState(CapturedState):
                     self._keep(piece, tensor)
         self._together = {}
 
+    def copies(self) -> list[Callable[[], int]] | None:
+        """See the base class."""
+        return None if self._copies is None else self._copies.tasks()
+
     def release(self) -> None:
         """See the base class."""
+        if self._copies is not None:
+            self._copies.release()
         self._values.clear()
         self._together.clear()
 

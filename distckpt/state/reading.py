@@ -9,8 +9,8 @@ written. A variable that has seen a sparse update is in "copy on read" mode, in 
 copies; ``DisableCopyOnRead`` ends it, as TensorFlow's own saver does, until the next such update.
 
 Private TensorFlow API used here: ``SaveSpec``, ``BaseResourceVariable``, the op
-``_ReadVariablesOp``, ``EagerTensor._shape_tuple``; tests/unit/state/test_reading.py would notice a
-change.
+``_ReadVariablesOp``, ``EagerTensor._shape_tuple`` and ``_numpy``;
+tests/unit/state/test_reading.py would notice a change.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context, execute
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
+from distckpt.core import crc32c
+
 # How many variables one op reads. More gain nothing, and each number and type needs a kernel.
 _BATCH = 64
 # From this size in bytes on it is cheaper to end "copy on read" than to copy.
 LARGE = 64 * 1024
+# Bytes that are copied to be checked: few enough to stay in a processor's cache.
+_CHUNK = 1 << 20
 _KERAS = "keras.src.backend.tensorflow.core"
 
 
@@ -90,6 +95,24 @@ def has_shape(tensor: Any, shape: tuple[int, ...]) -> bool:
 def on_host(tensor: Any) -> Any:
     """Returns `tensor` in host memory: itself on a CPU, a copy of one on an accelerator."""
     return tensor if is_host(tensor.device) else tensor.cpu()
+
+
+def checksum(tensor: Any, rows: tuple[int, int] | None) -> int:
+    """Returns what an index of a bundle would have for a tensor, or for some of its rows.
+
+    That is the masked CRC32C of its bytes. They are read in place, a piece at a time.
+
+    Args:
+      tensor: An eager tensor in host memory, of a type of fixed size.
+      rows: (start, stop) along the first axis, or None for all.
+    """
+    array = np.asarray(tensor._numpy())
+    part = array if rows is None else array[rows[0] : rows[1]]
+    flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+    crc = 0
+    for start in range(0, flat.size, _CHUNK):
+        crc = crc32c.extend(crc, flat[start : start + _CHUNK].tobytes())
+    return crc32c.mask(crc)
 
 
 def is_host(device: str) -> bool:

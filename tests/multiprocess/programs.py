@@ -264,6 +264,27 @@ def _listening() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
+def one_deviates(
+    strategy: Any, index: int, directory: str, where: int, in_background: bool
+) -> dict[str, Any]:
+    """Worker `where` holds another value of `medium/3`; all save with each of the modes."""
+    checkpoint = make_state(strategy, 3)
+    mine = checkpoint.medium[3].values[0]  # this worker's replica, behind the strategy's back
+    original = mine.read_value()
+    found: dict[str, Any] = {}
+    with _listening() as said:
+        for mode in ("error", "warn", "off", "mended"):
+            check = "error" if mode == "mended" else mode
+            options = distckpt.ManagerOptions(check_replicas=check, enable_async=in_background)
+            manager = distckpt.CheckpointManager(checkpoint, directory, 9, options=options)
+            if index == where:
+                mine.assign(original if mode == "mended" else original + 1.0)
+            said.clear()
+            found[mode] = _caught(lambda manager=manager: (manager.save(), manager.sync())[0])
+            found[mode]["said"] = list(said)
+    return found
+
+
 def restore_without_one(strategy: Any, index: int, directory: str) -> dict[str, Any]:
     """Worker 1 comes late to a restore."""
     options = distckpt.ManagerOptions(restore_deadline=2.0)

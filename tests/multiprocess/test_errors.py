@@ -88,6 +88,28 @@ def test_a_worker_that_is_stuck_is_named_with_what_it_does(pools, tmp_path):
     assert_no_attempt_left(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("workers", "where", "in_background"), [(3, 0, False), (3, 2, True), (2, 1, False)]
+)
+def test_a_replica_that_deviates_is_named(pools, tmp_path, workers, where, in_background):
+    options = {"where": where, "in_background": in_background}
+    results = pools(workers).run("one_deviates", directory=str(tmp_path), **options)
+    others = ", ".join(str(w) for w in range(workers) if w != where)
+    names = f"worker {where} from workers {others}" if workers > 2 else "worker 0, worker 1"
+    errors = [r["error"] for r in results]
+    assert_all(
+        errors, "ReplicaMismatchError", "medium/3", names, "Nothing was saved", "ckpt-1 (step"
+    )
+    for result in results:
+        (warning,) = [said for said in result["warn"]["said"] if "medium/3" in said]
+        assert names in warning
+        assert "saved all the same" in warning
+        assert result["off"]["said"] == result["mended"]["said"] == []
+        paths = [result[mode]["path"] for mode in ("error", "warn", "off", "mended")]
+        assert paths == [None, *(f"{tmp_path}/ckpt-{n}" for n in (2, 3, 4))]
+    assert_no_attempt_left(tmp_path)
+
+
 def test_a_worker_that_comes_late_to_a_restore_is_named(pools, tmp_path):
     pools(2).run("save", directory=str(tmp_path))
     results = pools(2).run("restore_without_one", directory=str(tmp_path))

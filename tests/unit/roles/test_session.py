@@ -244,7 +244,7 @@ def test_without_more_time_a_slow_disk_fails_the_save_and_is_named_with_its_phas
 
 
 def test_workers_with_different_values_of_the_same_shape_save_what_the_plan_gives_each(tmp_path):
-    """Nobody compares values: what is mirrored is mirrored, or the program is wrong."""
+    """Unless it is asked for, nobody compares values."""
     chief = lab.Chief(tmp_path)
     chief.save("ckpt-1", 1, 5)
     assert lab.number_of(tmp_path, "ckpt-1") == 1

@@ -1,0 +1,160 @@
+"""Compares what the workers hold of values that should be equal on all of them.
+
+One worker, its owner, writes each piece of the plan, and the checksum in the owner's index is that
+of what it holds. Every other worker computes the checksum of its own copy of the same piece, and
+the chief compares. Which pieces a save compares all know from the plan and the number of the save.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from distckpt.core.dtypes import BY_NUMBER
+from distckpt.core.messages import Report
+from distckpt.core.plan import Piece, Plan
+
+# The types whose checksum is that of the value's bytes, see `core.checksum`.
+_PLAIN = frozenset(dtype.name for dtype in BY_NUMBER.values() if dtype.size is not None)
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SHOWN = 10  # differences that a text names
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What one save compares; the same on all workers.
+
+    Attributes:
+      mode: "off"; "warn" to save all the same; "error" to save nothing if something differs.
+      every: One piece in so many is compared, others at the next save: all in so many saves.
+      turn: The number of the save.
+    """
+
+    mode: str = "off"
+    every: int = 1
+    turn: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """A piece of which the workers do not all hold the same.
+
+    Attributes:
+      piece: Which.
+      groups: The workers that agree with each other, by index; the largest group first.
+    """
+
+    piece: Piece
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def deviant(self) -> tuple[int, ...]:
+        """Those that the majority does not agree with; nobody if there is no majority."""
+        first, second = len(self.groups[0]), len(self.groups[1])
+        return tuple(w for group in self.groups[1:] for w in group) if first > second else ()
+
+
+def compared(plan: Plan, check: Check) -> tuple[tuple[int, Piece], ...]:
+    """Returns the pieces that a save compares, each with its owner, in one order on all workers.
+
+    What only the chief is known to have, what is read by all together, and values of no fixed size
+    (strings) are not compared.
+    """
+    if check.mode == "off" or plan.workers == 1:
+        return ()
+    found = [
+        (owner, piece)
+        for owner, share in enumerate(plan.shares)
+        for piece in share
+        if not (piece.entry.chief_only or piece.entry.collective) and piece.entry.dtype in _PLAIN
+    ]
+    # By size, so that each turn has about as many bytes.
+    found.sort(key=lambda item: (-item[1].nbytes, item[1].identity))
+    return tuple(found[check.turn % check.every :: check.every])
+
+
+def copies(plan: Plan, worker: int, check: Check) -> tuple[Piece, ...]:
+    """Returns the pieces of others that `worker` is to compute the checksums of, in order."""
+    return tuple(piece for owner, piece in compared(plan, check) if owner != worker)
+
+
+def unlike(plan: Plan, report: Report, check: Check) -> str | None:
+    """Returns what is wrong with the checksums of a report, or None. They need not be equal."""
+    expected = None if check.mode == "off" else len(copies(plan, report.worker, check))
+    got = None if report.copies is None else len(report.copies)
+    if got == expected:
+        return None
+    return (
+        f"worker {report.worker} compares what it holds with the others in another way than the "
+        "chief. Give all workers the same ManagerOptions (check_replicas, check_replicas_every)."
+    )
+
+
+def compare(plan: Plan, reports: Mapping[int, Report], check: Check) -> tuple[Divergence, ...]:
+    """Returns what differs.
+
+    Args:
+      plan: The plan.
+      reports: All reports, by worker; `unlike` has found nothing wrong with them.
+      check: What was compared.
+    """
+    written = {
+        worker: {(p.key, p.spec): p.crc32c for p in report.pieces}
+        for worker, report in reports.items()
+    }
+    others = {worker: iter(report.copies or ()) for worker, report in reports.items()}
+    found = []
+    for owner, piece in compared(plan, check):
+        holders: dict[int, list[int]] = defaultdict(list)
+        for worker in sorted(reports):
+            mine = worker == owner
+            crc = written[owner][piece.identity] if mine else next(others[worker])
+            holders[crc].append(worker)
+        if len(holders) > 1:
+            groups = sorted(map(tuple, holders.values()), key=lambda group: (-len(group), group))
+            found.append(Divergence(piece, tuple(groups)))
+    return tuple(found)
+
+
+def explain(found: Sequence[Divergence], among: int, what: str) -> str:
+    """Returns which variables differ, on which workers.
+
+    Args:
+      found: The differences; some.
+      among: How many pieces were compared.
+      what: What was being saved: "ckpt-12 (step 1200)".
+    """
+    lines = [f"  {_name(d.piece)}: {_describe(d)}" for d in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"  and {len(found) - _SHOWN} more")
+    return (
+        f"What all workers should hold alike differs between them, in {what}; {len(found)} of "
+        f"{among} compared:\n" + "\n".join(lines)
+    )
+
+
+def culprit(found: Sequence[Divergence]) -> int | None:
+    """Returns the one worker that deviates wherever something does, or None."""
+    deviant = {d.deviant for d in found}
+    (only,) = deviant if len(deviant) == 1 else ((),)
+    return only[0] if len(only) == 1 else None
+
+
+def _name(piece: Piece) -> str:
+    name = piece.entry.key.removesuffix(_SUFFIX)
+    return name if piece.rows is None else f"{name}, rows {piece.rows[0]} to {piece.rows[1]}"
+
+
+def _describe(found: Divergence) -> str:
+    if found.deviant:
+        return f"{_workers(found.deviant)} from {_workers(found.groups[0])}"
+    return ", ".join(_workers(group) for group in found.groups)
+
+
+def _workers(indices: Sequence[int]) -> str:
+    """Returns "worker 3", or "workers 0, 1, 2 and 60 more"."""
+    if len(indices) == 1:
+        return f"worker {indices[0]}"
+    text = "workers " + ", ".join(map(str, indices[:_SHOWN]))
+    return text if len(indices) <= _SHOWN else f"{text} and {len(indices) - _SHOWN} more"
