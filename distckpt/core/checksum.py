@@ -93,7 +93,7 @@ class _Stream:
         for shift in range(0, 64, 7):
             byte = self.take(1)[0]
             result |= (byte & 0x7F) << shift
-            if byte < 0x80:
+            if byte < 0x80 and result < 1 << 64:
                 return result
         raise self.damaged("the length of an element is too long a number")
 

@@ -166,6 +166,13 @@ def test_an_element_longer_than_the_entry_is_refused(dtype):
         verify_entry(hostile(dtype, (), 50), File(length + b"\0" * 50).read)
 
 
+@pytest.mark.parametrize("dtype", ["string", "variant"])
+def test_a_length_of_more_than_64_bits_is_refused(dtype):
+    length = b"\xff" * 9 + b"\x7f"
+    with pytest.raises(CheckpointDamagedError, match="too long a number"):
+        verify_entry(hostile(dtype, (), 50), File(length + b"\0" * 50).read)
+
+
 def test_bytes_behind_the_last_element_are_noticed(bundle):
     entries, data = bundle
     entry = entries["text"]
