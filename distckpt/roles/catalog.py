@@ -216,8 +216,8 @@ class Catalog:
         crc32c = int(google_crc32c.value(data))
         if state is None or state.timestamps:
             return Pointer(crc32c)
-        try:
-            index_crc32c = self.index_crc32c(state.latest)
+        try:  # the file may name one elsewhere, or anything: nothing outside is read on its word
+            index_crc32c = self.index_crc32c(layout.safe_name(state.latest))
         except CheckpointDamagedError:
             return Pointer(crc32c)
         for latest in self._readable([state.latest]):

@@ -3,12 +3,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import time
 
 import pytest
 from google_crc32c import value as crc32c
 
 from distckpt.core import checkpoint_state
+from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.retention import Kept
 from distckpt.errors import CheckpointDamagedError, ManifestError
 from distckpt.roles.catalog import Catalog
@@ -380,3 +382,24 @@ def test_a_clock_that_was_behind_does_not_make_a_checkpoint_unmanaged(run, monke
     newest = found.active[-1]
     assert newest.name == "ckpt-3"
     assert newest.timestamp > found.last_preserved
+
+
+# --- Malice
+
+
+@pytest.mark.parametrize(
+    "latest", ["{outside}/ckpt-7", "../outside/ckpt-7", "a\0b", "..", "x" * 999]
+)
+def test_nothing_outside_is_read_on_the_word_of_tensorflows_file(run, tmp_path, latest):
+    lab.plain_save(tmp_path / "outside", "ckpt-7", 7)
+    latest = latest.format(outside=tmp_path / "outside")
+    state = CheckpointState(latest, (latest,))
+    (run / "checkpoint").write_bytes(checkpoint_state.render(state))
+    storage = FaultyStorage(LocalStorage())
+    found = Catalog(storage, str(run))
+    assert found.view(time.time()).latest is None
+    assert found.candidates(time.time()) == ["ckpt-3", "ckpt-2", "ckpt-1"]
+    found.pointer()
+    for operation in storage.operations:
+        for path in operation.paths:
+            assert os.path.realpath(path).startswith(str(run)), operation
