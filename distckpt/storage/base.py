@@ -24,6 +24,10 @@ class Storage(abc.ABC):
     def is_directory(self, path: str) -> bool:
         """Returns whether `path` is a directory."""
 
+    def is_link(self, path: str) -> bool:
+        """Returns whether `path` itself is a link, dangling or not; never, where there are none."""
+        return False
+
     @abc.abstractmethod
     def size(self, path: str) -> int:
         """Returns the size of the file `path` in bytes. Raises FileNotFoundError."""

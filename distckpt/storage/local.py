@@ -40,6 +40,10 @@ class LocalStorage(base.Storage):
         mode = _mode(path)
         return mode is not None and stat.S_ISDIR(mode)
 
+    def is_link(self, path: str) -> bool:
+        """See base."""
+        return os.path.islink(path)
+
     def size(self, path: str) -> int:
         """See base. Raises IsADirectoryError for a directory."""
         status = os.stat(path)
@@ -55,8 +59,8 @@ class LocalStorage(base.Storage):
             return []
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
-        """See base."""
-        with open(path, "rb") as file:
+        """See base. Raises OSError for what is no file: a pipe may never end, or never begin."""
+        with open(path, "rb", opener=_open_file) as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
 
@@ -142,6 +146,16 @@ def _mode(path: str) -> int | None:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Opens what is a file or a directory, and does not wait in trying."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # `open` itself refuses a directory
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is neither file nor directory", path)
 
 
 def _parent(path: str) -> str:

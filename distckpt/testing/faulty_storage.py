@@ -202,6 +202,10 @@ class FaultyStorage(Storage):
         """See base."""
         return self._do("is_directory", lambda: self._storage.is_directory(path), path)
 
+    def is_link(self, path: str) -> bool:
+        """See base."""
+        return self._do("is_link", lambda: self._storage.is_link(path), path)
+
     def size(self, path: str) -> int:
         """See base."""
         return self._do("size", lambda: self._storage.size(path), path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from distckpt.roles import host
 from distckpt.storage import local, temporary
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.storage_contract import StorageContract
@@ -374,6 +376,29 @@ def test_create_does_not_write_through_a_dangling_link(storage, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_link_is_told_from_what_it_leads_to(storage, tmp_path, treasure):
+    (tmp_path / "link").symlink_to(treasure, target_is_directory=True)
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    assert storage.is_link(f"{tmp_path}/link")
+    assert storage.is_link(f"{tmp_path}/dangling")
+    for name in ("treasure", "treasure/file", "absent"):
+        assert not storage.is_link(f"{tmp_path}/{name}")
+
+
+# --- What is no file
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [None, 10])
+def test_what_is_no_file_is_not_read(storage, tmp_path, size):
+    """Reading a pipe would wait for ever, reading /dev/zero would take all memory."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(OSError, match=f"neither file nor directory.*{name}"):
+            storage.read(f"{tmp_path}/{name}", 0, size)
+
+
 def test_a_tree_that_two_remove_at_once_is_gone(storage, tmp_path):
     failures = []
 
@@ -406,6 +431,15 @@ def test_temporary_names_are_in_the_same_directory_and_never_the_same():
     for path in paths:
         assert os.path.dirname(path) == "/some/where"
         assert temporary.is_temporary(os.path.basename(path))
+
+
+def test_temporary_names_cannot_be_predicted(monkeypatch):
+    """Not by who knows the time, the process, and the state of `random`: all come from here."""
+    chance = []
+    monkeypatch.setattr(secrets, "token_hex", lambda size: chance.append(size) or "c0ffee")
+    assert "c0ffee" in temporary.temporary_path("/some/where/file")
+    assert "c0ffee" in host.token(8)
+    assert min(chance) >= 8  # bytes
 
 
 @pytest.mark.parametrize("name", ["checkpoint", ".distckpt", "a.tmp", ".hidden", "ckpt-1.index"])
