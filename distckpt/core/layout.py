@@ -46,6 +46,7 @@ _INDEX_SUFFIX = ".index"
 _MANIFEST_SUFFIX = ".manifest.json"
 
 # No number of ours has more than 18 digits; Python refuses to convert thousands of them.
+LARGEST_NUMBER = 10**18 - 1
 _ATTEMPT = "[0-9]{8,18}-[0-9]{6,18}-[0-9a-z]+"
 _SHARD = "([0-9]{5,18})-of-([0-9]{5,18})"
 
@@ -94,6 +95,13 @@ def abandoned_folder(directory: str, epoch: int) -> str:
 def quarantine_folder(directory: str) -> str:
     """Returns the path of the folder with the notes on checkpoints that were found damaged."""
     return join(directory, PRIVATE_FOLDER, "quarantine")
+
+
+def private_folders(directory: str) -> tuple[str, ...]:
+    """Returns the paths of all folders that distckpt makes for itself, the outermost first."""
+    root = join(directory, PRIVATE_FOLDER)
+    folders = (epochs_folder, abandoned_root, quarantine_folder)
+    return (root, *(folder(directory) for folder in folders))
 
 
 # --- Checkpoints --------------------------------------------------------------------------------
@@ -372,6 +380,18 @@ def safe_name(name: str, checkpoint: str | None = None) -> str:
         why = f"it is not one of the files of {checkpoint}"
     if why:
         raise ManifestError(f"The manifest names the file {name!r}, which is not safe: {why}.")
+    return name
+
+
+def safe_checkpoint(name: str) -> str:
+    """Returns `name` if files of a checkpoint of that name are directly in the directory.
+
+    Raises:
+      ManifestError: They are not (see `safe_name`), or `name` is no Unicode, as a name that has
+        passed `check_checkpoint_name` is: then TensorFlow's `checkpoint` file could not hold it.
+    """
+    if not _is_unicode(safe_name(name)):
+        raise ManifestError(f"The manifest is of {name!r}, which is not valid Unicode.")
     return name
 
 

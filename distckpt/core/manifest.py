@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 from distckpt.core import layout
@@ -261,7 +262,7 @@ def _piece_row(piece: PieceRecord) -> list[Any]:
 
 
 def _from_json(body: dict[str, Any]) -> Manifest:
-    name = layout.safe_name(body["name"])
+    name = layout.safe_checkpoint(body["name"])
     replaces = None
     if body.get("replaces") is not None:
         old = body["replaces"]
@@ -283,11 +284,11 @@ def _from_json(body: dict[str, Any]) -> Manifest:
     return Manifest(
         name=name,
         step=int(body["step"]),
-        epoch=_count(body["epoch"]),
-        sequence=_count(body["sequence"]),
+        epoch=_order(body["epoch"]),
+        sequence=_order(body["sequence"]),
         attempt=str(body["attempt"]),
-        committed_at=float(body["committed_at"]),
-        seconds=float(body["seconds"]),
+        committed_at=_seconds(body["committed_at"]),
+        seconds=_seconds(body["seconds"]),
         index=_index(body["index"], name),
         files=files,
         entries=tuple(_entry(row, len(files)) for row in body["entries"]),
@@ -297,7 +298,7 @@ def _from_json(body: dict[str, Any]) -> Manifest:
                 str(w["host"]),
                 _count(w["pid"]),
                 _count(w["bytes"]),
-                float(w["seconds"]),
+                _seconds(w["seconds"]),
             )
             for w in body["workers"]
         ),
@@ -333,4 +334,18 @@ def _count(value: Any) -> int:
     number = int(value)
     if number < 0:
         raise ValueError(f"{number} is negative")
+    return number
+
+
+def _order(value: Any) -> int:
+    number = _count(value)
+    if number > layout.LARGEST_NUMBER:
+        raise ValueError(f"{number} is too large")
+    return number
+
+
+def _seconds(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):  # Python's JSON has NaN and Infinity
+        raise ValueError(f"{number} is not a number of seconds")
     return number

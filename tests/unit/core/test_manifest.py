@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -21,6 +22,7 @@ from distckpt.core.manifest import (
 from distckpt.errors import ManifestError
 
 COUNT = st.integers(0, 2**63)
+ORDER = st.integers(0, 10**18 - 1)
 CRC = st.integers(0, 2**32 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NAME = st.from_regex(r"[a-z]{1,6}[-.][0-9]{1,4}", fullmatch=True)
@@ -45,8 +47,8 @@ def manifest_values(draw, name=None):
     return Manifest(
         name=name,
         step=draw(st.integers(-(2**63), 2**63)),
-        epoch=draw(COUNT),
-        sequence=draw(COUNT),
+        epoch=draw(ORDER),
+        sequence=draw(ORDER),
         attempt=draw(TEXT),
         committed_at=draw(SECONDS),
         seconds=draw(SECONDS),
@@ -263,6 +265,39 @@ def test_a_replaced_version_cannot_itself_replace_one():
     twice = example_manifest(replaces=Replaced(SWITCH.index, (), SWITCH))
     with pytest.raises(ManifestError, match="cannot itself replace"):
         manifests.parse(manifests.render(twice))
+
+
+@pytest.mark.parametrize("path", [("committed_at",), ("seconds",), ("workers", 0, "seconds")])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_time_that_is_not_a_number_is_refused(path, number):
+    """A checkpoint's time goes into TensorFlow's file, which then nobody could read."""
+    with pytest.raises(ManifestError, match=r"here is damaged .*not a number"):
+        manifests.parse(replaced(path, number), "here")
+
+
+@pytest.mark.parametrize("field", ["epoch", "sequence"])
+def test_an_order_that_no_file_name_can_hold_is_refused(field):
+    with pytest.raises(ManifestError, match=r"here is damaged .*too large"):
+        manifests.parse(replaced((field,), 10**18), "here")
+
+
+def test_a_name_that_no_checkpoint_can_have_is_refused():
+    """TensorFlow's file cannot hold it, and nobody could write that any more."""
+    body = json.loads(manifests.render(example_manifest(files=(), entries=())))
+    body["name"] = "ckpt\udcff-12"
+    body["index"]["name"] = "ckpt\udcff-12.index"
+    with pytest.raises(ManifestError, match="not valid Unicode"):
+        manifests.parse(json.dumps(body).encode(), "here")
+
+
+def replaced(path, value):
+    """Returns a manifest with another value at `path`."""
+    body = json.loads(DATA)
+    target = body
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return json.dumps(body).encode()
 
 
 def test_a_manifest_that_does_not_say_what_it_follows_is_read():
