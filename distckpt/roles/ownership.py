@@ -21,7 +21,7 @@ from typing import Any
 
 from distckpt.core import layout
 from distckpt.core import manifest as manifests
-from distckpt.errors import ManifestError, SupersededError
+from distckpt.errors import DirectoryError, ManifestError, SupersededError
 from distckpt.roles import host
 from distckpt.storage.base import Storage
 
@@ -54,15 +54,19 @@ class Ownership:
         """Takes an epoch above all others, once. Returns whether it was taken just now.
 
         Raises:
+          DirectoryError: There is none left, or a private folder is a link.
           OSError: The directory cannot be written.
         """
         with self._lock:
             if self._epoch is not None:
                 return False
+            self._refuse_links()
             self._storage.make_directory(self._folder)
             self._storage.freshen(self._folder)
             while True:
                 epoch = max(self._taken() or self._mentioned(), default=0) + 1
+                if epoch > layout.LARGEST_NUMBER:
+                    raise DirectoryError(self._exhausted(epoch - 1))
                 try:
                     self._storage.create(self._path(epoch), _identity(), durable=self._durable)
                 except FileExistsError:
@@ -127,6 +131,23 @@ class Ownership:
         for epoch in self._taken():
             if self._epoch is not None and epoch < self._epoch:
                 self._storage.remove(self._path(epoch))
+
+    def _refuse_links(self) -> None:
+        """Makes sure that what is removed from the private folders is not removed elsewhere."""
+        for folder in layout.private_folders(self._directory):
+            if self._storage.is_link(folder):
+                raise DirectoryError(
+                    f"{folder} is a link. What is no longer needed there is deleted, and would be "
+                    "deleted elsewhere. Remove the link; if its target is distckpt's, put that in "
+                    "its place."
+                )
+
+    def _exhausted(self, epoch: int) -> str:
+        return (
+            f"{self._directory} is said to be in epoch {epoch}, above which there is none. No job "
+            "gets so far: a file has been damaged, or put there. Remove it; it is one of those in "
+            f"{self._folder}, or, if none of them is of that epoch, a manifest or a pending folder."
+        )
 
     def _taken(self) -> list[int]:
         names = self._storage.list(self._folder)

@@ -78,6 +78,8 @@ class Recovery:
             mine = layout.abandoned_folder(self._directory, epoch)
             older = self._abandoned(epoch)
             unfinished = self._unfinished(epoch, older)
+            if self._storage.is_link(mine):
+                self._storage.remove(mine)
             if unfinished:
                 self._make_durably(mine)
             for parent, name in unfinished:
@@ -86,7 +88,7 @@ class Recovery:
                 except FileNotFoundError:
                     continue  # its owner finished and removed it in the meantime
                 _log.info("%s was left in %s by an unfinished save; cleaning up.", name, parent)
-            for name in self._storage.list(mine):
+            for name in self._names(mine):
                 self._settle(layout.join(mine, name))
             self._remove_abandoned([*older, mine])
 
@@ -96,10 +98,11 @@ class Recovery:
         Raises:
           OSError: The directory cannot be changed.
         """
-        private = (layout.epochs_folder, layout.quarantine_folder)
-        for folder in (self._directory, *(name(self._directory) for name in private)):
-            for name in filter(is_temporary, self._storage.list(folder)):
-                self._storage.remove(layout.join(folder, name))
+        # The directory itself may be a link: whoever runs the job has chosen it.
+        self._remove_temporaries(self._directory, self._storage.list(self._directory))
+        for private in (layout.epochs_folder, layout.quarantine_folder):
+            folder = private(self._directory)
+            self._remove_temporaries(folder, self._names(folder))
 
     def roll_back(self, folder: str) -> None:
         """Settles an attempt of this process that has ended; `folder` is its pending folder's name.
@@ -129,6 +132,14 @@ class Recovery:
         self._empty(path)
         self._storage.remove_tree(path)
 
+    def _remove_temporaries(self, folder: str, names: list[str]) -> None:
+        for name in filter(is_temporary, names):
+            self._storage.remove(layout.join(folder, name))
+
+    def _names(self, folder: str) -> list[str]:
+        """Returns what is in `folder`, to be removed; nothing if somebody has put a link there."""
+        return [] if self._storage.is_link(folder) else self._storage.list(folder)
+
     def _empty(self, folder: str) -> None:
         """Removes what has been moved into `folder`, if there are several threads to do it."""
         if self._threads > 1:
@@ -146,9 +157,7 @@ class Recovery:
     def _abandoned(self, epoch: int) -> list[str]:
         """Returns the folders into which older epochs have moved what they found."""
         root = layout.abandoned_root(self._directory)
-        numbers = {
-            name: layout.parse_epoch_name(f"{name}.json") for name in self._storage.list(root)
-        }
+        numbers = {name: layout.parse_epoch_name(f"{name}.json") for name in self._names(root)}
         return [
             layout.join(root, name)
             for name, number in numbers.items()
@@ -164,7 +173,7 @@ class Recovery:
             if p.attempt.epoch <= epoch and p.folder not in self._ownership.in_flight
         ]
         for folder in abandoned:
-            found += [(folder, name) for name in self._storage.list(folder)]
+            found += [(folder, name) for name in self._names(folder)]
         return found
 
     def _remove_abandoned(self, folders: list[str]) -> None:
@@ -179,6 +188,11 @@ class Recovery:
             self._storage.remove_tree(folder)
 
     def _settle(self, folder: str) -> None:
+        if not self._storage.is_link(folder):  # files are moved into it
+            self._finish(folder)
+        self._storage.remove_tree(folder)
+
+    def _finish(self, folder: str) -> None:
         tombstone = self._read(folder, TOMBSTONE)
         prepared = self._read(folder, layout.PREPARED_MANIFEST)
         about = tombstone or prepared
@@ -195,7 +209,6 @@ class Recovery:
                     self._take_back(about, current, files)
                 else:
                     self._complete(current, files, folder)
-        self._storage.remove_tree(folder)
 
     def _bury(self, dead: Manifest, current: Manifest | None, files: CheckpointFiles) -> None:
         """Deletes what a tombstone is about, but not what has been saved there since."""

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from distckpt.core import layout
-from distckpt.errors import SupersededError
+from distckpt.errors import DirectoryError, SupersededError
 from distckpt.roles.ownership import Ownership, ownership_of
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import AFTER, Fault, FaultyStorage, Where, fails
@@ -228,7 +228,8 @@ def test_who_looks_for_epochs_looks_at_no_old_listing(tmp_path):
     ownership = Ownership(storage, str(tmp_path), durable=True)
     ownership.take()
     ownership.enter("ckpt-1.pending-00000001-000001-abc")
-    kinds = [o.kind for o in storage.operations if o.paths[0].endswith("epochs")]
+    there = [o.kind for o in storage.operations if o.paths[0].endswith("epochs")]
+    kinds = [kind for kind in there if kind != "is_link"]
     assert kinds == ["make_directory", "freshen", "list", "freshen", "list"]
 
 
@@ -240,3 +241,34 @@ def test_who_has_taken_over_may_have_written_nonsense(tmp_path, text):
     (tmp_path / ".distckpt" / "epochs" / "00000002.json").write_text(text)
     with pytest.raises(SupersededError, match="taken over by another process"):
         process.check()
+
+
+# --- Malice
+
+
+@pytest.mark.parametrize("found", ["epochs/999999999999999999.json", "a manifest"])
+def test_who_can_take_no_higher_epoch_says_so(tmp_path, found):
+    """Else the file of the next one would not be understood, and be in the way for ever."""
+    lab.Chief(tmp_path).save("ckpt-1", 1)
+    if found == "a manifest":
+        (tmp_path / ".distckpt/epochs/00000001.json").unlink()
+        path = tmp_path / "ckpt-1.manifest.json"
+        path.write_bytes(path.read_bytes().replace(b'"epoch": 1,', b'"epoch": %d,' % (10**18 - 1)))
+    else:
+        (tmp_path / ".distckpt" / found).write_bytes(b"")
+    before = epochs(tmp_path)
+    for _ in range(2):
+        with pytest.raises(DirectoryError, match="epoch 999999999999999999, above which"):
+            owner(tmp_path).take()
+    assert epochs(tmp_path) == before
+
+
+@pytest.mark.parametrize("link", [".distckpt", ".distckpt/epochs", ".distckpt/abandoned"])
+def test_a_private_folder_that_is_a_link_is_refused(tmp_path, link):
+    """What is removed from it would be removed elsewhere."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run" / link).parent.mkdir(parents=True)
+    (tmp_path / "run" / link).symlink_to(tmp_path / "outside")
+    with pytest.raises(DirectoryError, match=f"{link} is a link"):
+        owner(tmp_path / "run").take()
+    assert list((tmp_path / "outside").iterdir()) == []

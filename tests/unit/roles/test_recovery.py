@@ -281,6 +281,58 @@ def test_links_are_not_followed(run, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("link", ["abandoned/00000001", "abandoned/00000003", "abandoned"])
+def test_what_has_been_abandoned_is_not_looked_for_behind_a_link(run, tmp_path, link):
+    """All that is found there is deleted; which epoch will look there, anybody can tell."""
+    outside = tmp_path / "outside"
+    for folder in (outside, outside / "00000001" / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "precious").write_text("x")
+    cut_off(run, "ckpt-2", 2, Where("write", "*/manifest.json"))
+    chief = lab.Chief(run)
+    chief.ownership.take()
+    root = run / ".distckpt" / "abandoned"
+    root.mkdir(exist_ok=True)
+    if link == "abandoned":
+        root.rmdir()
+    (run / ".distckpt" / link).symlink_to(outside)
+    recovery(chief).finish_all()
+    assert sorted(p.name for p in outside.rglob("*")) == [
+        "00000001",
+        "deep",
+        "precious",
+        "precious",
+    ]
+    assert not list(run.glob("*.pending-*"))
+
+
+def test_a_pending_folder_that_is_a_link_is_not_worked_in(run, tmp_path):
+    """Removed is what is moved there; a file of the same name would be overwritten."""
+    cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.index"))
+    folder = next(run.glob("*.pending-*"))
+    (tmp_path / "outside").mkdir()
+    moved = folder.rename(tmp_path / "outside" / "x")
+    (moved / "ckpt-2.data-00000-of-00002").write_text("precious")
+    folder.symlink_to(moved)
+    taken_over(run)
+    assert not os.path.lexists(folder)
+    assert (moved / "ckpt-2.data-00000-of-00002").read_text() == "precious"
+
+
+@pytest.mark.parametrize("folder", ["epochs", "quarantine"])
+def test_temporary_files_are_not_removed_behind_a_link(run, tmp_path, folder):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / ".precious.tmp").write_text("x")
+    chief = lab.Chief(run)
+    chief.ownership.take()
+    path = run / ".distckpt" / folder
+    if path.exists():
+        path.rename(tmp_path / "away")
+    path.symlink_to(tmp_path / "outside")
+    recovery(chief).remove_temporaries()
+    assert (tmp_path / "outside" / ".precious.tmp").exists()
+
+
 def test_a_prepared_manifest_that_names_foreign_files_is_not_believed(run):
     """Whatever somebody wrote there, nothing outside of the directory is touched."""
     cut_off(run, "ckpt-2", 2, Where("rename", "*/ckpt-2.index"))
