@@ -369,7 +369,8 @@ def safe_name(name: str, checkpoint: str | None = None) -> str:
     Args:
       name: The file name.
       checkpoint: If given, `name` must also be one of that checkpoint's: begin with "ckpt-12." or,
-        as the files of the state's own savers, with "ckpt-12-", and be no file of another.
+        as the files of the state's own savers, with "ckpt-12-", and be no file of another, and no
+        pending folder.
 
     Raises:
       ManifestError: `name` is empty, absolute, has a separator, a drive letter, a NUL or half a
@@ -396,7 +397,7 @@ def safe_checkpoint(name: str) -> str:
 
 
 def _is_file_of(file: str, checkpoint: str) -> bool:
-    if not file.startswith((f"{checkpoint}.", f"{checkpoint}-")):
+    if not file.startswith((f"{checkpoint}.", f"{checkpoint}-")) or parse_pending_name(file):
         return False
     owner = _owner(file)  # "ckpt-1" may stand beside "ckpt-1-2", of another checkpoint_name
     return owner is None or owner == checkpoint or split_number(owner)[1] is None

@@ -270,7 +270,7 @@ def _from_json(body: dict[str, Any]) -> Manifest:
             raise ManifestError("a replaced version cannot itself replace another.")
         replaces = Replaced(
             _index(old["index"], name),
-            tuple(layout.safe_name(file, name) for file in old["files"]),
+            tuple(_file(file, name) for file in old["files"]),
             _from_json(old["manifest"]) if old["manifest"] else None,
         )
         if replaces.manifest and replaces.manifest.name != name:
@@ -278,7 +278,7 @@ def _from_json(body: dict[str, Any]) -> Manifest:
                 f"{replaces.manifest.name!r} cannot be the version before {name!r}."
             )
     files = tuple(
-        FileRecord(layout.safe_name(f["name"], name), _count(f["size"]), _count(f["worker"]))
+        FileRecord(_file(f["name"], name), _count(f["size"]), _count(f["worker"]))
         for f in body["files"]
     )
     return Manifest(
@@ -313,8 +313,20 @@ def _pointer(data: dict[str, Any]) -> Pointer:
     return Pointer(_count(data["crc32c"]), None if index is None else _count(index))
 
 
+def _file(name: str, checkpoint: str) -> str:
+    """Returns the name of a file that may go while the checkpoint stays, as those of a failed save.
+
+    So it is neither the index nor the manifest.
+    """
+    if name in (layout.index_name(checkpoint), layout.manifest_name(checkpoint)):
+        raise ManifestError(f"{name!r} is not one of the data files of {checkpoint}.")
+    return layout.safe_name(name, checkpoint)
+
+
 def _index(data: dict[str, Any], checkpoint: str) -> IndexRecord:
     name = layout.safe_name(data["name"], checkpoint)
+    if name != layout.index_name(checkpoint):
+        raise ManifestError(f"{name!r} is not the index of {checkpoint}.")
     return IndexRecord(name, _count(data["size"]), _count(data["crc32c"]))
 
 

@@ -290,7 +290,8 @@ def test_a_manifest_may_name_only_its_own_checkpoints_files():
     for name in ("ckpt-1.data-00000-of-00001", "ckpt-1-Custom.Saver", "ckpt-1-Custom.Saver.index"):
         assert layout.safe_name(name, "ckpt-1")
     others = ("ckpt-11.index", "ckpt-2.index", "ckpt-1-2.index", "ckpt-1-2.data-00000-of-00001")
-    for name in (*others, "ckpt-1-2.manifest.json", "checkpoint", ".distckpt", "ckpt-1"):
+    others += (f"ckpt-1.pending-{ATTEMPT}", "ckpt-1-2.manifest.json")
+    for name in (*others, "checkpoint", ".distckpt", "ckpt-1"):
         with pytest.raises(ManifestError, match="not one of the files of ckpt-1"):
             layout.safe_name(name, "ckpt-1")
 

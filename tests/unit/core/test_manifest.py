@@ -352,3 +352,20 @@ def test_a_manifest_claims_files_of_its_own_checkpoint_only(file):
     ):
         with pytest.raises(ManifestError, match="not one of the files of ckpt-12"):
             manifests.parse(manifests.render(manifest))
+
+
+@pytest.mark.parametrize("file", ["ckpt-12.index", "ckpt-12.manifest.json"])
+def test_index_and_manifest_are_no_data_files(file):
+    """Data files may be removed while the checkpoint stays: those of an attempt that failed."""
+    for manifest in (
+        example_manifest(files=(FileRecord(file, 1, 0),), entries=()),
+        example_manifest(replaces=Replaced(OLD.index, (file,), None)),
+    ):
+        with pytest.raises(ManifestError, match="not one of the data files of ckpt-12"):
+            manifests.parse(manifests.render(manifest))
+
+
+def test_the_index_of_a_checkpoint_has_one_name():
+    manifest = example_manifest(index=IndexRecord("ckpt-12.data-00000-of-00001", 1, 1))
+    with pytest.raises(ManifestError, match="not the index of ckpt-12"):
+        manifests.parse(manifests.render(manifest))
