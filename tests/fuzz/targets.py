@@ -11,16 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from distckpt.core import bundle, checkpoint_state
+from distckpt.core import bundle, checkpoint_state, layout
 from distckpt.core import manifest as manifests
 from distckpt.core.bundle_merge import merge_indexes
+from distckpt.core.checkpoint_state import CheckpointState
+from distckpt.core.checksum import verify_entry
+from distckpt.core.manifest import Replaced
 from distckpt.errors import DistckptError
 from distckpt.roles.catalog import Catalog
+from distckpt.roles.ownership import ownership_of
 from distckpt.storage.local import LocalStorage
 from tests.unit.roles import lab
 
+from . import sealed
+
 # An answer may take so many times the input, and so much besides.
 FACTOR, BASE = 200, 1 << 20
+NOW = 2e9  # seconds since 1970: later than any honest file
 _VALUE = np.zeros(2, np.float32)
 
 
@@ -32,11 +39,13 @@ class Target:
       name: What it reads.
       parse: Returns, or raises a `DistckptError`.
       seeds: Honest inputs.
+      refuses: Whether it raises for what is wrong; else it passes it over.
     """
 
     name: str
     parse: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
+    refuses: bool = True
 
     def accepts(self, data: bytes) -> bool:
         """Returns whether the parser takes `data`; raises what it must not raise."""
@@ -60,26 +69,80 @@ def targets() -> dict[str, Target]:
         pointer = (run / "checkpoint").read_bytes()
         other = (run / "ckpt-2.index").read_bytes()
     first, second = (lab.bundle_files([(k, (2,), None, _VALUE)])[0] for k in ("a", "b"))
+    sliced, _ = lab.bundle_files([("w", (4,), (0, 2), _VALUE), ("w", (4,), (2, 4), _VALUE)])
     note = json.dumps({"name": "ckpt-1", "index_crc32c": 1, "reason": "a bit was flipped"})
+    untimed = checkpoint_state.render(CheckpointState("ckpt-1", ("ckpt-0", "ckpt-1")))
+    words = (b"", b"a", b"bc" * 99)
+    who = json.dumps({"host": "a", "pid": 1, "since": 1.7e9})
     found = (
-        Target("manifest", lambda data: manifests.parse(data, "a manifest"), (manifest,)),
+        Target("manifest", _parse_manifest, (manifest, _switch(manifest))),
         Target("index", bundle.read_index, (index, other)),
-        Target("parts", lambda data: merge_indexes([data, second]), (first,)),
-        Target("checkpoint", checkpoint_state.parse, (pointer,)),
-        Target("note", _read_note, (note.encode(),)),
+        Target("block", _read_block, tuple(map(sealed.first_block, (index, other, sliced)))),
+        Target("parts", lambda data: merge_indexes([data, second]), (first, sliced)),
+        Target("strings", lambda data: _verify("string", data), (sealed.strings(*words),)),
+        Target("variants", lambda data: _verify("variant", data), (sealed.variants(*words),)),
+        Target("checkpoint", checkpoint_state.parse, (pointer, untimed)),
+        Target("pointer", _read_pointer, (pointer, untimed), refuses=False),
+        Target("note", _read_note, (note.encode(),), refuses=False),
+        Target("epoch", _read_epoch, (who.encode(),)),
     )
     return {target.name: target for target in found}
 
 
+def _parse_manifest(data: bytes) -> object:
+    return manifests.parse(data, "a manifest")
+
+
+def _switch(data: bytes) -> bytes:
+    """Returns the manifest of a checkpoint that replaces itself."""
+    found = _parse_manifest(data)
+    old = Replaced(found.index, tuple(file.name for file in found.files), found)
+    return manifests.render(dataclasses.replace(found, replaces=old))
+
+
+def _read_block(content: bytes) -> object:
+    return bundle.read_index(sealed.table_of(content))
+
+
+def _verify(dtype: str, data: bytes) -> object:
+    """Checks a tensor of three elements, followed by its checksum."""
+    content, checksum = data[:-4], int.from_bytes(data[-4:], "little")
+    entry = bundle.BundleEntry("x", dtype, (3,), 0, 0, len(content), checksum)
+    return verify_entry(entry, lambda offset, size: content[offset : offset + size])
+
+
+def _read_pointer(data: bytes) -> object:
+    folder = _folder("pointer")
+    (folder / "checkpoint").write_bytes(data)
+    catalog = Catalog(LocalStorage(), str(folder))
+    return catalog.pointer(), catalog.candidates(NOW)
+
+
+def _read_note(data: bytes) -> object:
+    folder = _folder("note")
+    (folder / ".distckpt" / "quarantine" / "ckpt-1.json").write_bytes(data)
+    return Catalog(LocalStorage(), str(folder)).quarantined()
+
+
+def _read_epoch(data: bytes) -> object:
+    """Lets a process find out, from `data`, who has superseded it."""
+    folder = _folder("epoch")
+    ownership = ownership_of(LocalStorage(), str(folder), durable=False)
+    ownership.take()
+    next_one = layout.epoch_name((ownership.epoch or 0) + 1)
+    (folder / ".distckpt" / "epochs" / next_one).write_bytes(data)
+    return ownership.check()
+
+
 @functools.cache
-def _folder() -> Path:
-    path = Path(tempfile.mkdtemp()) / "run"
+def _folder(what: str) -> Path:
+    """Returns a directory with a checkpoint, for one target alone."""
+    path = Path(_temporary().name) / what
     lab.Chief(path, max_to_keep=9).save("ckpt-1", 1)
     (path / ".distckpt" / "quarantine").mkdir()
     return path
 
 
-def _read_note(data: bytes) -> object:
-    folder = _folder()
-    (folder / ".distckpt" / "quarantine" / "ckpt-1.json").write_bytes(data)
-    return Catalog(LocalStorage(), str(folder)).quarantined()
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
