@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distckpt import errors as errors
     from distckpt import policies as policies
+    from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
     from distckpt.manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
@@ -24,10 +25,18 @@ _WHERE = {
     "SharedDirectory": "distckpt.coordination.shared_directory",
     "errors": "distckpt.errors",
     "policies": "distckpt.policies",
+    "wait_for_workers": "distckpt.coordination.rendezvous",
 }
 _MODULES = ("errors", "policies")
 
-__all__ = ["CheckpointManager", "ManagerOptions", "SharedDirectory", "errors", "policies"]
+__all__ = [
+    "CheckpointManager",
+    "ManagerOptions",
+    "SharedDirectory",
+    "errors",
+    "policies",
+    "wait_for_workers",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any
 
+from distckpt.coordination import tf_config
 from distckpt.coordination.base import Coordinator
 from distckpt.coordination.in_process import InProcess
 from distckpt.coordination.tensorflow_service import TensorFlowService
@@ -21,7 +20,7 @@ def default_coordinator() -> Coordinator:
     Raises:
       ConfigurationError: ``TF_CONFIG`` names several workers, but no strategy connects them.
     """
-    config = _tf_config()
+    config = tf_config.read()
     jobs: dict[str, Any] = config.get("cluster") or {}
     task = (config.get("task") or {}).get("type")
     if "ps" in jobs or task == "evaluator":
@@ -36,14 +35,3 @@ def default_coordinator() -> Coordinator:
             "TensorFlow), or unset TF_CONFIG if this process works alone."
         )
     return InProcess.single()
-
-
-def _tf_config() -> dict[str, Any]:
-    text = os.environ.get("TF_CONFIG", "")
-    try:
-        config = json.loads(text) if text.strip() else {}
-    except ValueError as error:
-        raise ConfigurationError(f"TF_CONFIG is not valid JSON: {error}.") from None
-    if not isinstance(config, dict):
-        raise ConfigurationError(f"TF_CONFIG must be a JSON object, got {text!r}.")
-    return config

@@ -5,6 +5,7 @@ A deadline is extended, up to a limit, while everybody who is waited for is only
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -113,7 +114,7 @@ class Waiting:
         # The outcome first: who comes late must not begin what the others have given up.
         keys = [self._keys.outcome, *first, self._keys.opening]
         got = self._fetch(keys, [0])
-        if got is None and self._has_come(0):
+        if got is None and self._come([0]):
             # The chief waits for somebody else, and its verdict is due: hear whom it names.
             self._deadline = host.monotonic() + self._patience.grace
             self._limit = max(self._limit, self._deadline)
@@ -245,8 +246,10 @@ class Waiting:
     def _extend(self, of: Sequence[int]) -> bool:
         """Puts the deadline off, if all who are waited for are only slow; says so, once."""
         now = host.monotonic()
-        missing = [self._standing(w) for w in of]
-        if now >= self._limit or not all(s.is_slow(self._patience) for s in missing):
+        if now >= self._limit or self._hearing is None or not all(map(self._hearing.last, of)):
+            return False
+        missing = self._standings(of)
+        if not all(s.is_slow(self._patience) for s in missing):
             return False
         # Then the first of them counts as stuck, if there is no news.
         rest = self._patience.stall - max(s.ago for s in missing)
@@ -280,7 +283,7 @@ class Waiting:
         return f"{text}, last heard of {delays.what(heard[0])}" if heard else text
 
     def _too_late(self, missing: Sequence[int]) -> Failure:
-        standings = [self._standing(w) for w in missing]
+        standings = self._standings(missing)
         others = [] if self._coordinator.index else set(range(self._coordinator.count))
         finished = [self._coordinator.name(w) for w in sorted(set(others) - set(missing))]
         who = delays.explain(standings, finished, self._patience)
@@ -291,19 +294,31 @@ class Waiting:
         )
         return Failure("DeadlineExceededError", text, missing[0])
 
-    def _standing(self, worker: int) -> Standing:
-        heard = self._hearing.last(worker) if self._hearing else None
-        progress, ago = heard or (None, 0.0)
-        return Standing(
-            self._coordinator.name(worker),
-            joined=self._coordinator.has_joined(worker),
-            came=progress is not None or self._has_come(worker),
-            progress=progress,
-            ago=ago,
-        )
+    def _standings(self, workers: Sequence[int]) -> list[Standing]:
+        heard = {w: self._hearing.last(w) if self._hearing else None for w in workers}
+        came = self._come([w for w in workers if heard[w] is None])
+        found = []
+        for worker in workers:
+            progress, ago = heard[worker] or (None, 0.0)
+            found.append(
+                Standing(
+                    self._coordinator.name(worker),
+                    joined=self._coordinator.has_joined(worker),
+                    came=progress is not None or worker in came,
+                    progress=progress,
+                    ago=ago,
+                )
+            )
+        return found
 
-    def _has_come(self, worker: int) -> bool:
-        try:
-            return self._coordinator.fetch([self._keys.ready(worker)], 0.0) is not None
-        except CoordinationError:
-            return False
+    def _come(self, workers: Sequence[int]) -> set[int]:
+        """Returns those of `workers` that have come to this call; asks for all at once."""
+        owners = {self._readies[w]: w for w in workers}
+        found: set[int] = set()
+        with contextlib.suppress(CoordinationError):
+            while owners:
+                got = self._coordinator.fetch(list(owners), 0.0)
+                if got is None:
+                    break
+                found.add(owners.pop(got[0]))
+        return found

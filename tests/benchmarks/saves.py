@@ -17,12 +17,12 @@ import distckpt
 class Distckpt:
     """``distckpt.CheckpointManager``."""
 
-    def __init__(self, model: Model, directory: Path, keep: int | None, durable: bool) -> None:
+    def __init__(self, model: Model, directory: Path, keep: int | None, **options: Any) -> None:
         self._manager = distckpt.CheckpointManager(
             tf.train.Checkpoint(model=model),
             directory,
             max_to_keep=keep,
-            options=distckpt.ManagerOptions(durable=durable),
+            options=distckpt.ManagerOptions(**options),
         )
 
     def save(self) -> None:
@@ -100,6 +100,21 @@ class Saves:
             "recipe": Recipe(model, folder / "recipe", keep, self._worker),
             "floor": Floor(model.nbytes // self._workers, folder / "floor", self._worker),
         }
+        return model.nbytes
+
+    def prepare_checks(
+        self, directory: str, state: str, megabytes: int, variables: int, every: list[int]
+    ) -> int:
+        """Makes the state, and managers that compare the workers' copies of one entry in so many.
+
+        Those of 0 compare nothing. Returns the size of the state in bytes.
+        """
+        model = make_model(self._strategy, state, megabytes, variables)
+        for number in every:
+            check = {"check_replicas": "error", "check_replicas_every": number} if number else {}
+            self._ways[str(number)] = Distckpt(
+                model, Path(directory) / str(number), 1, durable=False, **check
+            )
         return model.nbytes
 
     def save(self, way: str, start_at: float) -> dict[str, Any]:

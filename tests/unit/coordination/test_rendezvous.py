@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import portpicker
+import pytest
+
+from distckpt.coordination import rendezvous
+from distckpt.coordination.rendezvous import Place, meet, wait_for_workers
+from distckpt.errors import ConfigurationError, DeadlineExceededError
+
+
+def job(count, chief="worker"):
+    """Returns the tasks of a job on free ports of this machine."""
+    jobs = [(chief, 0), *(("worker", n if chief == "worker" else n - 1) for n in range(1, count))]
+    return [(name, n, f"127.0.0.1:{portpicker.pick_unused_port()}") for name, n in jobs]
+
+
+class Meeting:
+    """Workers, as threads, that meet; `ends` is what each has raised, or None."""
+
+    def __init__(self, tasks, indices, deadline=20.0, delays=()):
+        self.tasks = tasks
+        self.ends = {}
+        self._threads = [
+            threading.Thread(target=self._run, args=(i, deadline, d), daemon=True)
+            for i, d in zip(indices, [*delays, *[0.0] * len(indices)], strict=False)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, index, deadline, delay):
+        time.sleep(delay)
+        try:
+            meet(Place(self.tasks, index), deadline)
+            self.ends[index] = None
+        except Exception as error:
+            self.ends[index] = error
+
+    def end(self):
+        for thread in self._threads:
+            thread.join(60.0)
+            assert not thread.is_alive(), "somebody waits for ever"
+        return self.ends
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+@pytest.mark.parametrize("chief", ["worker", "chief"])
+def test_when_all_have_come_all_go_on(count, chief):
+    assert Meeting(job(count, chief), range(count)).end() == dict.fromkeys(range(count))
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_it_does_not_matter_who_comes_first(late):
+    meeting = Meeting(job(2), [late, 1 - late], delays=[0.7])
+    assert meeting.end() == {0: None, 1: None}
+
+
+def test_the_port_is_free_for_tensorflow_afterwards():
+    tasks = job(3)
+    assert Meeting(tasks, range(3)).end() == dict.fromkeys(range(3))
+    with socket.socket() as server:  # without SO_REUSEADDR: not even a closing connection is there
+        server.bind(("127.0.0.1", int(tasks[0][2].rpartition(":")[2])))
+
+
+def test_who_never_starts_is_named_to_all_that_have():
+    tasks = job(4)
+    ends = Meeting(tasks, [0, 2], deadline=1.0).end()
+    assert [type(end) for end in ends.values()] == [DeadlineExceededError] * 2
+    texts = {str(end) for end in ends.values()}
+    (text,) = texts
+    assert "Of 4 workers in TF_CONFIG, these have not started within 1 s" in text
+    assert f"worker 1 ({tasks[1][2]}), worker 3 ({tasks[3][2]}). Look at" in text
+
+
+def test_a_chief_that_never_starts_is_named():
+    tasks = job(2, "chief")
+    (end,) = Meeting(tasks, [1], deadline=0.8).end().values()
+    assert isinstance(end, DeadlineExceededError)
+    assert f"chief ({tasks[0][2]}) has not started within 0.8 s: " in str(end)
+    assert "refused" in str(end)
+    assert f"This is worker 0 ({tasks[1][2]})" in str(end)
+
+
+def test_a_name_that_nobody_knows_is_told():
+    tasks = [("worker", 0, "no-such-host.invalid:2222"), ("worker", 1, "127.0.0.1:2223")]
+    (end,) = Meeting(tasks, [1], deadline=0.5).end().values()
+    assert isinstance(end, DeadlineExceededError)
+    assert "no-such-host.invalid:2222" in str(end)
+
+
+def test_a_worker_that_dies_while_it_waits_may_come_again():
+    tasks = job(3)
+    chief = Meeting(tasks, [0])
+    place = Place(tasks, 1)
+    deadline = time.monotonic() + 10.0
+    while True:
+        try:
+            with socket.create_connection(place.chiefs(), 1.0) as link:
+                rendezvous._send(link, {"worker": 1, "job": place.job, "host": "h", "pid": 1})
+                time.sleep(0.2)
+            break
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+    again = Meeting(tasks, [1, 2])
+    assert again.end() == {1: None, 2: None}
+    assert chief.end() == {0: None}
+
+
+def test_two_of_one_index_are_told():
+    tasks = job(3)
+    both = [Meeting(tasks, [0], deadline=3.0), Meeting(tasks, [1], deadline=3.0)]
+    time.sleep(0.7)
+    (end,) = Meeting(tasks, [1], deadline=3.0).end().values()
+    assert isinstance(end, ConfigurationError)
+    assert f"says that it is worker 1 ({tasks[1][2]}), and another process does so, too" in str(end)
+    for meeting in both:
+        assert "worker 2 (" in str(*meeting.end().values())
+
+
+def test_another_cluster_is_told():
+    tasks = job(3)
+    other = [*tasks[:2], ("worker", 2, "127.0.0.1:1")]
+    chief = Meeting(tasks, [0], deadline=2.0)
+    (end,) = Meeting(other, [1], deadline=2.0).end().values()
+    assert isinstance(end, ConfigurationError)
+    assert "with another cluster in its TF_CONFIG" in str(end)
+    assert isinstance(*chief.end().values(), DeadlineExceededError)
+
+
+@pytest.mark.parametrize(
+    "noise", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 9000, b"{}\n", b'{"worker": true}\n', b"[" * 900]
+)
+def test_strangers_do_not_disturb(noise):
+    tasks = job(2)
+    meeting = Meeting(tasks, [0], deadline=20.0)
+    deadline = time.monotonic() + 10.0
+    while True:
+        try:
+            with socket.create_connection(Place(tasks, 0).chiefs(), 1.0) as link:
+                link.sendall(noise)
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert Meeting(tasks, [1]).end() == {1: None}
+    assert meeting.end() == {0: None}
+
+
+def test_a_port_that_is_taken_is_told():
+    tasks = job(2)
+    host, port = Place(tasks, 0).chiefs()
+    with socket.create_server((host, port)):
+        (end,) = Meeting(tasks, [0]).end().values()
+    assert isinstance(end, ConfigurationError)
+    assert f"worker 0 ({host}:{port}) cannot listen at its own address" in str(end)
+
+
+# --- TF_CONFIG
+
+
+def configure(monkeypatch, **config):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "evaluator", "index": 0}},
+        {
+            "cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]},
+            "task": {"type": "worker", "index": 0},
+        },
+    ],
+)
+def test_where_there_is_nobody_to_wait_for_it_returns(monkeypatch, config):
+    configure(monkeypatch, **config)
+    wait_for_workers(0.1)
+    monkeypatch.delenv("TF_CONFIG")
+    wait_for_workers(0.1)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}, "none"),
+        ({"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}, "worker 1"),
+        ({"cluster": {"worker": ["a:1", "b:x"]}, "task": {"type": "worker", "index": 0}}, "b:x"),
+        ({"cluster": ["a:1"], "task": {"type": "worker", "index": 0}}, "must be objects"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_told(monkeypatch, config, text):
+    configure(monkeypatch, **config)
+    with pytest.raises(ConfigurationError, match=text):
+        wait_for_workers(0.1)
+
+
+def test_an_index_may_be_a_text_as_for_tensorflow(monkeypatch):
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    configure(monkeypatch, cluster=cluster, task={"type": "worker", "index": "1"})
+    with pytest.raises(DeadlineExceededError, match="This is worker 1"):
+        wait_for_workers(0.1)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("inf"), float("nan"), "5", True, None])
+def test_a_deadline_is_a_number_of_seconds(deadline):
+    with pytest.raises(ConfigurationError, match="deadline must be"):
+        wait_for_workers(deadline)
