@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -149,6 +150,7 @@ class Books:
         staged = layout.join(folder, layout.POINTER_FILE)
         try:
             self._storage.write(staged, checkpoint_state.render(state), durable=self._durable)
+            self._check_is_there(folder, staged)
             self._storage.rename(staged, path)
             if self._durable:
                 self._storage.flush_directory(self._directory)
@@ -162,6 +164,16 @@ class Books:
                 path,
                 error,
             )
+
+    def _check_is_there(self, folder: str, staged: str) -> None:
+        """Makes sure that `staged` has not brought back a folder that a successor has moved away.
+
+        Then the probe is not in it. See `Storage.has_folders`.
+        """
+        if self._storage.has_folders or layout.PROBE_FILE in self._storage.list(folder):
+            return
+        self._storage.remove(staged)
+        raise FileNotFoundError(errno.ENOENT, "another process has moved it away", folder)
 
     def _write_notes(self) -> None:
         folder = layout.quarantine_folder(self._directory)

@@ -5,6 +5,7 @@ Used by the committer, recovery and the pruner; the last two are the only ones t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 
@@ -13,7 +14,7 @@ import google_crc32c
 from distckpt.core import bundle, layout
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import IndexRecord, Manifest
-from distckpt.errors import CheckpointDamagedError, ManifestError
+from distckpt.errors import CheckpointDamagedError, ManifestError, SupersededError
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.parallel import run_all
 from distckpt.roles.patient import Reader
@@ -122,12 +123,23 @@ class CheckpointFiles:
 
     def _move(self, name: str, into: str) -> None:
         self._ownership.check()  # a replaced chief must not delete what its successor has written
+        path, target = layout.join(self._directory, name), layout.join(self._folder, into)
         try:
-            self._storage.rename(
-                layout.join(self._directory, name), layout.join(self._folder, into)
-            )
+            self._storage.rename(path, target)
         except OSError:
             self._ownership.check_cause()
+            raise
+        if not self._storage.has_folders:
+            self._check_moved(path, target)
+
+    def _check_moved(self, path: str, target: str) -> None:
+        """Puts back what has been moved though the folder had gone: it may be the successor's."""
+        try:
+            self._ownership.check()
+        except SupersededError:
+            if not self._storage.exists(path):
+                with contextlib.suppress(FileNotFoundError):
+                    self._storage.rename(target, path)
             raise
 
 

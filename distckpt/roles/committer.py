@@ -268,7 +268,7 @@ class Committer:
         final = dataclasses.replace(both, replaces=None)
         for name, manifest in ((layout.SWITCH_MANIFEST, both), (layout.FINAL_MANIFEST, final)):
             data = manifests.render(manifest)
-            self._storage.write(layout.join(folder, name), data, durable=self._durable)
+            self._ownership.stage(layout.join(folder, name), data)
         self._move(folder, layout.SWITCH_MANIFEST, layout.manifest_name(both.name))
         index = layout.index_name(both.name)
         try:

@@ -63,8 +63,9 @@ class Ownership:
             self._refuse_links()
             self._storage.make_directory(self._folder)
             self._storage.freshen(self._folder)
+            epoch = 0
             while True:
-                epoch = max(self._taken() or self._mentioned(), default=0) + 1
+                epoch = max([epoch, *(self._taken() or self._mentioned())]) + 1
                 if epoch > layout.LARGEST_NUMBER:
                     raise DirectoryError(self._exhausted(epoch - 1))
                 try:
@@ -118,6 +119,25 @@ class Ownership:
             raise
         if self._durable:  # it must not vanish from under what is moved out of it, or into it
             self._storage.flush_directory(self._directory)
+
+    def stage(self, path: str, data: bytes) -> None:
+        """Writes a file in a pending folder of this process, to be renamed out of it.
+
+        Where folders are but parts of names, that works although a successor has moved the folder
+        away. So the epoch is checked after it: a successor who comes later moves the file, too.
+
+        Raises:
+          SupersededError: Another process has taken the directory over; the file is not there.
+          OSError: The storage failed.
+        """
+        self._storage.write(path, data, durable=self._durable)
+        if self._storage.has_folders:
+            return
+        try:
+            self.check()
+        except SupersededError:
+            self._storage.remove(path)
+            raise
 
     def next_attempt(self) -> str:
         """Returns a new attempt id, made of the epoch, a count, and chance."""

@@ -98,7 +98,7 @@ class Pruner:
         if manifest is not None:
             self._remove_manifest(files, _OUTDATED, folder)
         path = layout.join(folder, TOMBSTONE)
-        self._storage.write(path, manifests.render(made_up), durable=self._durable)
+        self._ownership.stage(path, manifests.render(made_up))
         return made_up
 
     def _remove_manifest(self, files: CheckpointFiles, into: str, folder: str) -> None:

@@ -252,7 +252,7 @@ class Recovery:
                 files.remove_manifest(layout.SWITCH_MANIFEST)
             else:
                 settled = layout.join(folder, layout.FINAL_MANIFEST)
-                self._storage.write(settled, manifests.render(final), durable=self._durable)
+                self._ownership.stage(settled, manifests.render(final))
                 path = layout.join(self._directory, layout.manifest_name(current.name))
                 self._storage.rename(settled, path)
             files.flush()

@@ -14,7 +14,15 @@ from distckpt.storage.temporary import temporary_path
 
 
 class Storage(abc.ABC):
-    """A file system as seen by one process."""
+    """A file system as seen by one process.
+
+    Attributes:
+      has_folders: Whether nothing can be written, or renamed, into a folder that is not there. On
+        object stores folders are but parts of names: one that has been moved away comes back with
+        the next file, so a process must look once more whether it is still its own.
+    """
+
+    has_folders = True
 
     @abc.abstractmethod
     def exists(self, path: str) -> bool:
@@ -75,9 +83,9 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def create(self, path: str, data: bytes, *, durable: bool) -> None:
-        """Like `write`, for a file that must not exist: of two processes that try, one succeeds.
+        """Like `write`, for a file that must not exist: of many that try, one succeeds at the most.
 
-        Raises FileExistsError if it exists.
+        Raises FileExistsError if it exists, or if another process is just creating it.
         """
 
     @abc.abstractmethod

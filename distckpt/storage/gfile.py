@@ -12,14 +12,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import posixpath
+import random
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from distckpt.storage import base
-from distckpt.storage.temporary import temporary_path
+from distckpt.storage.temporary import is_temporary_of, temporary_path
 
 _CHUNK = 1 << 20
+# Seconds, at the most, that one who has met a rival waits, so that they do not meet again.
+_APART = 0.1
 
 # tf.errors class -> errno; OSError picks its own subclass by that.
 _ERRNO = {
@@ -35,6 +40,8 @@ _ERRNO = {
 
 class GFileStorage(base.Storage):
     """Files behind `tf.io.gfile`; paths carry their scheme, as in ``gs://bucket/run``."""
+
+    has_folders = False
 
     def exists(self, path: str) -> bool:
         """See base."""
@@ -104,14 +111,32 @@ class GFileStorage(base.Storage):
             raise
 
     def create(self, path: str, data: bytes, *, durable: bool) -> None:
-        """Writes `path` unless it exists. *Not* exclusive: of two that try at once, both may win.
+        """See base. Of several that create a file at once it may be that none succeeds.
 
-        TensorFlow offers no conditional creation. Raises FileExistsError if the file was there
-        before.
+        TensorFlow offers no conditional creation. So each first writes its claim, a temporary file,
+        and then looks for those of others and for the file itself. Of two one must see the other:
+        the later claim is there before its owner looks, and the earlier one goes only when the file
+        is there, or when its owner has given up. A claim that a dead process has left keeps
+        everybody from creating that file, until somebody removes it.
         """
-        if self.exists(path):
-            raise _refusal(errno.EEXIST, path)
-        self.write(path, data, durable=durable)
+        claim = temporary_path(path)
+        try:
+            with _gfile(path) as gfile, gfile.GFile(claim, "wb") as file:
+                file.write(data)
+            if self._has_rivals(path, claim) or self.exists(path):  # in this order
+                raise _refusal(errno.EEXIST, path)
+            self.rename(claim, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.remove(claim)
+            raise
+
+    def _has_rivals(self, path: str, claim: str) -> bool:
+        folder, mine = posixpath.split(claim)
+        rivals = [n for n in self.list(folder) if n != mine and is_temporary_of(n, path)]
+        if rivals:
+            time.sleep(random.uniform(0.0, _APART))
+        return bool(rivals)
 
     def rename(self, source: str, target: str) -> None:
         """See base; where only files can be renamed, a directory is, one file after the other."""
@@ -134,8 +159,12 @@ class GFileStorage(base.Storage):
                 return
             # ram:// renames the directory's own entry, if it has one, and nothing in it.
             gfile.makedirs(target)
-            for name in self.list(source):
-                self.rename(f"{source}/{name}", f"{target}/{name}")
+            # Somebody may take files out, or put some in, meanwhile: it is not done before it is
+            # empty.
+            while names := self.list(source):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        self.rename(f"{source}/{name}", f"{target}/{name}")
             self.remove_tree(source)
 
     def remove(self, path: str) -> None:

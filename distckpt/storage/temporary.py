@@ -20,10 +20,19 @@ def temporary_path(path: str) -> str:
     The name is unpredictable, so that neither another writer nor a planted link is met there.
     """
     directory, name = posixpath.split(path)
-    temporary = f"{_PREFIX}{name[:_KEPT]}.{secrets.token_hex(8)}{_SUFFIX}"
+    temporary = f"{_beginning(name)}{secrets.token_hex(8)}{_SUFFIX}"
     return posixpath.join(directory, temporary)
+
+
+def is_temporary_of(name: str, path: str) -> bool:
+    """Returns whether `name` is one that `temporary_path` may have given for `path`."""
+    return is_temporary(name) and name.startswith(_beginning(posixpath.basename(path)))
 
 
 def is_temporary(name: str) -> bool:
     """Returns whether `name` (without a directory) is one that `temporary_path` gives."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+
+
+def _beginning(name: str) -> str:
+    return f"{_PREFIX}{name[:_KEPT]}."

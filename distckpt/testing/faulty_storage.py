@@ -161,6 +161,7 @@ class FaultyStorage(Storage):
       operations: All calls so far.
       writes: How many of them change something.
       dead: Whether the process has died.
+      has_folders: As of the other storage.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class FaultyStorage(Storage):
         self._left = [fault.times for fault in faults]
         self._lock = threading.Lock()
         self.on_death = on_death
+        self.has_folders = storage.has_folders
         self.operations: list[Operation] = []
         self.writes = 0
         self.dead = False

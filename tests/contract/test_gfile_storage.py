@@ -124,6 +124,55 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(storage, monkeypatch):
     assert storage.read(f"{root}/a") == b"old"
 
 
+class Interrupted(GFileStorage):
+    """Somebody does something right after the first listing of a folder."""
+
+    def __init__(self, folder, what):
+        self._folder, self._what = folder, [what]
+
+    def list(self, directory):
+        names = super().list(directory)
+        if directory == self._folder and self._what:
+            self._what.pop()()
+        return names
+
+
+def test_a_directory_is_renamed_with_what_comes_meanwhile_and_without_what_goes(storage):
+    root = "ram://contract-rename-busy"
+    for name in ("a", "b", "c"):
+        storage.write(f"{root}/old/{name}", b"x", durable=False)
+
+    def somebody():
+        storage.rename(f"{root}/old/b", f"{root}/b")
+        storage.write(f"{root}/old/d", b"x", durable=False)
+
+    Interrupted(f"{root}/old", somebody).rename(f"{root}/old", f"{root}/new")
+    assert storage.list(root) == ["b", "new"]
+    assert storage.list(f"{root}/new") == ["a", "c", "d"]
+
+
+def test_who_finds_the_claim_of_another_creates_nothing(storage):
+    root = "ram://contract-claims"
+    for claim in (".epoch.0123456789abcdef.tmp", ".epoch-2.0123456789abcdef.tmp"):
+        storage.write(f"{root}/{claim}", b"", durable=False)
+    with pytest.raises(FileExistsError):
+        storage.create(f"{root}/epoch", b"x", durable=False)
+    assert not storage.exists(f"{root}/epoch")
+    storage.remove(f"{root}/.epoch.0123456789abcdef.tmp")
+    storage.create(f"{root}/epoch", b"x", durable=False)
+    assert storage.list(root) == [".epoch-2.0123456789abcdef.tmp", "epoch"]
+
+
+def test_a_claim_that_becomes_a_file_is_not_missed(storage):
+    root = "ram://contract-race"
+    storage.make_directory(root)
+    other = Interrupted(root, lambda: storage.write(f"{root}/epoch", b"first", durable=False))
+    with pytest.raises(FileExistsError):
+        other.create(f"{root}/epoch", b"second", durable=False)
+    assert storage.list(root) == ["epoch"]
+    assert storage.read(f"{root}/epoch") == b"first"
+
+
 @pytest.mark.parametrize("directory", ["gs://bucket/run", "ram://x", "hdfs://host:1/x"])
 def test_an_address_with_a_scheme_is_served_by_tensorflow(directory):
     assert isinstance(storage_for(directory), GFileStorage)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import tempfile
 import threading
 import time
 
@@ -27,6 +29,7 @@ from distckpt.roles.session import SaveSession
 from distckpt.roles.verifier import Verifier
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState, Merger
+from distckpt.storage.gfile import GFileStorage
 from distckpt.storage.local import LocalStorage
 
 DTYPES = {"float32": 1, "int64": 9}
@@ -140,7 +143,7 @@ class PlainMerger(Merger):
 
 def read_back(directory, name):
     """Returns the arrays of a checkpoint, by plain reading, without any of the roles."""
-    folder = pathlib.Path(directory)
+    folder = pathlib.Path(local(directory))
     index = bundle.read_index((folder / f"{name}.index").read_bytes())
     arrays = {e.key: np.zeros(e.shape, e.dtype) for e in index.tensors}
     for entry in index.stored:
@@ -171,11 +174,12 @@ def number_of(directory, name):
 
 def plain_save(directory, name, number, *, listed=True):
     """Saves as plain TensorFlow does: index, data, `checkpoint` file."""
-    folder = pathlib.Path(directory)
-    folder.mkdir(exist_ok=True, parents=True)
+    storage = storage_of(directory)
+    storage.make_directory(str(directory))
     index, data = bundle_files([(k, a.shape, None, a) for k, a in sorted(values(number).items())])
-    (folder / layout.data_name(name, 0, 1)).write_bytes(data)
-    (folder / layout.index_name(name)).write_bytes(index)
+    path = layout.join(str(directory), name)
+    storage.write(layout.data_name(path, 0, 1), data, durable=False)
+    storage.write(layout.index_name(path), index, durable=False)
     if listed:
         point_to(directory, [name])
 
@@ -184,7 +188,8 @@ def point_to(directory, names, times=None, last_preserved=None):
     """Writes a `checkpoint` file."""
     times = tuple(times or (time.time() + 1e-6 * i for i in range(len(names))))
     state = checkpoint_state.CheckpointState(names[-1], tuple(names), times, last_preserved)
-    (pathlib.Path(directory) / "checkpoint").write_bytes(checkpoint_state.render(state))
+    path = layout.join(str(directory), "checkpoint")
+    storage_of(directory).write(path, checkpoint_state.render(state), durable=False)
 
 
 class FastStorage(LocalStorage):
@@ -203,6 +208,15 @@ class FastStorage(LocalStorage):
         os.stat(path)
 
 
+def storage_of(directory):
+    """Returns the storage of a directory: TensorFlow's for a URL."""
+    return GFileStorage() if _is_url(directory) else FastStorage()
+
+
+def _is_url(directory):
+    return "://" in str(directory)
+
+
 # --- Processes ----------------------------------------------------------------------------------
 
 
@@ -210,7 +224,7 @@ class Chief:
     """A process that saves to a directory, with workers as threads.
 
     Args:
-      directory: The directory.
+      directory: The directory, or its URL.
       storage: The chief's storage.
       max_to_keep: As in a manager.
       deadline: Seconds for a save.
@@ -228,7 +242,7 @@ class Chief:
         durable=True,
     ):
         self.directory = str(directory)
-        self.storage = storage or FastStorage()
+        self.storage = storage or storage_of(directory)
         self.patience = Patience(deadline, slow_factor)
         self.max_to_keep = max_to_keep
         self.durable = durable
@@ -259,7 +273,7 @@ class Chief:
         """
         self.job = InProcessJob(workers)
         self.workers_ends = [None] * (workers - 1)
-        storages = [*others, *(FastStorage() for _ in range(workers))]
+        storages = [*others, *(storage_of(self.directory) for _ in range(workers))]
         threads = [
             threading.Thread(
                 target=self._work, args=(i, name, number, storages[i - 1]), daemon=True
@@ -312,9 +326,32 @@ class Chief:
 
 # --- Looking ------------------------------------------------------------------------------------
 
+_copy = tempfile.TemporaryDirectory(prefix="lab-")
+
+
+def local(directory):
+    """Returns the path of a directory; of a URL, of a copy, which the next call overwrites."""
+    if not _is_url(directory):
+        return str(directory)
+    copy = os.path.join(_copy.name, "run")
+    shutil.rmtree(copy, ignore_errors=True)
+    _download(GFileStorage(), str(directory), copy)
+    return copy
+
+
+def _download(storage, source, target):
+    os.makedirs(target)
+    for name in storage.list(source):
+        inner, copy = layout.join(source, name), os.path.join(target, name)
+        if storage.is_directory(inner):
+            _download(storage, inner, copy)
+        else:
+            pathlib.Path(copy).write_bytes(storage.read(inner))
+
 
 def files_in(directory):
     """Returns the relative paths of all files; of an empty directory its path and a slash."""
+    directory = local(directory)
     found = set()
     for folder, folders, names in os.walk(directory):
         relative = os.path.relpath(folder, directory)
@@ -326,13 +363,14 @@ def files_in(directory):
 
 def content(directory):
     """Returns the bytes of every file."""
-    root = pathlib.Path(directory)
+    root = pathlib.Path(local(directory))
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def expected_files(directory, names):
     """Returns exactly what a directory with checkpoints `names`, all managed, has."""
-    catalog = Catalog(LocalStorage(), str(directory))
+    directory = local(directory)
+    catalog = Catalog(LocalStorage(), directory)
     expected = {"checkpoint"}
     for name in names:
         manifest = catalog.manifest(name)
@@ -353,13 +391,14 @@ def expected_files(directory, names):
 
 def leftovers(directory, names):
     """Returns (too much, too little) in a directory that has just checkpoints `names`."""
+    directory = local(directory)
     found, expected = files_in(directory), expected_files(directory, names)
     return sorted(found - expected), sorted(expected - found)
 
 
 def restorable(directory):
     """Returns (name, number) of what a fresh reader restores: the newest that is whole."""
-    storage = LocalStorage()
+    storage = storage_of(directory)
     for name in Catalog(storage, str(directory)).candidates(time.time()):
         Verifier(storage, str(directory)).verify(name)
         return name, number_of(directory, name)

@@ -21,7 +21,6 @@ import tensorflow as tf
 from distckpt.errors import CommitUnknownError, DistckptError
 from distckpt.roles.books import Books
 from distckpt.roles.verifier import Verifier
-from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import (
     AFTER,
     BEFORE,
@@ -92,7 +91,7 @@ def cut_off(name, number, where, *names):
     """What a process leaves that died in the middle of a save."""
 
     def before(directory):
-        storage = FaultyStorage(lab.FastStorage())
+        storage = FaultyStorage(lab.storage_of(directory))
         chief = lab.Chief(directory, storage, max_to_keep=1)
         for done in names:
             chief.save(*done)
@@ -144,7 +143,7 @@ class Stage:
         self.scene = scene
         self.directory = str(directory)
         scene.before(self.directory)
-        self.storage = FaultyStorage(lab.FastStorage())
+        self.storage = FaultyStorage(lab.storage_of(directory))
         self.chief = lab.Chief(self.directory, self.storage, max_to_keep=scene.max_to_keep)
         self.storage.on_death = self.chief.die
         for name, number in scene.same_process:
@@ -160,21 +159,21 @@ class Stage:
 
 
 @functools.cache
-def operations(title):
-    """Returns the kinds of operations of an undisturbed save."""
+def operations(title, url=None):
+    """Returns the kinds of operations of an undisturbed save; in a folder of `url`, if given."""
     with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(SCENES[title], os.path.join(folder, "run"))
+        stage = Stage(SCENES[title], os.path.join(url or folder, "run"))
         stage.save()
         return tuple(o.kind for o in stage.storage.operations if o.writing > stage.done)
 
 
-def deaths(title):
+def deaths(title, url=None):
     """Yields every state that a death can leave. After one operation is before the next."""
-    for k, kind in enumerate(operations(title), 1):
+    for k, kind in enumerate(operations(title, url), 1):
         yield k, BEFORE
         if kind in ("write", "create", "remove_tree"):
             yield k, DURING
-    yield len(operations(title)), AFTER
+    yield len(operations(title, url)), AFTER
 
 
 def check_readers(directory, allowed, *, pointed):
@@ -188,9 +187,10 @@ def check_readers(directory, allowed, *, pointed):
     before = lab.content(directory)
     found = lab.restorable(directory)
     assert (found[1] if found else None) in allowed
-    books = Books(LocalStorage(), directory, None, None, durable=True)
+    storage = lab.storage_of(directory)
+    books = Books(storage, directory, None, None, durable=True)
     for kept in books.active:
-        Verifier(LocalStorage(), directory).verify(kept.name)
+        Verifier(storage, directory).verify(kept.name)
         lab.number_of(directory, kept.name)
     path = tf.train.latest_checkpoint(directory)
     if path is not None:
@@ -278,7 +278,7 @@ def test_an_error_anywhere_loses_nothing(title, code, moment, folder):
 
 def managed(directory):
     """Returns what readers see of a directory: the newest, the list, and their values."""
-    books = Books(LocalStorage(), directory, None, None, durable=True)
+    books = Books(lab.storage_of(directory), directory, None, None, durable=True)
     return books.latest, [(k.name, lab.number_of(directory, k.name)) for k in books.active]
 
 
