@@ -8,6 +8,7 @@ not. The content of a file that was not flushed itself is lost or torn, whatever
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable
 
 
@@ -81,10 +82,10 @@ class Disk:
     def find(self, path: str) -> Node | None:
         """Returns what is at `path`, or None."""
         node: Node | None = self.root
-        for name in path.split("/")[1:] if path != "/" else ():
-            if not isinstance(node, Folder):
+        for name in _names(path):
+            if node.__class__ is not Folder:
                 return None
-            node = node.entries.get(name)
+            node = node.entries.get(name)  # type: ignore[union-attr]
         return node
 
     def file(self, path: str) -> File:
@@ -191,6 +192,11 @@ class Disk:
                 self._restart(node, torn)
             elif node.stable is None:
                 node.content = node.stable = torn(node.content)
+
+
+@functools.lru_cache(50_000)
+def _names(path: str) -> tuple[str, ...]:
+    return tuple(path.split("/")[1:]) if path != "/" else ()
 
 
 def _files(folder: Folder) -> list[File]:

@@ -11,6 +11,7 @@ from distckpt.core import checkpoint_state, layout
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import Manifest
 from distckpt.errors import ManifestError
+from distckpt.storage.temporary import is_temporary
 
 from .disk import Disk, File, Folder
 from .state import data_of
@@ -78,8 +79,9 @@ class Oracle:
 
     def look(self, path: str, epoch: int | None) -> None:
         """Looks after a change of `path` by a process of this epoch."""
-        if path.rpartition("/")[0] != RUN:
-            return
+        folder, _, name = path.rpartition("/")
+        if folder != RUN or is_temporary(name) or ".pending-" in name:
+            return  # nobody reads that
         present = self.committed()
         for name, found in present.items():
             if found.attempt not in self._seen:
@@ -167,7 +169,7 @@ class Oracle:
         assert isinstance(run, Folder)
         workers = len(manifest.workers)
         meant = data_of(manifest.step, workers, collective=self._collective)
-        meant += [b""] * (len(manifest.files) - len(meant))
+        meant += (b"",) * (len(manifest.files) - len(meant))
         for file, content in zip(manifest.files, meant, strict=True):
             node = run.entries.get(file.name)
             if not isinstance(node, File) or node.content != content:

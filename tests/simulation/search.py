@@ -84,8 +84,16 @@ def play_all(
     todo = [(base, begin, min(BATCH, end - begin)) for begin in range(first, end, BATCH)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
-        for done in as_completed([pool.submit(play_many, *batch) for batch in todo]):
+        for done in as_completed([pool.submit(_play_batch, *batch) for batch in todo]):
             yield done.result()
+
+
+def _play_batch(base: int, first: int, count: int) -> Summary:
+    """Plays in a process of its own, which need not look again through all that it remembers."""
+    summary = play_many(base, first, count)
+    gc.collect()
+    gc.freeze()
+    return summary
 
 
 def find(bug: str, base: int, limit: int) -> tuple[str, str, int] | None:

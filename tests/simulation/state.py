@@ -42,10 +42,11 @@ def _bundle(keys: tuple[str, ...], number: int) -> tuple[bytes, bytes]:
     return bundle_files([(key, (2,), None, value) for key in keys])
 
 
-def data_of(number: int, workers: int, *, collective: bool) -> list[bytes]:
+@functools.lru_cache(50_000)
+def data_of(number: int, workers: int, *, collective: bool) -> tuple[bytes, ...]:
     """Returns what the data files of save `number` must hold, in their order."""
     shares = plan_for(workers, collective=collective).shares
-    return [_bundle(tuple(p.entry.key for p in share), number)[1] for share in shares if share]
+    return tuple(_bundle(tuple(p.entry.key for p in share), number)[1] for share in shares if share)
 
 
 class SimulatedState(CapturedState):

@@ -7,7 +7,8 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 
-from distckpt.core import bundle, checkpoint_state, layout
+from distckpt import errors
+from distckpt.core import bundle, checkpoint_state, layout, messages
 from distckpt.core import manifest as manifests
 from distckpt.roles import host, progress, session, verifier
 
@@ -41,6 +42,9 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         (bundle, "read_index", _read_index),
         (checkpoint_state, "parse", _parse_pointer),
         (layout, "classify", lambda names: _classify(tuple(names))),
+        (layout, "join", _join),
+        (messages, "to_json", _to_json),
+        (errors, "traceback", _NoTraceback),
         (session, "paused", contextlib.nullcontext),
         (progress, "telling", _telling),
         (verifier, "MOST_THREADS", 1),
@@ -66,7 +70,17 @@ def _telling(reporter: progress.Reporter, interval: float) -> Iterator[None]:
     yield
 
 
+class _NoTraceback:
+    """Tracebacks take time, and no run looks at them."""
+
+    @staticmethod
+    def format_exception(*unused: object) -> list[str]:
+        return []
+
+
 _parse = functools.lru_cache(_REMEMBERED)(manifests.parse)
 _read_index = functools.lru_cache(_REMEMBERED)(bundle.read_index)
 _parse_pointer = functools.lru_cache(_REMEMBERED)(checkpoint_state.parse)
+_to_json = functools.lru_cache(_REMEMBERED)(messages.to_json)
+_join = functools.lru_cache(_REMEMBERED)(layout.join)
 _classify = functools.lru_cache(_REMEMBERED)(layout.classify)

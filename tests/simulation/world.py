@@ -114,7 +114,8 @@ class World:
 
     def event(self, *words: object) -> None:
         """Every process: says that it is about to do something; ends here if it is dead."""
-        task = self.current
+        task = self._current
+        assert task is not None
         if task.dead:
             raise ProcessDied(task.name)
         self.count += 1
