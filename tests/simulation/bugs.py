@@ -38,7 +38,14 @@ FOCUS: dict[str, dict[str, Any]] = {
         "kinds": ["second_job"],
     },
     "an_error_of_the_storage_counts_as_damage": {"jobs": 2, "kinds": ["fail_once"]},
-    "folders_of_a_replaced_chief_stay": {"jobs": 3, "kinds": ["second_job", "pause"]},
+    "folders_of_a_replaced_chief_stay": {
+        "names": 2,
+        "jobs": 3,
+        "collective": False,
+        "late": False,
+        "lag": 0.0,
+        "kinds": ["second_job", "pause"],
+    },
     "the_first_checkpoint_is_forgotten": {"strict": True},
     "write_on_when_the_save_is_over": {"deadline": 3.0, "kinds": ["fail_once"]},
 }

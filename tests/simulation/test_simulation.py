@@ -105,7 +105,7 @@ class Still:
     def event(self, *words):
         pass
 
-    tell = event
+    tell = linger = event
 
 
 class OneAtATime(storage.SimulatedStorage):
