@@ -16,6 +16,8 @@ import json
 import operator
 from collections.abc import Iterable, Sequence
 
+from distckpt.core.dtypes import BY_NUMBER
+
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 # Below this an entry is never split: a slice costs one more index record and one more read.
@@ -41,6 +43,9 @@ SLICEABLE_DTYPES = frozenset(
         "int64",
     }
 )
+
+
+_FIXED_SIZE = frozenset(dtype.name for dtype in BY_NUMBER.values() if dtype.size is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +162,22 @@ class Plan:
     def collective(self) -> bool:
         """Whether some value must be read by all workers together."""
         return any(e.collective for e in self.entries)
+
+    @functools.cached_property
+    def mirrored(self) -> tuple[tuple[int, Piece], ...]:
+        """The pieces that all workers should hold alike, each with its writer; the largest first.
+
+        Without what is read by all together, and values of no fixed size (strings).
+        """
+        found = [
+            (writer, piece)
+            for writer, share in enumerate(self.shares)
+            for piece in share
+            if not (piece.entry.chief_only or piece.entry.collective)
+            and piece.entry.dtype in _FIXED_SIZE
+        ]
+        found.sort(key=lambda item: (-item[1].nbytes, item[1].identity))
+        return tuple(found)
 
     @functools.cached_property
     def bytes_per_worker(self) -> tuple[int, ...]:

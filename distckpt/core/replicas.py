@@ -11,12 +11,9 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from distckpt.core.dtypes import BY_NUMBER
 from distckpt.core.messages import Report
 from distckpt.core.plan import Piece, Plan
 
-# The types whose checksum is that of the value's bytes, see `core.checksum`.
-_PLAIN = frozenset(dtype.name for dtype in BY_NUMBER.values() if dtype.size is not None)
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SHOWN = 10  # differences that a text names
 
@@ -56,22 +53,10 @@ class Divergence:
 
 
 def compared(plan: Plan, check: Check) -> tuple[tuple[int, Piece], ...]:
-    """Returns the pieces that a save compares, each with its owner, in one order on all workers.
-
-    What only the chief is known to have, what is read by all together, and values of no fixed size
-    (strings) are not compared.
-    """
+    """Returns the pieces that a save compares, each with its owner, in one order on all workers."""
     if check.mode == "off" or plan.workers == 1:
         return ()
-    found = [
-        (owner, piece)
-        for owner, share in enumerate(plan.shares)
-        for piece in share
-        if not (piece.entry.chief_only or piece.entry.collective) and piece.entry.dtype in _PLAIN
-    ]
-    # By size, so that each turn has about as many bytes.
-    found.sort(key=lambda item: (-item[1].nbytes, item[1].identity))
-    return tuple(found[check.turn % check.every :: check.every])
+    return plan.mirrored[check.turn % check.every :: check.every]
 
 
 def copies(plan: Plan, worker: int, check: Check) -> tuple[Piece, ...]:

@@ -37,8 +37,8 @@ def main() -> int:
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="replica-check-"))
     print(report.describe_machine(report.machine(scratch)), flush=True)
-    print("\n| State | Compared | save, seconds | of a save without | added per GiB compared, s |")
-    print("|---|---|---|---|---|")
+    print("\n| State | Compared | save, seconds | of a save without |")
+    print("|---|---|---|---|")
     try:
         for state in ("big", "small"):
             for line in _run(state, scratch, options):
@@ -68,9 +68,7 @@ def _run(state: str, scratch: Path, options: argparse.Namespace) -> list[str]:
             rounds.append({every: _seconds(workers, every) for every in order})
             report.complain(f"  {state}, round {number}: {rounds[-1]}")
     counted = rounds[1:]
-    # Each worker computes the checksums of what the others write.
-    others = nbytes * (1 - 1 / options.workers) / 2**30
-    return [_line(state, nbytes, every, counted, others) for every in EVERY]
+    return [_line(state, nbytes, every, counted) for every in EVERY]
 
 
 def _seconds(workers: Workers, every: int) -> float:
@@ -81,17 +79,16 @@ def _seconds(workers: Workers, every: int) -> float:
     return max(s["ended"] for s in saves) - min(s["started"] for s in saves)
 
 
-def _line(
-    state: str, nbytes: int, every: int, rounds: list[dict[int, float]], others: float
-) -> str:
+def _line(state: str, nbytes: int, every: int, rounds: list[dict[int, float]]) -> str:
     seconds = sorted(r[every] for r in rounds)
-    ratio = statistics.median(r[every] / r[0] for r in rounds)
-    added = statistics.median(r[every] - r[0] for r in rounds)
-    per = f"{added / (others / every):.2f}" if every and state == "big" else ""
+    ratios = sorted(r[every] / r[0] for r in rounds)
     size = f"{nbytes / 2**20:.1f} MiB"
-    middle = statistics.median(seconds)
-    spread = f"{middle:.3f} ({seconds[0]:.3f}-{seconds[-1]:.3f})"
-    return f"| {state}, {size} | {NAMES[every]} | {spread} | {ratio:.2f} x | {per} |"
+    return f"| {state}, {size} | {NAMES[every]} | {_spread(seconds, 3)} | {_spread(ratios, 2)} |"
+
+
+def _spread(values: list[float], digits: int) -> str:
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
 
 
 if __name__ == "__main__":
