@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from . import damage
-from .cluster import Cluster, check_restart
+from .cluster import Cluster, check_restart, read_log
 from .worker import Job
 
 
@@ -48,11 +48,10 @@ def become_a_folder(path: Path) -> None:
     path.mkdir()
 
 
-def be_of_another_directory(path: Path) -> None:
-    """The manifest is that of another run's checkpoint of the same name."""
-    body = json.loads(path.read_text())
-    body["index"]["crc32c"] ^= 1
-    path.write_text(json.dumps(body))
+def come_from_another_directory(path: Path) -> None:
+    """The manifest is that of another run's checkpoint of the same name, of three workers."""
+    (other,) = (path.parent.parent / "other").glob(path.name)
+    shutil.copy(other, path)
 
 
 def become_a_link(path: Path) -> None:
@@ -75,10 +74,11 @@ DAMAGES = [
     (delete, INDEX, BEFORE),
     (become_a_folder, INDEX, BEFORE),
     (become_a_link, INDEX, NEWEST),
+    (flip, MANIFEST, None),  # if it can still be read, what it says must be so
     (truncate, MANIFEST, BEFORE),
     (delete, MANIFEST, NEWEST),  # a plain checkpoint of TensorFlow's, and whole
     (become_a_folder, MANIFEST, BEFORE),
-    (be_of_another_directory, MANIFEST, NEWEST),  # so it says nothing about this checkpoint
+    (come_from_another_directory, MANIFEST, NEWEST),  # so it says nothing about this checkpoint
     (become_a_link, MANIFEST, NEWEST),
     (flip, POINTER, NEWEST),
     (truncate, POINTER, NEWEST),
@@ -89,12 +89,14 @@ DAMAGES = [
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """A directory that a job of two workers has saved steps 1 to 3 to, keeping two."""
+    """Directories that jobs of two and of three workers have saved steps 1 to 3 to, keeping two."""
     folder = tmp_path_factory.mktemp("sound")
-    job = Job(str(folder / "run"), str(folder / "board"), "first", 2, NEWEST, False)
-    with Cluster(job) as cluster:
-        cluster.wait([0, 1])
-        assert [p.exitcode for p in cluster.processes] == [0, 0], cluster.logs()
+    for name, workers in (("run", 2), ("other", 3)):
+        board = str(folder / f"board-{name}")
+        job = Job(str(folder / name), board, "first", workers, NEWEST, False)
+        with Cluster(job) as cluster:
+            cluster.wait(list(range(workers)))
+            assert [p.exitcode for p in cluster.processes] == [0] * workers, cluster.logs()
     return folder
 
 
@@ -104,7 +106,8 @@ def sound(tmp_path_factory):
     ("how", "what", "step"), DAMAGES, ids=[f"{how.__name__}-{what}" for how, what, _ in DAMAGES]
 )
 def test_all_workers_restore_the_newest_that_is_whole(sound, tmp_path, how, what, step):
-    shutil.copytree(sound / "run", tmp_path / "run")
+    for name in ("run", "other"):
+        shutil.copytree(sound / name, tmp_path / name)
     pattern = what if what == POINTER else f"ckpt-{NEWEST}{what[1:]}"
     (path,) = (tmp_path / "run").glob(pattern)
     how(path)
@@ -112,7 +115,13 @@ def test_all_workers_restore_the_newest_that_is_whole(sound, tmp_path, how, what
     if how is become_a_folder:  # nothing of ours, and not ours to remove
         assert restored(job) == step
         return
-    assert check_restart(job, BEFORE) == step
+    found = check_restart(job, BEFORE)
+    assert found == step or (step is None and found in (BEFORE, NEWEST))
+    if found == BEFORE:
+        why = (
+            rf"ckpt-{NEWEST} is not usable: .|names ckpt-{NEWEST}, but there is no such checkpoint"
+        )
+        assert re.search(why, read_log(job, 0).text)
     outside = list(tmp_path.glob("outside-*"))
     assert len(outside) == (how is become_a_link), "a link's target was deleted"
 

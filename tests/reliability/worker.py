@@ -70,7 +70,10 @@ def main(job: Job, index: int) -> None:
     """What the worker's process does."""
     with open(job.log(index), "a", buffering=1) as log:
         os.dup2(log.fileno(), 2)
-        logging.disable(logging.WARNING)
+        logging.getLogger().setLevel(logging.ERROR)
+        ours = logging.getLogger("distckpt")
+        ours.setLevel(logging.WARNING)
+        ours.addHandler(logging.StreamHandler(log))
         os.umask(job.umask)
         try:
             if job.fault:
