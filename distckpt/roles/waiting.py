@@ -134,7 +134,12 @@ class Waiting:
         return steps.Opened(messages.opening_from_json(got[1]))
 
     def for_roll(self) -> steps.Event:
-        """Any: returns the roll in force, after this worker has published one."""
+        """Any: returns the roll in force, after this worker has published one.
+
+        There is one, then, and the chief may go by it: it must not be missed, however late it is.
+        """
+        self._deadline = max(self._deadline, host.monotonic() + self._patience.grace)
+        self._limit = max(self._limit, self._deadline)
         got = self._fetch([self._keys.roll], [0])
         if isinstance(got, Failure):
             return steps.Lost(got)

@@ -297,7 +297,10 @@ def restore_without_one(strategy: Any, index: int, directory: str) -> dict[str, 
 class _Angry(tf.train.experimental.PythonState):
     """State that cannot be read."""
 
+    raised = 0.0
+
     def serialize(self) -> str:
+        self.raised = time.monotonic()
         raise RuntimeError("this state cannot be read")
 
     def deserialize(self, text: str) -> None:
@@ -310,16 +313,18 @@ def capture_fails_on_one(strategy: Any, index: int, directory: str, where: int) 
     if index == where:
         checkpoint.angry = _Angry()
     manager = distckpt.CheckpointManager(checkpoint, directory, 3)
-    started = time.monotonic()
+    text = trace = ""
     try:
         manager.save()
-        text = ""
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-    seconds = time.monotonic() - started
+    except distckpt.errors.DistckptError as error:
+        text, trace = f"{type(error).__name__}: {error}", error.trace
+    heard = time.monotonic()  # one clock for all processes of this machine
+    raised = 0.0
     if index == where:
+        raised = checkpoint.angry.raised
         del checkpoint.angry
-    return {"text": text, "seconds": seconds, "good": _caught(manager.save)}
+    times = {"heard": heard, "raised": raised}
+    return {"text": text, "trace": trace, **times, "good": _caught(manager.save)}
 
 
 def file_size_limit_on_one(strategy: Any, index: int, directory: str, limit: int) -> dict[str, Any]:

@@ -119,10 +119,13 @@ def test_a_worker_that_comes_late_to_a_restore_is_named(pools, tmp_path):
 @pytest.mark.parametrize("where", [0, 1])
 def test_an_exception_on_one_worker_reaches_all_at_once(pools, tmp_path, where):
     results = pools(3).run("capture_fails_on_one", directory=str(tmp_path), where=where)
+    raised = results[where]["raised"]
+    print("heard after", *(round(r["heard"] - raised, 3) for r in results), "s")
     for result in results:
         assert "SaveFailedError" in result["text"]
         assert "this state cannot be read" in result["text"]
-        assert result["seconds"] < 5.0
+        assert "in serialize" in result["trace"]
+        assert result["heard"] - raised < 5.0  # usually a fraction of a second
     assert len({r["text"] for r in results}) == 1
     assert f"worker {where}" in results[0]["text"]
     assert {r["good"]["path"] for r in results} == {f"{tmp_path}/ckpt-2"}

@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from distckpt.core import layout, retention, steps
+from distckpt.core import layout, messages, retention, steps
 from distckpt.core.protocol import ChiefSave, WorkerSave
+from distckpt.errors import Failure
 from distckpt.roles import catalog, patient, pruner
 from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
@@ -38,6 +39,12 @@ FOCUS: dict[str, dict[str, Any]] = {
         "kinds": ["second_job"],
     },
     "an_error_of_the_storage_counts_as_damage": {"jobs": 2, "kinds": ["fail_once"]},
+    "a_roll_is_not_waited_for": {
+        "collective": True,
+        "late": True,
+        "slow_factor": 1.0,
+        "kinds": ["slow", "pause"],
+    },
     "folders_of_a_replaced_chief_stay": {
         "names": 2,
         "jobs": 3,
@@ -152,6 +159,19 @@ def wait_without_a_deadline() -> list[Change]:
         return original(self)
 
     return [(Waiting, "for_outcome", for_outcome)]
+
+
+@_bug
+def a_roll_is_not_waited_for() -> list[Change]:
+    """Who gives up, and cannot see yet whether all are called, leaves; the others read together."""
+
+    def for_roll(self):
+        got = self._fetch([self._keys.roll], [0])
+        if got is None or isinstance(got, Failure):
+            return steps.TimedOut(got or self._too_late([0]))
+        return steps.Called(messages.roll_from_json(got[1]))
+
+    return [(Waiting, "for_roll", for_roll)]
 
 
 @_bug

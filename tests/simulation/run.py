@@ -309,7 +309,8 @@ class Run:
         elif not guilty and not self._disturbed():
             raise Violation(f"{process.name}: nothing is wrong, and {kind}() raised {error!r}")
         elif isinstance(error, (CoordinationError, CommitUnknownError)) and not self._disturbed():
-            named = {int(n) for n in re.findall(r"worker (\d+)", str(error))}
+            blamed = re.sub(r"[^;:]* did their part", "", str(error))
+            named = {int(n) for n in re.findall(r"worker (\d+)", blamed)}
             # A chief that was stopped itself takes the others for late.
             if not (named | {0}) & (guilty - {process.index}):
                 raise Violation(f"{process.name}: {guilty} are to blame, and it says {error!r}")

@@ -358,6 +358,16 @@ def test_short_waits_ask_for_no_progress(monkeypatch):
     assert not [key for keys in asked for key in keys if "progress" in key]
 
 
+def test_the_roll_in_force_is_waited_for_beyond_the_deadline(monkeypatch):
+    """Some may go by it already: who leaves because it cannot see it yet makes them wait for ever."""
+    roll = Roll("f", True)
+    script = Script((62.0, Keys("m", "save", 0).roll, messages.to_json(roll)))
+    monkeypatch.setattr(waiting.host, "monotonic", lambda: script.now)
+    waits = Waiting(script, Keys("m", "save", 0), "save() of ckpt-1", Patience(60.0))
+    script.now = 60.0
+    assert waits.for_roll() == steps.Called(roll)
+
+
 def test_the_chief_hears_of_trouble_while_it_writes(job):
     chief = job.waiting(0)
     assert chief.for_trouble() is None
