@@ -89,8 +89,13 @@ def _outcome(folder: pathlib.Path, said: pathlib.Path, code: int) -> Outcome:
         result = json.loads((folder / "result.json").read_bytes())
     except FileNotFoundError:  # killed, by libFuzzer if it took too long or too much memory
         end = said.read_text(errors="replace")[-SHOWN:]
-        return Outcome(0, 0, (f"exit code {code}; see {folder}:\n{end}",))
+        why = _LIBFUZZER.get(code, "it ended without a result")
+        return Outcome(0, 0, (f"{why} (exit code {code}); see {folder}:\n{end}",))
     return Outcome(result["accepted"], result["refused"], tuple(result["crashes"]))
+
+
+# The exit codes by which libFuzzer says what it has ended for.
+_LIBFUZZER = {70: "an input took too long", 71: "an input took too much memory"}
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])

@@ -266,8 +266,8 @@ def test_nothing_is_held_after_a_save_be_it_good_or_bad(make, gate, tmp_path, mo
     held = []
     take = Capture.take
 
-    def watching(self, options):
-        state, plan = take(self, options)
+    def watching(self, *args):
+        state, plan = take(self, *args)
         values = [v for (key, _), v in state._values.items() if not key.startswith("_")]
         held.append([weakref.ref(value) for value in values])
         return state, plan

@@ -359,7 +359,7 @@ def test_short_waits_ask_for_no_progress(monkeypatch):
 
 
 def test_the_roll_in_force_is_waited_for_beyond_the_deadline(monkeypatch):
-    """Some may go by it already: who leaves because it cannot see it yet makes them wait for ever."""
+    """Some may go by it already, and would wait for ever for one who left without seeing it."""
     roll = Roll("f", True)
     script = Script((62.0, Keys("m", "save", 0).roll, messages.to_json(roll)))
     monkeypatch.setattr(waiting.host, "monotonic", lambda: script.now)
