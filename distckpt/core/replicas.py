@@ -133,8 +133,9 @@ def _name(piece: Piece) -> str:
 
 def _describe(found: Divergence) -> str:
     if found.deviant:
-        return f"{_workers(found.deviant)} from {_workers(found.groups[0])}"
-    return ", ".join(_workers(group) for group in found.groups)
+        verb = "differs" if len(found.deviant) == 1 else "differ"
+        return f"{_workers(found.deviant)} {verb} from {_workers(found.groups[0])}"
+    return f"{' and '.join(map(_workers, found.groups))} hold different values"
 
 
 def _workers(indices: Sequence[int]) -> str:

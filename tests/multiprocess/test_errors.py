@@ -95,7 +95,9 @@ def test_a_replica_that_deviates_is_named(pools, tmp_path, workers, where, in_ba
     options = {"where": where, "in_background": in_background}
     results = pools(workers).run("one_deviates", directory=str(tmp_path), **options)
     others = ", ".join(str(w) for w in range(workers) if w != where)
-    names = f"worker {where} from workers {others}" if workers > 2 else "worker 0, worker 1"
+    names = f"worker {where} differs from workers {others}"
+    if workers == 2:
+        names = "worker 0 and worker 1 hold different values"
     errors = [r["error"] for r in results]
     assert_all(
         errors, "ReplicaMismatchError", "medium/3", names, "Nothing was saved", "ckpt-1 (step"

@@ -107,14 +107,14 @@ def test_the_one_that_deviates_is_named_be_it_the_writer_or_not(worker):
     assert "in ckpt-12 (step 1200); " in text
     others = ", ".join(str(w) for w in range(3) if w != worker)
     assert "  layer-2, rows 0 to " in text or "  layer-2: " in text
-    assert f": worker {worker} from workers {others}" in text
+    assert f": worker {worker} differs from workers {others}" in text
 
 
 def test_of_two_nobody_knows_which_is_wrong():
     found = compare([(1, "layer-2")], workers=2)
     assert all(d.deviant == () for d in found)
     assert replicas.culprit(found) is None
-    assert ": worker 0, worker 1" in replicas.explain(found, 9, "it")
+    assert ": worker 0 and worker 1 hold different values" in replicas.explain(found, 9, "it")
 
 
 def test_a_group_that_agrees_is_named_as_one():
@@ -122,7 +122,7 @@ def test_a_group_that_agrees_is_named_as_one():
     assert {d.deviant for d in found} == {(1,), (1, 3)}
     assert replicas.culprit(found) is None
     text = replicas.explain(found, 9, "it")
-    assert "workers 1, 3 from workers 0, 2, 4" in text
+    assert "workers 1, 3 differ from workers 0, 2, 4" in text
 
 
 def test_many_differences_and_many_workers_are_not_all_named():
@@ -184,7 +184,7 @@ def test_an_error_saves_nothing_and_names_variable_worker_and_step():
     failure = actions[-1].failure
     assert (failure.kind, failure.worker) == ("ReplicaMismatchError", 2)
     assert "layer-3" in failure.message
-    assert "worker 2 from workers 0, 1" in failure.message
+    assert "worker 2 differs from workers 0, 1" in failure.message
     assert "ckpt-12 (step 1200)" in failure.message
     assert "Nothing was saved. Restart the job" in failure.message
 
