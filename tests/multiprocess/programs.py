@@ -230,7 +230,7 @@ def one_never_comes(strategy: Any, index: int, directory: str) -> dict[str, Any]
 def slow_disk_on_one(strategy: Any, index: int, directory: str, seconds: float) -> dict[str, Any]:
     """Worker 1's disk takes so long to flush each file; a second save finds it mended."""
     checkpoint = make_state(strategy, 3)
-    options = distckpt.ManagerOptions(save_deadline=2.0)
+    options = distckpt.ManagerOptions(save_deadline=4.0)
     manager = distckpt.CheckpointManager(checkpoint, directory, 3, options=options)
     flush = LocalStorage.flush
 

@@ -20,12 +20,14 @@ from .search import Summary, find, play_all
 
 SERIES, PARTS = 2, 20
 RUNS = int(os.environ.get("DISTCKPT_SIMULATED_RUNS", "100000"))
-# One needs a state that cannot be read; the others, a death just between two messages.
+# One needs a state that cannot be read; one, a roll that is seen too late for all patience with
+# it; the others, a death just between two messages.
 RARE = {
     ("ChiefSave", "AwaitReady", "Answered"),
     ("ChiefSave", "AnnounceRoll", "TimedOut"),
     ("ChiefSave", "AnnounceRoll", "Lost"),
     ("WorkerSave", "AnnounceRoll", "Lost"),
+    ("WorkerSave", "AnnounceRoll", "TimedOut"),
     # The chief looks for these only between parts, and while its own folder cannot be seen.
     ("ChiefSave", "Write", "Answered"),
     ("ChiefSave", "Write", "Lost"),
