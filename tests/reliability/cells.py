@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,7 +111,8 @@ def play(cell: Cell, folder: Path) -> Outcome:
     if codes[victim] == 0 and cell.point.fault != "stop":
         raise Lost(f"nothing has struck: {logs[victim].text}")
     for index in others:
-        if logs[index].raised and f"worker {victim}" not in logs[index].text:
+        blamed = re.sub(r"[^;:\n]* did their part", "", logs[index].text)
+        if logs[index].raised and f"worker {victim}" not in blamed:
             raise Lost(f"worker {index} does not name worker {victim}:\n{logs[index].text}")
         told = logs[index].raised in ("SaveFailedError", "CommitUnknownError")
         if cell.point.fault == "raise" and told and not _has_trace(logs[index].text):
