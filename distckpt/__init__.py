@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distckpt import policies as policies
     from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
+    from distckpt.core.worker_states import WorkerStates as WorkerStates
     from distckpt.manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
 
@@ -23,6 +24,7 @@ _WHERE = {
     "CheckpointManager": "distckpt.manager",
     "ManagerOptions": "distckpt.options",
     "SharedDirectory": "distckpt.coordination.shared_directory",
+    "WorkerStates": "distckpt.core.worker_states",
     "errors": "distckpt.errors",
     "policies": "distckpt.policies",
     "wait_for_workers": "distckpt.coordination.rendezvous",
@@ -33,6 +35,7 @@ __all__ = [
     "CheckpointManager",
     "ManagerOptions",
     "SharedDirectory",
+    "WorkerStates",
     "errors",
     "policies",
     "wait_for_workers",

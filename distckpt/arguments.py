@@ -36,3 +36,13 @@ def refuse_patterns(path: str) -> None:
             f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow takes [...] "
             "and \\ in the path of a checkpoint for a pattern. Choose another directory or name."
         )
+
+
+def refuse_others(name: str, value: object, kind: type) -> None:
+    """Refuses a `value` for the argument `name` that is not of the class `kind`."""
+    if not isinstance(value, kind):
+        module = kind.__module__.split(".")[0]
+        where = "tf.train" if module == "tensorflow" else module
+        raise ConfigurationError(
+            f"{name} must be a {where}.{kind.__name__}, got {type(value).__name__}."
+        )

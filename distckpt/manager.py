@@ -5,7 +5,6 @@ A façade: it numbers, captures, and hands over to the roles.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import logging
 import os
@@ -20,33 +19,33 @@ import tensorflow as tf
 from distckpt import arguments
 from distckpt.coordination.base import Coordinator
 from distckpt.coordination.choose import default_coordinator
-from distckpt.core import layout, messages
+from distckpt.core import layout
 from distckpt.core.delays import Patience
 from distckpt.core.replicas import Check
-from distckpt.errors import (
-    ConfigurationError,
-    DirectoryError,
-    DistckptError,
-    Failure,
-    WorkerLostError,
-)
+from distckpt.core.worker_states import WorkerStates
+from distckpt.errors import DirectoryError, DistckptError
 from distckpt.options import ManagerOptions
 from distckpt.roles.books import Books
+from distckpt.roles.catalog import Catalog
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.flight import Flight
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import ownership_of
 from distckpt.roles.pace import Agreement, Pace
+from distckpt.roles.patient import PatientReader
 from distckpt.roles.pruner import Pruner
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
+from distckpt.roles.withdrawal import withdraw
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState
 from distckpt.state.capture import Capture
 from distckpt.state.numbering import SaveCounter, evaluate
 from distckpt.state.restore import restore
+from distckpt.state.save_options import asks_for_async, call_back
 from distckpt.state.shards import BundleMerger
+from distckpt.state.worker_state import WorkerState
 from distckpt.storage.choose import storage_for
 
 _log = logging.getLogger("distckpt")
@@ -91,6 +90,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
       checkpoint_interval: The least number of steps between two checkpoints.
       init_fn: Called by `restore_or_initialize` if there is no checkpoint.
       last_checkpoint_step: The step of the last checkpoint, as a start for `checkpoint_interval`.
+      worker_checkpoint: A `tf.train.Checkpoint` of what only this worker has: its input iterator,
+        its random generator. Each worker writes its own, under the same commit, and gets it back.
+        On all workers, or on none. When their number changes:
+        `ManagerOptions.worker_state_on_resize`.
       coordinator: How the workers talk to each other. Default: found from the job: the coordination
         service of `MultiWorkerMirroredStrategy`, or none for a single process.
       options: A `distckpt.ManagerOptions`.
@@ -115,16 +118,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         init_fn: Any = None,
         last_checkpoint_step: int | None = None,
         *,
+        worker_checkpoint: tf.train.Checkpoint | None = None,
         coordinator: Coordinator | None = None,
         options: ManagerOptions | None = None,
     ) -> None:
         directory = os.fspath(directory)
         layout.check_checkpoint_name(checkpoint_name)
         arguments.refuse_patterns(os.path.join(directory, checkpoint_name))
-        if options is not None and not isinstance(options, ManagerOptions):
-            raise ConfigurationError(
-                f"options must be a distckpt.ManagerOptions, got {type(options).__name__}."
-            )
+        if options is not None:
+            arguments.refuse_others("options", options, ManagerOptions)
         self._options = options or ManagerOptions()
         self._directory_path = _absolute(directory)
         self._storage = storage_for(self._directory_path)
@@ -140,6 +142,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             last_checkpoint_step,
         )
         self._target = checkpoint
+        self._own: WorkerState | None = None
+        if worker_checkpoint is not None:
+            arguments.refuse_others("worker_checkpoint", worker_checkpoint, tf.train.Checkpoint)
+            on_resize = self._options.worker_state_on_resize
+            self._own = WorkerState(worker_checkpoint, on_resize)
         self._name = checkpoint_name
         self._initialize = init_fn
         self._steps = step_counter
@@ -235,7 +242,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           Any of these may be about the asynchronous save before, unless `sync` has raised it. Then
           this call has saved nothing; call again.
         """
-        in_background = self._options.enable_async or _asks_for_async(options)
+        in_background = self._options.enable_async or asks_for_async(options)
         coordinator, agreement = self._connect()
         try:
             if not self._pace.due(
@@ -286,7 +293,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             outcome = session.run()
             if not coordinator.is_chief:
                 self._books.adopt(outcome)
-            _call_back(options, self._path(name))
+            call_back(options, self._path(name))
 
         if in_background and state.held:
             self._flight.start(finish, f"save() of {name}")
@@ -314,10 +321,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         try:
             with paused():
                 state, plan = self._capture.take(options, check)
+                own = self._own.take() if self._own is not None else None
         except Exception as error:
             if coordinator.count == 1:
                 raise
-            raise _withdraw(coordinator, keys, error, name).to_error(coordinator.index) from error
+            raise withdraw(coordinator, keys, error, name).to_error(coordinator.index) from error
         writer = Writer(
             self._storage,
             self._directory_path,
@@ -339,6 +347,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             state=state,
             patience=Patience(self._options.save_deadline, self._options.slow_factor),
             check=check,
+            own=own,
         )
 
     def _check(self, coordinator: Coordinator) -> Check:
@@ -383,7 +392,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             self._directory_path,
             self._books,
             Keys(self._namespace, "restore", next(self._calls["restore"])),
-            lambda name: restore(self._target, self._path(name)),
+            lambda name: self._restore(name, coordinator),
             patience=Patience(self._options.restore_deadline, self._options.slow_factor),
             verify_data=self._options.verify_on_restore,
         )
@@ -395,6 +404,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             self._initialize()
             _log.info("There is no checkpoint in %s; init_fn was called.", self._directory_path)
         return None
+
+    def _restore(self, name: str, coordinator: Coordinator) -> None:
+        restore(self._target, self._path(name))
+        if self._own is not None:
+            manifest = Catalog(PatientReader(self._storage), self._directory_path).manifest(name)
+            states = manifest.worker_states if manifest is not None else ()
+            paths = tuple(self._path(state.prefix) for state in states)
+            index, count = coordinator.index, coordinator.count
+            self._own.restore(name, WorkerStates(paths, index, count))
 
     # --- Life -----------------------------------------------------------------------------------
 
@@ -469,32 +487,3 @@ def _split(coordinator: Coordinator) -> str:
     coordinator was given, the caller vouches for all of the state.
     """
     return "distributed" if coordinator.mirrors_only_distributed else "all"
-
-
-def _asks_for_async(options: tf.train.CheckpointOptions | None) -> bool:
-    return options is not None and bool(
-        options.enable_async or options.experimental_enable_async_checkpoint
-    )
-
-
-def _call_back(options: tf.train.CheckpointOptions | None, path: str) -> None:
-    """Calls the user's write callbacks, each with as many arguments as it takes."""
-    for callback in (options and options.experimental_write_callbacks) or []:
-        callback(*[path][: len(inspect.signature(callback).parameters)])
-
-
-def _withdraw(coordinator: Coordinator, keys: Keys, error: Exception, name: str) -> Failure:
-    """Tells the others that this worker could not capture its state; returns the failure."""
-    me = coordinator.index
-    failure = Failure.from_exception(error, me)
-    if not isinstance(error, DistckptError):
-        text = f"{coordinator.name(me)} could not read its state for {name}: {failure.message}"
-        failure = Failure(failure.kind, text, me, failure.trace)
-    try:
-        if coordinator.is_chief:
-            coordinator.publish(keys.outcome, messages.to_json(messages.Outcome(failure)))
-        else:
-            coordinator.publish(keys.answer(me), messages.to_json(messages.Refusal(me, failure)))
-    except WorkerLostError as lost:
-        _log.warning("%s", lost)
-    return failure

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
+from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import ConfigurationError
 from distckpt.policies import SavePolicy
 
@@ -46,6 +48,12 @@ class ManagerOptions:
         worker reads all of its variables for that. Default: "off".
       check_replicas_every: With `check_replicas`, a save compares one entry in so many, the next
         save others: all in so many saves. Default: 1.
+      worker_state_on_resize: What becomes of the states in ``worker_checkpoint`` when the number of
+        workers has changed. "redivide": objects whose state is the same on all workers and right
+        for any number of them (they say so by an attribute ``elastic = True``) go on where they
+        were; all others begin anew, and a warning names them. "drop": all begin anew. "error":
+        nothing is restored. Or a function, called on every worker with a `WorkerStates`, which
+        restores what it wants to. Default: "redivide".
     """
 
     save_deadline: float = 600.0
@@ -59,6 +67,7 @@ class ManagerOptions:
     write_threads: int = 4
     check_replicas: str = "off"
     check_replicas_every: int = 1
+    worker_state_on_resize: str | Callable[[WorkerStates], None] = "redivide"
 
     def __post_init__(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
@@ -84,6 +93,12 @@ class ManagerOptions:
                 raise ConfigurationError(
                     f"ManagerOptions.{name} must be {allowed}, got {getattr(self, name)!r}."
                 )
+        on_resize = self.worker_state_on_resize
+        if on_resize not in ("redivide", "drop", "error") and not callable(on_resize):
+            raise ConfigurationError(
+                'ManagerOptions.worker_state_on_resize must be "redivide", "drop", "error" or a '
+                f"function, got {on_resize!r}."
+            )
         if self.save_policy is not None and not isinstance(self.save_policy, SavePolicy):
             raise ConfigurationError(
                 "ManagerOptions.save_policy must be one of distckpt.policies, e.g. "

@@ -4,7 +4,8 @@
       checkpoint                            TensorFlow's pointer to the newest checkpoint
       ckpt-12.index                         a TensorFlow V2 checkpoint: its index …
       ckpt-12.data-00000-of-00004           … and its data files
-      ckpt-12.worker-00001-of-00004.*       a small checkpoint of what only worker 1 has
+      ckpt-12.worker-00001-of-00004.*       a small checkpoint of what only worker 1 has (with
+                                            ".v1" before the last dot when it was saved again)
       ckpt-12.manifest.json                 the commit
       ckpt-13.pending-<attempt>/            a save in progress
         probe                               shows a worker that it sees the chief's directory
@@ -53,7 +54,7 @@ _SHARD = "([0-9]{5,18})-of-([0-9]{5,18})"
 _ATTEMPT_ID = re.compile("([0-9]{8,18})-([0-9]{6,18})-([0-9a-z]+)")
 _EPOCH_FILE = re.compile("([0-9]{8,18})[.]json")
 _DATA_FILE = re.compile(f"(.+)[.]data-{_SHARD}", re.DOTALL)
-_WORKER_PREFIX = re.compile(f"(.+)[.]worker-{_SHARD}", re.DOTALL)
+_WORKER_PREFIX = re.compile(f"(.+)[.]worker-{_SHARD}(?:[.]v([0-9]{{1,18}}))?", re.DOTALL)
 _PENDING = re.compile(f"(.+)[.]pending-({_ATTEMPT})", re.DOTALL)
 _NUMBERED = re.compile("(.+)-([0-9]{1,18})", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -174,17 +175,26 @@ def parse_data_name(file: str) -> DataFile | None:
     return parsed if parsed.shard < parsed.shards and data_name(*parsed) == file else None
 
 
-def worker_prefix(name: str, worker: int, workers: int) -> str:
-    """Returns the prefix of the checkpoint that holds worker `worker`'s own state."""
-    return f"{name}.worker-{worker:05d}-of-{workers:05d}"
+def worker_prefix(name: str, worker: int, workers: int, version: int = 0) -> str:
+    """Returns the prefix of the small checkpoint of what only worker `worker` has.
+
+    Args:
+      name: The checkpoint's name.
+      worker: The worker's index, of
+      workers: so many.
+      version: Tells several of one name apart, of which one is about to replace the other.
+    """
+    suffix = f".v{version}" if version else ""
+    return f"{name}.worker-{worker:05d}-of-{workers:05d}{suffix}"
 
 
 class WorkerPrefix(NamedTuple):
-    """What the prefix of a worker's own checkpoint says: `worker` (from 0) of `workers`."""
+    """What the prefix of a worker's own checkpoint says: see `worker_prefix`."""
 
     checkpoint: str
     worker: int
     workers: int
+    version: int
 
 
 def parse_worker_prefix(prefix: str) -> WorkerPrefix | None:
@@ -192,7 +202,7 @@ def parse_worker_prefix(prefix: str) -> WorkerPrefix | None:
     match = _WORKER_PREFIX.fullmatch(prefix)
     if not match:
         return None
-    parsed = WorkerPrefix(match[1], int(match[2]), int(match[3]))
+    parsed = WorkerPrefix(match[1], int(match[2]), int(match[3]), int(match[4] or 0))
     known = parsed.worker < parsed.workers and worker_prefix(*parsed) == prefix
     return parsed if known else None
 
@@ -251,6 +261,11 @@ def parse_pending_name(folder: str) -> Pending | None:
 def shard_stem(worker: int, workers: int) -> str:
     """Returns how the names of all that worker `worker` writes into a pending folder begin."""
     return f"shard-{worker:05d}-of-{workers:05d}"
+
+
+def own_stem(worker: int, workers: int) -> str:
+    """Returns what is called there, in a pending folder, what only worker `worker` has."""
+    return shard_stem(worker, workers) + ".own"
 
 
 # --- The private folder -------------------------------------------------------------------------
@@ -326,6 +341,12 @@ def classify(names: Iterable[str]) -> Listing:
     pending.sort(key=lambda save: save.attempt)
     checkpoints = {name: _gather(name, found[name]) for name in sorted(found, key=_natural_order)}
     return Listing(checkpoints, tuple(pending), tuple(others))
+
+
+def parse_worker_file(file: str) -> WorkerPrefix | None:
+    """Returns what the name of a file of a worker's own checkpoint says, or None if it is none."""
+    prefix = _bundle_prefix(file)
+    return parse_worker_prefix(prefix) if prefix else None
 
 
 def _owner(file: str) -> str | None:

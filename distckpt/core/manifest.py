@@ -78,6 +78,22 @@ class WorkerRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class StateRecord:
+    """What only `worker` has: a small checkpoint of its own.
+
+    Attributes:
+      worker: Whose.
+      prefix: Its name, e.g. "ckpt-12.worker-00001-of-00004". The index and the data files of it are
+        among `Manifest.files`.
+      crc32c: The CRC32C of its index's bytes, not masked; there the other checksums are.
+    """
+
+    worker: int
+    prefix: str
+    crc32c: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Pointer:
     """TensorFlow's file `checkpoint` at one moment: what tells whether it is still the same.
 
@@ -121,6 +137,7 @@ class Manifest:
       replaces: While this checkpoint replaces one of the same name: that one.
       follows: TensorFlow's file as the commit found it; None if there was none, or if the manifest
         does not say. As long as the file is the same, it does not know of this checkpoint.
+      worker_states: What only single workers have: one for each worker, or none at all.
     """
 
     name: str
@@ -137,6 +154,7 @@ class Manifest:
     versions: dict[str, str]
     replaces: Replaced | None = None
     follows: Pointer | None = None
+    worker_states: tuple[StateRecord, ...] = ()
 
     @property
     def order(self) -> tuple[int, int]:
@@ -243,6 +261,8 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "index": dataclasses.asdict(m.index),
         "files": [dataclasses.asdict(f) for f in m.files],
     }
+    if m.worker_states:
+        body["worker_states"] = [dataclasses.asdict(s) for s in m.worker_states]
     if m.replaces:
         old = m.replaces.manifest
         body["replaces"] = {
@@ -305,7 +325,27 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         versions={str(k): str(v) for k, v in body["versions"].items()},
         replaces=replaces,
         follows=_pointer(body["follows"]) if body.get("follows") is not None else None,
+        worker_states=_states(body.get("worker_states", ()), name, files),
     )
+
+
+def _states(
+    rows: list[Any], checkpoint: str, files: tuple[FileRecord, ...]
+) -> tuple[StateRecord, ...]:
+    states = tuple(_state(row, checkpoint, files) for row in rows)
+    if [state.worker for state in states] != list(range(len(states))):
+        raise ManifestError(f"the worker states of {checkpoint} are not those of all workers.")
+    return states
+
+
+def _state(data: dict[str, Any], checkpoint: str, files: tuple[FileRecord, ...]) -> StateRecord:
+    prefix, worker = data["prefix"], _count(data["worker"])
+    parsed = layout.parse_worker_prefix(prefix)
+    if parsed is None or (parsed.checkpoint, parsed.worker) != (checkpoint, worker):
+        raise ManifestError(f"{prefix!r} is not what only worker {worker} has of {checkpoint}.")
+    if all(file.name != layout.index_name(prefix) for file in files):
+        raise ManifestError(f"{prefix!r} has no index among the checkpoint's files.")
+    return StateRecord(worker, prefix, _count(data["crc32c"]))
 
 
 def _pointer(data: dict[str, Any]) -> Pointer:

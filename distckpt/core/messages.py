@@ -67,6 +67,23 @@ class WrittenFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class WrittenState:
+    """The bundle with what only this worker has, as it stands in the pending folder.
+
+    Attributes:
+      prefix: Its name.
+      index: Its index file.
+      crc32c: The CRC32C of the index's bytes, not masked.
+      files: Its data files, in order.
+    """
+
+    prefix: str
+    index: WrittenFile
+    crc32c: int
+    files: tuple[WrittenFile, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Worker to chief: my shard is written and flushed.
 
@@ -82,6 +99,7 @@ class Report:
       extras: Other files that the state's own savers wrote beside them.
       copies: The checksums of this worker's copies of what others write, see `core.replicas`; None
         if it does not compare.
+      own: What only this worker has; None if the program gave nothing of the kind.
     """
 
     worker: int
@@ -93,11 +111,13 @@ class Report:
     pieces: tuple[WrittenPiece, ...]
     extras: tuple[WrittenFile, ...] = ()
     copies: tuple[int, ...] | None = None
+    own: WrittenState | None = None
 
     @property
     def bytes(self) -> int:
         """Bytes that the worker wrote, without indexes."""
-        return sum(f.size for f in (*self.files, *self.extras))
+        own = self.own.files if self.own else ()
+        return sum(f.size for f in (*self.files, *self.extras, *own))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,10 +249,20 @@ def answer_from_json(text: str) -> Report | Refusal:
     data["files"] = tuple(WrittenFile(**f) for f in data["files"])
     data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])
     data["copies"] = tuple(data["copies"]) if data["copies"] is not None else None
+    data["own"] = _state_from_json(data["own"]) if data["own"] is not None else None
     data["pieces"] = tuple(
         WrittenPiece(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in data["pieces"]
     )
     return Report(**data)
+
+
+def _state_from_json(data: dict[str, Any]) -> WrittenState:
+    return WrittenState(
+        data["prefix"],
+        WrittenFile(**data["index"]),
+        data["crc32c"],
+        tuple(WrittenFile(**f) for f in data["files"]),
+    )
 
 
 def outcome_from_json(text: str) -> Outcome:

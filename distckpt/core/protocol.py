@@ -180,6 +180,9 @@ class ChiefSave:
 
     def _compare(self) -> list[Action]:
         """Goes on with all reports, unless the workers' copies differ and must not."""
+        lopsided = unequal_states(self._in_order())
+        if lopsided:
+            return self._fail(Failure("StateMismatchError", lopsided))
         found = replicas.compare(self._plan, self._reports, self._check)
         if found:
             among = len(replicas.compared(self._plan, self._check))
@@ -351,6 +354,18 @@ def unplanned(plan: Plan, report: Report) -> str | None:
             f"({len(missing)} of {len(share)} entries are missing)."
         )
     return None
+
+
+def unequal_states(reports: Sequence[Report]) -> str | None:
+    """Returns what is wrong if only some of the workers have a state of their own, or None."""
+    without = [report.worker for report in reports if report.own is None]
+    if len(without) in (0, len(reports)):
+        return None
+    who = ", ".join(f"worker {worker}" for worker in without)
+    return (
+        f"worker_checkpoint was given on some workers, but not on these: {who}. Give it on all "
+        "workers, or on none."
+    )
 
 
 def unknown(cause: Failure) -> Failure:

@@ -76,6 +76,12 @@ class CheckpointFiles:
         found = listing.checkpoints.get(self._name)
         return found.data if found else ()
 
+    def all(self) -> tuple[str, ...]:
+        """Returns the names of all data files, and of the files of the workers' own checkpoints."""
+        listing = layout.classify(self._storage.list(self._directory))
+        found = listing.checkpoints.get(self._name)
+        return (*found.data, *found.workers) if found else ()
+
     def remove_manifest(self, into: str) -> None:
         """Moves the manifest into the folder, under the name `into`: nothing is committed now."""
         self._move(layout.manifest_name(self._name), into)
@@ -85,11 +91,11 @@ class CheckpointFiles:
         self._remove(layout.index_name(self._name))
 
     def remove_data(self, keep: frozenset[str], also: frozenset[str] = frozenset()) -> None:
-        """Removes the data files, and those of `also`, but for `keep` and what the index names.
+        """Removes all files, and those of `also`, but for `keep` and what the index names.
 
         The index may be of plain TensorFlow, which has saved under this name since.
         """
-        doomed = (frozenset(self.data()) | also) - keep
+        doomed = (frozenset(self.all()) | also) - keep
         if doomed:
             doomed -= self._indexed(doomed)
         run_all([functools.partial(self._remove, name) for name in sorted(doomed)], self._threads)

@@ -35,7 +35,7 @@ from distckpt.errors import (
 from distckpt.roles import host
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
-from distckpt.roles.recorder import Recorder
+from distckpt.roles.recorder import Recorder, sources
 from distckpt.roles.recovery import Recovery
 from distckpt.state.base import Merger
 from distckpt.storage.base import Storage
@@ -237,10 +237,10 @@ class Committer:
         """Steps 1 and 2."""
         prepared = layout.join(folder, layout.PREPARED_MANIFEST)
         self._storage.write(prepared, manifests.render(manifest), durable=self._durable)
-        extras = [f.name for r in reports for f in r.extras]
+        others = sources(reports)
         targets = [f.name for f in manifest.files]
         for source, target in zip(
-            targets[: len(targets) - len(extras)] + extras, targets, strict=True
+            targets[: len(targets) - len(others)] + others, targets, strict=True
         ):
             self._storage.rename(layout.join(folder, source), layout.join(self._directory, target))
         self._flush()
@@ -258,7 +258,7 @@ class Committer:
             old = None  # damaged: the plain checkpoint is all there is
         claimed = old.claims if old else frozenset()
         ours = {f.name for f in manifest.files}
-        others = sorted((claimed | set(files.data())) - ours)
+        others = sorted((claimed | set(files.all())) - ours)
         # It may hold two versions itself, if its own switch was never tidied up.
         old = dataclasses.replace(old, replaces=None) if old else None
         return manifests.Replaced(index, tuple(others), old)

@@ -94,7 +94,7 @@ class Pruner:
             return None  # somebody else has deleted it
         # Plain TensorFlow wrote it; if there is a manifest, over a checkpoint of ours.
         claims = manifest.claims if manifest else frozenset()
-        made_up = _made_up(name, index, sorted({*files.data(), *claims}))
+        made_up = _made_up(name, index, sorted({*files.all(), *claims}))
         if manifest is not None:
             self._remove_manifest(files, _OUTDATED, folder)
         path = layout.join(folder, TOMBSTONE)

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from distckpt.core import layout
-from distckpt.core.manifest import EntryRecord, FileRecord, Manifest, PieceRecord, WorkerRecord
+from distckpt.core.manifest import (
+    EntryRecord,
+    FileRecord,
+    Manifest,
+    PieceRecord,
+    StateRecord,
+    WorkerRecord,
+)
 from distckpt.core.messages import Opening, Report
 from distckpt.errors import ManifestError, SaveFailedError
 from distckpt.roles import host
@@ -55,6 +62,8 @@ class Recorder:
             raise SaveFailedError(f"{folder} has lost its merged index.")
         attempt = layout.parse_attempt_id(opening.attempt)
         assert attempt is not None
+        states = _States(opening.name, reports, self._storage.list(self._directory))
+        data = self._data(folder, opening.name, reports)
         return Manifest(
             name=opening.name,
             step=step,
@@ -64,13 +73,14 @@ class Recorder:
             committed_at=host.now(),
             seconds=seconds,
             index=index,
-            files=(*self._data(folder, opening.name, reports), *extra_files(opening.name, reports)),
+            files=(*data, *extra_files(opening.name, reports), *states.files),
             entries=merged_entries(reports),
             workers=tuple(
                 WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds) for r in reports
             ),
             versions=_versions(),
             follows=self._catalog.pointer(),
+            worker_states=states.records,
         )
 
     def _data(self, folder: str, name: str, reports: Sequence[Report]) -> list[FileRecord]:
@@ -134,6 +144,42 @@ def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:
                 ) from None
             records.append(FileRecord(target, file.size, report.worker))
     return records
+
+
+def sources(reports: Sequence[Report]) -> list[str]:
+    """Returns what the last files of a manifest, after the data files, are called in the folder."""
+    extras = [file.name for report in reports for file in report.extras]
+    own = [report.own for report in reports if report.own]
+    return extras + [file.name for state in own for file in (state.index, *state.files)]
+
+
+class _States:
+    """What only single workers have, under the names that it will have in the directory.
+
+    No file of the directory has one of these names: a version that is replaced stays whole.
+
+    Args:
+      name: The checkpoint's name.
+      reports: All reports.
+      listing: What is in the directory.
+    """
+
+    def __init__(self, name: str, reports: Sequence[Report], listing: Sequence[str]) -> None:
+        parsed = filter(None, map(layout.parse_worker_file, listing))
+        version = 1 + max((p.version for p in parsed if p.checkpoint == name), default=-1)
+        files: list[FileRecord] = []
+        records: list[StateRecord] = []
+        for report in reports:
+            own = report.own
+            if own is None:
+                continue
+            prefix = layout.worker_prefix(name, report.worker, len(reports), version)
+            for file in (own.index, *own.files):
+                target = prefix + file.name[len(own.prefix) :]
+                files.append(FileRecord(target, file.size, report.worker))
+            records.append(StateRecord(report.worker, prefix, own.crc32c))
+        self.files = tuple(files)
+        self.records = tuple(records)
 
 
 @functools.cache

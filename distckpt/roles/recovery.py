@@ -230,10 +230,11 @@ class Recovery:
                 files.remove_index()
                 files.flush()
             else:
-                # Plain TensorFlow's. Of what is no data file it does not say whether it is its own.
-                ours = frozenset(filter(layout.parse_data_name, ours))
+                # Plain TensorFlow's. Of what is no data file it does not say whether it is its own;
+                # what only single workers have, is never.
+                ours = frozenset(filter(_is_never_foreign, ours))
         keep = current.claims if current else frozenset()
-        files.remove_data(keep=keep | (frozenset(files.data()) - ours), also=ours)
+        files.remove_data(keep=keep | (frozenset(files.all()) - ours), also=ours)
         files.flush()
 
     def _complete(self, current: Manifest, files: CheckpointFiles, folder: str) -> None:
@@ -287,3 +288,7 @@ class Recovery:
             durable=self._durable,
             threads=self._threads,
         )
+
+
+def _is_never_foreign(file: str) -> bool:
+    return bool(layout.parse_data_name(file) or layout.parse_worker_file(file))

@@ -37,7 +37,7 @@ from distckpt.roles.parallel import run_all
 from distckpt.roles.progress import Hearing, Reporter
 from distckpt.roles.waiting import Waiting
 from distckpt.roles.writer import THREADS, Writer
-from distckpt.state.base import CapturedState
+from distckpt.state.base import CapturedState, OwnState
 
 _log = logging.getLogger("distckpt")
 # What may come before a collective read.
@@ -91,6 +91,7 @@ class SaveSession:
       state: The held values.
       patience: How long to wait for others.
       check: What of the workers' copies is compared.
+      own: What only this worker has; None if the program gave nothing of the kind.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class SaveSession:
         state: CapturedState,
         patience: Patience,
         check: Check = Check(),  # noqa: B008 - it is frozen
+        own: OwnState | None = None,
     ) -> None:
         self._coordinator = coordinator
         self._writer = writer
@@ -118,6 +120,7 @@ class SaveSession:
         self._step = step
         self._plan = plan
         self._state = state
+        self._own = own
         self._started = host.monotonic()
         self._patience = patience
         self._reporter = Reporter(coordinator, keys, patience.interval)
@@ -172,6 +175,8 @@ class SaveSession:
                 self._drive(lambda: True)
         finally:
             self._state.release()  # an error, and so this session, may be kept for long
+            if self._own is not None:
+                self._own.values.release()
         if self._outcome.warning:
             _log.warning("%s", self._outcome.warning)
         if self._failure is not None:
@@ -298,7 +303,9 @@ class SaveSession:
         share = self._plan.shares[self._coordinator.index]
         copies = self._checksums()
         try:
-            report = self._writer.write(opening, self._state, share, self._is_over, self._reporter)
+            report = self._writer.write(
+                opening, self._state, share, self._is_over, self._reporter, self._own
+            )
             return steps.Written(dataclasses.replace(report, copies=copies))
         except SaveFailedError:
             if self._trouble is not None:

@@ -10,9 +10,12 @@ import functools
 import os
 from collections.abc import Sequence
 
+import google_crc32c
+
 from distckpt.core import bundle, layout
 from distckpt.core.bundle import BundleEntry
 from distckpt.core.checksum import Read, verify_entry
+from distckpt.core.manifest import StateRecord
 from distckpt.errors import CheckpointDamagedError
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.parallel import run_all
@@ -56,7 +59,8 @@ class Verifier:
     ) -> None:
         """Checks one worker's share of checkpoint `name`.
 
-        The manifest, the index and the sizes of all files are checked by everyone.
+        The manifest, the index and the sizes of all files are checked by everyone; each of the
+        workers' own checkpoints is checked by one.
 
         Args:
           name: The checkpoint.
@@ -76,18 +80,36 @@ class Verifier:
             if manifest is not None:
                 for file in manifest.files:
                     self._check_size(file.name, file.size)
-            mine = share(index.stored, worker, workers) if data else []
+            states = manifest.worker_states[worker::workers] if manifest is not None else ()
+            parts = [(name, index.num_shards, share(index.stored, worker, workers))]
+            for state in states:
+                own = self._index_of_state(state)
+                parts.append((state.prefix, own.num_shards, list(own.stored)))
             if progress is not None:
-                progress.enter("verifying", sum(entry.size for entry in mine))
+                total = sum(entry.size for _, _, mine in parts for entry in mine)
+                progress.enter("verifying", total if data else 0)
             tasks = [
-                functools.partial(self._check_bytes, name, run, index.num_shards, progress)
+                functools.partial(self._check_bytes, prefix, run, shards, progress)
+                for prefix, shards, mine in parts
                 for run in runs(mine)
             ]
-            run_all(tasks, self._threads)
+            run_all(tasks if data else [], self._threads)
         except OSError as error:
             raise CheckpointDamagedError(
                 f"{name} in {self._directory} cannot be read: {error}"
             ) from error
+
+    def _index_of_state(self, state: StateRecord) -> bundle.Index:
+        """Returns the index of what only one worker has, which must be the one that was saved."""
+        name = layout.index_name(state.prefix)
+        path = layout.join(self._directory, name)
+        raw = self._storage.read(path)
+        found = int(google_crc32c.value(raw))
+        if found != state.crc32c:
+            raise CheckpointDamagedError(
+                f"{path} has the checksum {found:#010x}, saved was {state.crc32c:#010x}."
+            )
+        return bundle.read_index(raw)
 
     def _check_size(self, name: str, size: int) -> None:
         path = layout.join(self._directory, name)

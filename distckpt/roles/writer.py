@@ -12,15 +12,16 @@ import threading
 from collections.abc import Callable, Sequence
 
 from distckpt.core import bundle, layout
-from distckpt.core.messages import Opening, Report, WrittenFile, WrittenPiece
+from distckpt.core.messages import Opening, Report, WrittenFile, WrittenPiece, WrittenState
 from distckpt.core.parts import divide
 from distckpt.core.plan import Piece
 from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFullError
 from distckpt.roles import host
+from distckpt.roles.checkpoint_files import read_index_record
 from distckpt.roles.collector import paused
 from distckpt.roles.parallel import run_all
 from distckpt.roles.progress import Progressing
-from distckpt.state.base import CapturedState
+from distckpt.state.base import CapturedState, OwnState
 from distckpt.storage.base import Storage
 
 # NFS may serve a stale listing of a directory for as long as its attribute cache lives.
@@ -106,6 +107,7 @@ class Writer:
         pieces: Sequence[Piece],
         is_over: Callable[[], bool] = lambda: False,
         progress: Progressing | None = None,
+        own: OwnState | None = None,
     ) -> Report:
         """Writes `pieces` into the pending folder of `opening`.
 
@@ -116,6 +118,7 @@ class Writer:
           is_over: Whether the save has failed elsewhere; asked while the chief's folder is not to
             be seen, and before each part but the first. From several threads.
           progress: Is told how far it has got.
+          own: What only this worker has; it is written beside them.
 
         Returns:
           The report, made from the bundles' own indexes: their checksums were computed from memory
@@ -135,23 +138,28 @@ class Writer:
         stems = [
             self._stem if len(parts) == 1 else f"{self._stem}-part-{n}" for n in range(len(parts))
         ]
+        work: list[tuple[str, CapturedState, Sequence[Piece]]]
+        work = [(stem, state, part) for stem, part in zip(stems, parts, strict=True)]
+        if own is not None:
+            work.append((layout.own_stem(self._worker, self._workers), own.values, own.pieces))
         account = _Account(
             progress,
-            len(parts),
-            sum(piece.nbytes for piece in pieces),
+            len(work),
+            sum(piece.nbytes for _, _, part in work for piece in part),
             lambda: self._size(folder),
         )
 
         def write_part(number: int) -> list[_Bundle]:
             if number and is_over():
                 raise SaveFailedError(f"worker {self._worker} stopped writing: the save is over.")
-            return self._write_part(folder, stems[number], state, parts[number], account)
+            return self._write_part(folder, *work[number], account)
 
         try:
             bundles = run_all(
-                [functools.partial(write_part, number) for number in range(len(parts))], threads
+                [functools.partial(write_part, number) for number in range(len(work))], threads
             )
-            return self._report(folder, [b for part in bundles for b in part], started)
+            mine = self._written_state(folder, bundles.pop()) if own is not None else None
+            return self._report(folder, [b for part in bundles for b in part], mine, started)
         except OSError as error:
             raise self._explain(error, folder) from error
 
@@ -226,14 +234,29 @@ class Writer:
             tuple(_written(entry) for entry in index.stored),
         )
 
-    def _report(self, folder: str, bundles: Sequence[_Bundle], started: float) -> Report:
+    def _written_state(self, folder: str, bundles: Sequence[_Bundle]) -> WrittenState:
+        (written,) = bundles
+        index = read_index_record(self._storage, folder, layout.index_name(written.prefix))
+        if index is None:
+            raise SaveFailedError(f"{folder} has lost the index of {written.prefix}.")
+        return WrittenState(
+            written.prefix, WrittenFile(index.name, index.size), index.crc32c, written.files
+        )
+
+    def _report(
+        self,
+        folder: str,
+        bundles: Sequence[_Bundle],
+        own: WrittenState | None,
+        started: float,
+    ) -> Report:
         files: list[WrittenFile] = []
         pieces: list[WrittenPiece] = []
         for written in bundles:
             first = len(files)
             files += written.files
             pieces += [piece._replace(file=first + piece.file) for piece in written.pieces]
-        extras = self._extras(folder, bundles)
+        extras = self._extras(folder, bundles, own)
         if self._durable:
             for file in extras:
                 self._storage.flush(layout.join(folder, file.name))
@@ -247,12 +270,16 @@ class Writer:
             files=tuple(files),
             pieces=tuple(pieces),
             extras=extras,
+            own=own,
         )
 
-    def _extras(self, folder: str, bundles: Sequence[_Bundle]) -> tuple[WrittenFile, ...]:
+    def _extras(
+        self, folder: str, bundles: Sequence[_Bundle], own: WrittenState | None
+    ) -> tuple[WrittenFile, ...]:
         """Returns what the state's own savers have written beside the bundles."""
         known = {file.name for written in bundles for file in written.files}
         known |= {layout.index_name(written.prefix) for written in bundles}
+        known |= {file.name for file in (own.index, *own.files)} if own else set()
         return tuple(
             WrittenFile(name, self._storage.size(layout.join(folder, name)))
             for name in self._storage.list(folder)

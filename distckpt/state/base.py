@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from distckpt.core.plan import Piece
@@ -49,6 +50,14 @@ class CapturedState(abc.ABC):
         Raises:
           OSError: The storage failed; ENOSPC when it is full.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnState:
+    """What only this worker has: the values, and all of what there is to write of them."""
+
+    values: CapturedState
+    pieces: tuple[Piece, ...]
 
 
 class Merger(abc.ABC):

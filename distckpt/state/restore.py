@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -17,8 +19,15 @@ def restore(checkpoint: Any, path: str) -> None:
       Exception: What ``checkpoint.restore`` raises when the state does not fit the program, e.g.
         ValueError for a variable of another shape.
     """
-    try:
+    with as_damage(path):
         checkpoint.restore(path)
+
+
+@contextlib.contextmanager
+def as_damage(path: str) -> Iterator[None]:
+    """Turns TensorFlow's errors about the files of `path` into `CheckpointDamagedError`."""
+    try:
+        yield
     except (tf.errors.OpError, OSError, IndexError) as error:
         if not _is_damage(error):
             raise

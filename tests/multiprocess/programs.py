@@ -574,3 +574,31 @@ def policies(strategy: Any, index: int, directory: str) -> dict[str, Any]:
             saved.append((step, path))
     manager.sync()
     return {"saved": saved, "skipped": manager.skipped_saves, "checkpoints": manager.checkpoints}
+
+
+def worker_state(
+    strategy: Any, index: int, directory: str, draw: int, save: bool, asynchronous: bool = False
+) -> dict[str, Any]:
+    """Restores, draws from an iterator and a generator of its own, saves, draws on."""
+    numbers = tf.data.Dataset.range(1000 * index, 1000 * index + 50)
+    iterator = iter(numbers.shuffle(50, seed=index).repeat().batch(3))
+    generator = tf.random.Generator.from_seed(index)
+    own = tf.train.Checkpoint(iterator=iterator, generator=generator)
+    options = distckpt.ManagerOptions(enable_async=asynchronous)
+    manager = distckpt.CheckpointManager(
+        make_state(strategy, 3), directory, 2, worker_checkpoint=own, options=options
+    )
+
+    def drawn(count: int) -> list[Any]:
+        return [
+            (next(iterator).numpy().tolist(), generator.normal([2]).numpy().tolist())
+            for _ in range(count)
+        ]
+
+    path = manager.restore_or_initialize()
+    before = drawn(draw)
+    if save:
+        manager.save()
+    after = drawn(4)
+    manager.sync()
+    return {"restored": path, "before": before, "after": after}

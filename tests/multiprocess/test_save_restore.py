@@ -194,3 +194,17 @@ def test_a_keras_3_model_and_optimizer_are_saved_and_restored(pools, tmp_path):
     assert all(r["same"] for r in results)
     shares = [w.bytes for w in manifest(tmp_path).workers]
     assert min(shares) > 0.5 * max(shares)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_each_worker_goes_on_with_what_only_it_has(pools, tmp_path, asynchronous):
+    asked = {"directory": str(tmp_path), "asynchronous": asynchronous}
+    first = pools(3).run("worker_state", draw=17, save=True, **asked)
+    second = pools(3).run("worker_state", draw=0, save=False, **asked)
+    assert {r["restored"] for r in second} == {f"{tmp_path}/ckpt-1"}
+    assert [r["after"] for r in second] == [r["after"] for r in first]
+    assert len({str(r["after"]) for r in second}) == 3
+    with_other_workers = pools(2).run("worker_state", draw=0, save=True, **asked)
+    assert {r["restored"] for r in with_other_workers} == {f"{tmp_path}/ckpt-1"}
+    assert [r["after"] for r in with_other_workers] == [r["before"][:4] for r in first[:2]]
+    assert leftovers(tmp_path) == []

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from distckpt.core import layout, messages, retention, steps
+from distckpt.core.manifest import Manifest
 from distckpt.core.protocol import ChiefSave, WorkerSave
 from distckpt.errors import Failure
 from distckpt.roles import catalog, patient, pruner
+from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
@@ -249,6 +251,36 @@ def data_before_prepared_manifest() -> list[Change]:
 def data_files_keep_their_names() -> list[Change]:
     """A checkpoint that is saved again overwrites the files of the one that is in force."""
     return [(Committer, "_renumber", _nothing)]
+
+
+@_bug
+def worker_states_keep_their_names() -> list[Change]:
+    """The files of the version that is being replaced are replaced before the commit."""
+    return [(layout, "parse_worker_file", lambda file: None)]
+
+
+@_bug
+def worker_states_are_not_flushed() -> list[Change]:
+    """What only single workers have may be lost with the power."""
+    original = SimulatedStorage.flush
+
+    def flush(storage: SimulatedStorage, path: str) -> None:
+        if ".own." not in path:
+            original(storage, path)
+
+    return [(SimulatedStorage, "flush", flush)]
+
+
+@_bug
+def worker_states_stay_when_all_else_goes() -> list[Change]:
+    """Nobody claims them, so nobody deletes them."""
+
+    def claims(manifest: Manifest) -> frozenset[str]:
+        old = manifest.replaces.files if manifest.replaces else ()
+        names = frozenset(file.name for file in manifest.files) | frozenset(old)
+        return frozenset(name for name in names if not layout.parse_worker_file(name))
+
+    return [(Manifest, "claims", property(claims)), (CheckpointFiles, "all", CheckpointFiles.data)]
 
 
 @_bug

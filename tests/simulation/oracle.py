@@ -14,7 +14,7 @@ from distckpt.errors import ManifestError
 from distckpt.storage.temporary import is_temporary
 
 from .disk import Disk, File, Folder
-from .state import data_of
+from .state import data_of, own_of
 from .world import Violation
 
 RUN = "/run"
@@ -42,6 +42,7 @@ class Oracle:
     Args:
       disk: The disk.
       collective: Whether the state has a value that is read together.
+      own: Whether each worker has a state of its own, too.
 
     Attributes:
       acknowledged: The newest checkpoint that some worker was told is saved.
@@ -49,8 +50,9 @@ class Oracle:
       commits: How many have been.
     """
 
-    def __init__(self, disk: Disk, *, collective: bool) -> None:
+    def __init__(self, disk: Disk, *, collective: bool, own: bool) -> None:
         self._disk = disk
+        self._own = own
         self._collective = collective
         self.acknowledged: Order = (0, 0)
         self.newest: Order = (0, 0)
@@ -169,7 +171,8 @@ class Oracle:
         assert isinstance(run, Folder)
         workers = len(manifest.workers)
         meant = data_of(manifest.step, workers, collective=self._collective)
-        meant += (b"",) * (len(manifest.files) - len(meant))
+        own = own_of(manifest.step, workers) if self._own else ()
+        meant += (b"",) * (len(manifest.files) - len(meant) - len(own)) + own
         for file, content in zip(manifest.files, meant, strict=True):
             node = run.entries.get(file.name)
             if not isinstance(node, File) or node.content != content:

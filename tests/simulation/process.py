@@ -17,6 +17,7 @@ from distckpt.errors import (
     WorkerLostError,
 )
 from distckpt.roles.books import Books
+from distckpt.roles.catalog import Catalog
 from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
@@ -24,6 +25,7 @@ from distckpt.roles.pruner import Pruner
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
 from distckpt.roles.writer import Writer
+from distckpt.state.base import OwnState
 
 from . import state
 from .network import SimulatedCoordinator, SimulatedJob
@@ -169,7 +171,19 @@ class Process:
         return (layout.split_number(name)[1] or 0) if name else 0
 
     def _take(self, name: str) -> None:
-        self.restored = state.restore(self.storage, RUN, name)
+        number = state.restore(self.storage, RUN, name)
+        if self._settings.own:
+            manifest = Catalog(self.storage, RUN).manifest(name)
+            states = manifest.worker_states if manifest is not None else ()
+            if len(states) == self.job.count:
+                prefix = states[self.index].prefix
+                state.restore_own(self.storage, RUN, prefix, number, self.index)
+        self.restored = number
+
+    def _own(self, content: int) -> OwnState | None:
+        if not self._settings.own:
+            return None
+        return state.own_state(self.storage, content, self.index)
 
     def _save(self, call: int, number: int) -> str:
         """Returns the attempt that was committed."""
@@ -191,6 +205,7 @@ class Process:
             plan=plan,
             state=state.SimulatedState(self.storage, content, self.job, self.index, call),
             patience=Patience(self._settings.deadline, self._settings.slow_factor),
+            own=self._own(content),
         )
         session._machine = Traced(session._machine, self._world)
         session.hold()

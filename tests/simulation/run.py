@@ -47,6 +47,7 @@ class Settings:
     lag: float
     deadline: float
     slow_factor: float
+    own: bool
 
     @classmethod
     def choose(cls, choices: Choices) -> Settings:
@@ -62,6 +63,7 @@ class Settings:
             lag=choices.of(0.0, 0.0, 0.05, 3.0),
             deadline=choices.of(3.0, 10.0),
             slow_factor=choices.of(1.0, 3.0),
+            own=choices.of(False, False, True),
         )
 
 
@@ -147,7 +149,7 @@ class Run:
         self.settings = dataclasses.replace(Settings.choose(choices), **fixed)
         self._kinds = [k for k in faults.KINDS if k.__name__ in focus.get("kinds", [k.__name__])]
         self.disk = Disk()
-        self.oracle = Oracle(self.disk, collective=self.settings.collective)
+        self.oracle = Oracle(self.disk, collective=self.settings.collective, own=self.settings.own)
         self.everybody = Faults()
         self.processes: list[Process] = []
         self.struck: Counter[str] = Counter()

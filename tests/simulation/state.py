@@ -10,13 +10,14 @@ from distckpt.core import bundle, layout
 from distckpt.core.bundle_merge import merge_indexes
 from distckpt.core.plan import Entry, Piece, Plan, make_plan
 from distckpt.errors import CheckpointDamagedError
-from distckpt.state.base import CapturedState, Merger
+from distckpt.state.base import CapturedState, Merger, OwnState
 from distckpt.storage.base import Storage
 from tests.unit.roles.lab import bundle_files
 
 from .network import SimulatedJob
 
 KEYS = ("bias", "kernel", "slot", "step")
+OWN = ("iterator",)
 # What would be computed again and again, for it is the same in every run.
 merged = functools.lru_cache(50_000)(lambda parts: merge_indexes(list(parts)))
 read_index = functools.lru_cache(50_000)(bundle.read_index)
@@ -47,6 +48,44 @@ def data_of(number: int, workers: int, *, collective: bool) -> tuple[bytes, ...]
     """Returns what the data files of save `number` must hold, in their order."""
     shares = plan_for(workers, collective=collective).shares
     return tuple(_bundle(tuple(p.entry.key for p in share), number)[1] for share in shares if share)
+
+
+@functools.lru_cache(50_000)
+def own_of(number: int, workers: int) -> tuple[bytes, ...]:
+    """Returns the files of the workers' own states of save `number`: index, data, index, …"""
+    return tuple(file for worker in range(workers) for file in _bundle(OWN, _own(number, worker)))
+
+
+def _own(number: int, worker: int) -> int:
+    return 10 * number + worker
+
+
+class OwnValues(CapturedState):
+    """What only one worker has.
+
+    Args:
+      storage: Where it is written.
+      number: Which save.
+      worker: Which worker.
+    """
+
+    def __init__(self, storage: Storage, number: int, worker: int) -> None:
+        self._storage = storage
+        self._files = _bundle(OWN, _own(number, worker))
+
+    def write(self, folder: str, stem: str, pieces: list[Piece]) -> tuple[str, ...]:
+        """See base."""
+        index, data = self._files
+        path = layout.join(folder, stem)
+        self._storage.write(layout.data_name(path, 0, 1), data, durable=False)
+        self._storage.write(layout.index_name(path), index, durable=False)
+        return (stem,)
+
+
+def own_state(storage: Storage, number: int, worker: int) -> OwnState:
+    """Returns what only this worker has, at save `number`."""
+    entry = Entry(OWN[0], "float32", (2,), 8)
+    return OwnState(OwnValues(storage, number, worker), (Piece(entry),))
 
 
 class SimulatedState(CapturedState):
@@ -108,6 +147,25 @@ def restore(storage: Storage, directory: str, name: str) -> int:
       CheckpointDamagedError: It is not whole, or a mixture.
       OSError: It cannot be read.
     """
+    found = _read(storage, directory, name, KEYS)
+    if len(found) != 1:
+        raise CheckpointDamagedError(f"{name} is a mixture of {found}")
+    return int(found.pop())
+
+
+def restore_own(storage: Storage, directory: str, prefix: str, number: int, worker: int) -> None:
+    """Reads what only one worker has, and looks that it is of save `number`.
+
+    Raises:
+      CheckpointDamagedError: It is not, or not whole.
+      OSError: It cannot be read.
+    """
+    found = _read(storage, directory, prefix, OWN)
+    if found != {float(_own(number, worker))}:
+        raise CheckpointDamagedError(f"{prefix} has {found} and is to belong to {number}")
+
+
+def _read(storage: Storage, directory: str, name: str, keys: tuple[str, ...]) -> set[float]:
     try:
         index = read_index(storage.read(layout.join(directory, layout.index_name(name))))
         found = set()
@@ -117,6 +175,6 @@ def restore(storage: Storage, directory: str, name: str) -> int:
             found |= set(np.frombuffer(raw, np.float32).tolist())
     except FileNotFoundError as error:
         raise CheckpointDamagedError(f"{name}: {error}") from error
-    if len(found) != 1 or {e.key for e in index.stored} != set(KEYS):
-        raise CheckpointDamagedError(f"{name} is a mixture of {found}")
-    return int(found.pop())
+    if {e.key for e in index.stored} != set(keys):
+        raise CheckpointDamagedError(f"{name} has other tensors")
+    return found

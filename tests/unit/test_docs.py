@@ -241,6 +241,7 @@ def test_the_manifest_shown_is_one_and_all_its_fields_are_documented():
         manifests.WorkerRecord,
         manifests.Replaced,
         manifests.Pointer,
+        manifests.StateRecord,
     ):
         assert {f.name for f in dataclasses.fields(record)} - documented == set()
 

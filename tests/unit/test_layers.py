@@ -18,7 +18,8 @@ ROOT = pathlib.Path(distckpt.__file__).parent
 LEVELS = (
     ("distckpt.errors",),
     ("distckpt.policies",),
-    ("distckpt.core", "distckpt.options", "distckpt.arguments"),
+    ("distckpt.core",),
+    ("distckpt.options", "distckpt.arguments"),
     ("distckpt.storage",),
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),

@@ -104,13 +104,26 @@ def test_only_exact_names_are_those_of_data_files(file):
     assert layout.parse_data_name(file) is None
 
 
-@given(NAMES, COUNTS, st.integers(1, 10**7))
-def test_whose_state_it_is_can_be_read_from_a_workers_prefix(name, worker, more):
-    prefix = layout.worker_prefix(name, worker, worker + more)
-    assert layout.parse_worker_prefix(prefix) == (name, worker, worker + more)
+@given(NAMES, COUNTS, st.integers(1, 10**7), COUNTS)
+def test_whose_state_it_is_can_be_read_from_a_workers_prefix(name, worker, more, version):
+    of = (name, worker, worker + more, version)
+    prefix = layout.worker_prefix(*of)
+    assert layout.parse_worker_prefix(prefix) == of
+    for file in (layout.index_name(prefix), layout.data_name(prefix, 0, 1)):
+        assert layout.parse_worker_file(file) == of
 
 
-@pytest.mark.parametrize("prefix", ["ckpt-1", "ckpt-1.worker-00002-of-00002", "a.worker-1-of-2"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "ckpt-1",
+        "ckpt-1.worker-00002-of-00002",
+        "a.worker-1-of-2",
+        "a.worker-00001-of-00002.v0",
+        "a.worker-00001-of-00002.v01",
+        "a.worker-00001-of-00002.v",
+    ],
+)
 def test_other_prefixes_are_not_of_workers(prefix):
     assert layout.parse_worker_prefix(prefix) is None
 

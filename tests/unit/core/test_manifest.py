@@ -17,6 +17,7 @@ from distckpt.core.manifest import (
     PieceRecord,
     Pointer,
     Replaced,
+    StateRecord,
     WorkerRecord,
 )
 from distckpt.errors import ManifestError
@@ -37,6 +38,11 @@ def manifest_values(draw, name=None):
     files = tuple(draw(st.lists(st.builds(FileRecord, own, COUNT, st.integers(0, 99)), max_size=4)))
     piece = st.builds(PieceRecord, st.integers(0, max(0, len(files) - 1)), COUNT, COUNT, CRC, TEXT)
     pieces = st.lists(piece, max_size=3).map(tuple) if files else st.just(())
+    states = tuple(
+        StateRecord(worker, f"{name}.worker-{worker:05d}-of-00004.v1", draw(CRC))
+        for worker in range(draw(st.integers(0, 3)))
+    )
+    files += tuple(FileRecord(f"{state.prefix}.index", draw(COUNT), 0) for state in states)
     entry = st.builds(EntryRecord, TEXT, TEXT, st.lists(COUNT, max_size=4).map(tuple), pieces)
     index = st.builds(IndexRecord, st.just(f"{name}.index"), COUNT, CRC)
     replaces = None
@@ -61,6 +67,7 @@ def manifest_values(draw, name=None):
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
         replaces=replaces,
         follows=draw(st.none() | st.builds(Pointer, CRC, st.none() | CRC)),
+        worker_states=states,
     )
 
 
@@ -86,8 +93,13 @@ def example_manifest(**changes):
 OLD = example_manifest(
     sequence=2,
     index=IndexRecord("ckpt-12.index", 200, 5),
-    files=(FileRecord("ckpt-12.data-00000-of-00002", 1, 0),),
+    files=(
+        FileRecord("ckpt-12.data-00000-of-00002", 1, 0),
+        FileRecord("ckpt-12.worker-00000-of-00001.index", 3, 0),
+        FileRecord("ckpt-12.worker-00000-of-00001.data-00000-of-00001", 4, 0),
+    ),
     entries=(),
+    worker_states=(StateRecord(0, "ckpt-12.worker-00000-of-00001", 8),),
 )
 SWITCH = example_manifest(replaces=Replaced(OLD.index, ("ckpt-12.data-00000-of-00002",), OLD))
 DATA = manifests.render(SWITCH)
@@ -187,7 +199,7 @@ def test_any_part_may_be_replaced_by_anything(path, value):
 @given(st.sampled_from([path for path in PATHS if isinstance(path[-1], str)]))
 def test_no_part_may_be_missing(path):
     assume(path[0] != "replaces" or len(path) > 1)
-    assume(path[-1] not in ("tensorflow", "replaces", "follows"))
+    assume(path[-1] not in ("tensorflow", "replaces", "follows", "worker_states"))
     assume(path[0] != "replaces" or path[-1] not in ("format", "version"))
     body = json.loads(DATA)
     target = body
@@ -336,7 +348,7 @@ def test_the_index_on_disk_tells_which_version_is_in_force():
 
 def test_the_version_that_is_replaced_is_of_the_same_name():
     other = dataclasses.replace(
-        OLD, name="ckpt-1", index=IndexRecord("ckpt-1.index", 1, 1), files=()
+        OLD, name="ckpt-1", index=IndexRecord("ckpt-1.index", 1, 1), files=(), worker_states=()
     )
     both = example_manifest(replaces=Replaced(OLD.index, (), other))
     with pytest.raises(ManifestError, match="'ckpt-1' cannot be the version before 'ckpt-12'"):
@@ -363,6 +375,32 @@ def test_index_and_manifest_are_no_data_files(file):
     ):
         with pytest.raises(ManifestError, match="not one of the data files of ckpt-12"):
             manifests.parse(manifests.render(manifest))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"prefix": "ckpt-12"}, "not what only worker 0 has of ckpt-12"),
+        ({"prefix": "ckpt-1.worker-00000-of-00001"}, "not what only worker 0 has of ckpt-12"),
+        ({"prefix": "../ckpt-12.worker-00000-of-00001"}, "not what only worker 0 has of ckpt-12"),
+        ({"prefix": "ckpt-12.worker-00000-of-00001.v1"}, "no index among the checkpoint's files"),
+        ({"worker": 1}, "not what only worker 1 has of ckpt-12"),
+        ({"crc32c": -1}, "damaged"),
+        ({"prefix": None}, "damaged"),
+    ],
+)
+def test_worker_states_are_small_checkpoints_among_the_files(changes, text):
+    body = json.loads(manifests.render(OLD))
+    body["worker_states"][0].update(changes)
+    with pytest.raises(ManifestError, match=text):
+        manifests.parse(json.dumps(body).encode())
+
+
+def test_worker_states_are_those_of_all_workers():
+    body = json.loads(manifests.render(OLD))
+    body["worker_states"] *= 2
+    with pytest.raises(ManifestError, match="not those of all workers"):
+        manifests.parse(json.dumps(body).encode())
 
 
 def test_the_index_of_a_checkpoint_has_one_name():

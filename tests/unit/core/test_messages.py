@@ -22,13 +22,26 @@ def tuples(of):
 
 
 FILES = tuples(st.builds(m.WrittenFile, TEXT, COUNT))
+STATES = st.builds(m.WrittenState, TEXT, st.builds(m.WrittenFile, TEXT, COUNT), COUNT, FILES)
 PIECES = tuples(st.builds(m.WrittenPiece, TEXT, TEXT, SHAPE, TEXT, COUNT, COUNT, COUNT, COUNT))
 ENTRIES = tuples(st.builds(Entry, TEXT, TEXT, SHAPE, COUNT, st.booleans(), TEXT, st.booleans()))
 KINDS = {
     "roll": (st.builds(m.Roll, TEXT, st.booleans()), m.roll_from_json),
     "opening": (st.builds(m.Opening, TEXT, TEXT, TEXT, TEXT, TEXT), m.opening_from_json),
     "report": (
-        st.builds(m.Report, COUNT, TEXT, COUNT, SECONDS, tuples(TEXT), FILES, PIECES, FILES),
+        st.builds(
+            m.Report,
+            COUNT,
+            TEXT,
+            COUNT,
+            SECONDS,
+            tuples(TEXT),
+            FILES,
+            PIECES,
+            FILES,
+            st.none() | tuples(COUNT),
+            st.none() | STATES,
+        ),
         m.answer_from_json,
     ),
     "refusal": (st.builds(m.Refusal, COUNT, FAILURES, st.none() | ENTRIES), m.answer_from_json),

@@ -7,7 +7,16 @@ import dataclasses
 import pytest
 
 from distckpt.core import steps as s
-from distckpt.core.messages import Opening, Outcome, Refusal, Report, Roll, WrittenPiece
+from distckpt.core.messages import (
+    Opening,
+    Outcome,
+    Refusal,
+    Report,
+    Roll,
+    WrittenFile,
+    WrittenPiece,
+    WrittenState,
+)
 from distckpt.core.plan import Entry, make_plan
 from distckpt.core.protocol import ChiefSave, ProtocolError, WorkerSave, unknown, unplanned
 from distckpt.errors import Failure
@@ -379,3 +388,29 @@ def test_unknown_keeps_the_cause_and_says_what_to_do():
     assert failure.worker == 0
     assert failure.message.startswith("The chief died. ")
     assert "restore the newest checkpoint" in failure.message
+
+
+# --- What only single workers have
+
+
+STATE = WrittenState("own", WrittenFile("own.index", 3), 7, ())
+
+
+def with_state(*workers):
+    return [dataclasses.replace(r, own=STATE) if r.worker in workers else r for r in REPORTS]
+
+
+@pytest.mark.parametrize("workers", [(), (0, 1)])
+def test_all_workers_have_a_state_of_their_own_or_none(workers):
+    first, second = with_state(*workers)
+    actions = drive(ChiefSave(plan()), OPEN, s.Written(first), s.Answered(second))
+    assert actions == [s.Merge((first, second))]
+
+
+@pytest.mark.parametrize(("having", "lacking"), [(0, 1), (1, 0)])
+def test_who_lacks_a_state_of_its_own_is_named_and_nothing_is_saved(having, lacking):
+    first, second = with_state(having)
+    actions = drive(ChiefSave(plan()), OPEN, s.Written(first), s.Answered(second))
+    assert [type(action) for action in actions] == [s.Discard, s.Tell, s.Finish]
+    assert actions[-1].failure.kind == "StateMismatchError"
+    assert f"not on these: worker {lacking}." in actions[-1].failure.message
