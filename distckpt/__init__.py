@@ -9,10 +9,12 @@ only looks at a directory does without it (PEP 562).
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distckpt import errors as errors
+    from distckpt import exit_codes as exit_codes
     from distckpt import policies as policies
     from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
@@ -26,10 +28,14 @@ _WHERE = {
     "SharedDirectory": "distckpt.coordination.shared_directory",
     "WorkerStates": "distckpt.core.worker_states",
     "errors": "distckpt.errors",
+    "exit_codes": "distckpt.exit_codes",
     "policies": "distckpt.policies",
     "wait_for_workers": "distckpt.coordination.rendezvous",
 }
-_MODULES = ("errors", "policies")
+_MODULES = ("errors", "exit_codes", "policies")
+
+if os.environ.get("DISTCKPT_EXIT_CODES") == "1":  # a worker that `distckpt launch` started in a pod
+    importlib.import_module("distckpt.exit_codes").install()
 
 __all__ = [
     "CheckpointManager",
@@ -37,6 +43,7 @@ __all__ = [
     "SharedDirectory",
     "WorkerStates",
     "errors",
+    "exit_codes",
     "policies",
     "wait_for_workers",
 ]

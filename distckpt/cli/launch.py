@@ -1,28 +1,57 @@
-"""``distckpt launch``: parses, calls `distckpt.launcher.launch`, and exits with its exit code."""
+"""``distckpt launch``: parses, calls `distckpt.launcher`, and exits with its exit code."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from distckpt.errors import ConfigurationError, DistckptError
+from distckpt import exit_codes
+from distckpt.errors import ConfigurationError, CoordinationError, DistckptError
 
-_EPILOG = """\b
+if TYPE_CHECKING:
+    from distckpt.launcher import LaunchSpec
+    from distckpt.launcher.pod import PodSpec
+
+_CODES = "\n".join(
+    f"  {code:<12} {meaning}"
+    for code, meaning in sorted(exit_codes.MEANINGS.items())
+    if code not in (exit_codes.FINISHED, exit_codes.USAGE)
+)
+_EPILOG = f"""\b
 Examples:
   distckpt launch --workers 4 -- python train.py --epochs 3
   distckpt launch --workers 2 --max-restarts 3 --log-dir logs -- python train.py
   distckpt launch --workers 3 --chief --env TF_CPP_MIN_LOG_LEVEL=0 -- ./train.sh
+  distckpt launch --elastic 2:4 --max-restarts 10 -- python train.py
+  distckpt launch --replicas 3 --service digits -- python train.py    (in a pod)
+  srun distckpt launch -- python train.py                             (Slurm)
 
 \b
 Exit codes:
   0            all workers finished with exit code 0
   2            wrong usage, or the log directory cannot be written
-  126, 127     the command cannot be executed, or was not found
+{_CODES}
   129          SIGHUP: the terminal was closed
   130          SIGINT (Ctrl-C)
   143          SIGTERM
   otherwise    of the worker that failed first after the last restart: its exit
                code, or 128 + n if signal n killed it (137: SIGKILL)
 """
+# What belongs to one of the two ways to start: parameter, and how the command line calls it.
+_LOCAL_ONLY = {
+    "chief": "--chief",
+    "max_restarts": "--max-restarts",
+    "log_dir": "--log-dir",
+    "stop_grace": "--stop-grace",
+    "elastic_wait": "--elastic-wait",
+}
+_POD_ONLY = {
+    "replicas": "--replicas",
+    "service": "--service",
+    "port": "--port",
+    "peer_deadline": "--peer-deadline",
+}
 
 
 @click.command(
@@ -32,7 +61,10 @@ Exit codes:
     epilog=_EPILOG,
 )
 @click.option(
-    "--workers", type=int, required=True, metavar="N", help="Number of processes to start."
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Start N processes on this machine. Without it: start this pod's one worker.",
 )
 @click.option(
     "--chief",
@@ -46,6 +78,20 @@ Exit codes:
     show_default=True,
     metavar="R",
     help="Start the whole cluster again, at most R times, when a worker dies.",
+)
+@click.option(
+    "--elastic",
+    metavar="LEAST:MOST",
+    help="Start MOST processes on this machine (or --workers); when one is lost, start again with "
+    "those that are left, as long as there are LEAST. Each time is one of --max-restarts.",
+)
+@click.option(
+    "--elastic-wait",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --elastic: how long to wait before starting again with fewer.",
 )
 @click.option(
     "--log-dir",
@@ -65,7 +111,9 @@ Exit codes:
     "--grace",
     type=float,
     default=30.0,
+    envvar="DISTCKPT_GRACE_SECONDS",
     show_default=True,
+    show_envvar=True,
     metavar="SECONDS",
     help="Time for the workers to end after SIGINT or SIGTERM, before SIGKILL.",
 )
@@ -77,24 +125,52 @@ Exit codes:
     metavar="SECONDS",
     help="Time for the other workers to end after one died, before SIGKILL.",
 )
+@click.option(
+    "--replicas",
+    type=int,
+    envvar="DISTCKPT_WORKERS",
+    show_envvar=True,
+    metavar="N",
+    help="In a pod: the number of workers, where the scheduler does not say it.",
+)
+@click.option(
+    "--service",
+    envvar="DISTCKPT_SERVICE",
+    show_envvar=True,
+    metavar="NAME",
+    help="In a pod: the headless Service by which the pods find each other.",
+)
+@click.option(
+    "--port",
+    type=int,
+    default=2222,
+    envvar="DISTCKPT_PORT",
+    show_default=True,
+    show_envvar=True,
+    metavar="P",
+    help="In a pod: where TensorFlow listens; on a node with several workers, of the first.",
+)
+@click.option(
+    "--peer-deadline",
+    type=float,
+    default=600.0,
+    envvar="DISTCKPT_PEER_DEADLINE",
+    show_default=True,
+    show_envvar=True,
+    metavar="SECONDS",
+    help="In a pod: how long to wait for the other workers.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def launch_command(
-    context: click.Context,
-    workers: int,
-    chief: bool,
-    max_restarts: int,
-    log_dir: str | None,
-    variables: tuple[str, ...],
-    grace: float,
-    stop_grace: float,
-    command: tuple[str, ...],
+    context: click.Context, /, workers: int | None, elastic: str | None, **options: Any
 ) -> None:
-    """Run COMMAND as a cluster of N workers on this machine.
+    """Run COMMAND as a cluster of N workers on this machine, or as this pod's one worker.
 
-    Every worker gets a TF_CONFIG with free local ports, as tf.distribute wants it, and
-    DISTCKPT_RUN_ID (one for the whole run) and DISTCKPT_RESTART (0, 1, ... up to R). Unless they
-    are set, TF_CPP_MIN_LOG_LEVEL=2 and PYTHONUNBUFFERED=1 are set too. Standard input is empty.
+    With --workers (or --elastic) every worker gets a TF_CONFIG with free local ports, as
+    tf.distribute wants it, and DISTCKPT_RUN_ID (one for the whole run) and DISTCKPT_RESTART (0, 1,
+    ... up to R). Unless they are set, TF_CPP_MIN_LOG_LEVEL=2 and PYTHONUNBUFFERED=1 are set too.
+    Standard input is empty.
 
     What workers write to stdout and stderr appears there, each line with the worker before it:
     "[worker 1] ...". Progress bars that redraw their line show about one line a second. Colours
@@ -103,31 +179,105 @@ def launch_command(
     When a worker dies (exit code other than 0, or a signal), the others get SIGTERM, SIGKILL after
     --stop-grace, and everything starts again on fresh ports, if restarts are left.
 
+    Without --workers it starts one worker, and finds out which from TF_CONFIG (Kubeflow),
+    JOB_COMPLETION_INDEX (an Indexed Job of Kubernetes), SLURM_PROCID (srun) or the host name (a
+    StatefulSet). It waits until all others have come, says whom it waits for, and gives the worker
+    its TF_CONFIG. What ended the worker becomes an exit code by which the scheduler can decide
+    whether to start it again; the scheduler does that, so there is no --max-restarts. The worker's
+    output is not changed.
+
     SIGINT (Ctrl-C), SIGTERM and SIGHUP are passed on to the workers and their children; after
     --grace they get SIGKILL; a second Ctrl-C kills them at once. No process stays behind, however
     the launcher ends.
     """
+    local = workers is not None or elastic is not None
+    _refuse(context, _POD_ONLY if local else _LOCAL_ONLY, local)
+    options["env"] = parse_variables(options.pop("variables"))
+    if local:
+        names = set(_POD_ONLY)
+        of_local = {name: value for name, value in options.items() if name not in names}
+        _launch(context, workers=workers, elastic=elastic, **of_local)
+    else:
+        names = set(_LOCAL_ONLY)
+        _run_in_pod(context, **{k: v for k, v in options.items() if k not in names})
+
+
+def _launch(
+    context: click.Context, *, workers: int | None, elastic: str | None, **options: Any
+) -> None:
     from distckpt import launcher
 
     try:
-        spec = launcher.LaunchSpec(
-            command=command,
-            workers=workers,
-            chief=chief,
-            max_restarts=max_restarts,
-            log_dir=log_dir,
-            env=parse_variables(variables),
-            grace=grace,
-            stop_grace=stop_grace,
-        )
+        if elastic is not None:
+            options["least"], most = parse_elastic(elastic)
+            workers = most if workers is None else workers
+            if workers > most:
+                raise ConfigurationError(
+                    f"--workers {workers} is more than the {most} of --elastic {elastic}."
+                )
+        assert workers is not None
+        spec: LaunchSpec = launcher.LaunchSpec(workers=workers, **options)
         context.exit(launcher.launch(spec).exit_code)
     except launcher.CommandError as error:
-        click.echo(f"Error: {error}", err=True)
-        context.exit(error.exit_code)
+        _fail(context, error, error.exit_code)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except DistckptError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _run_in_pod(context: click.Context, **options: Any) -> None:
+    from distckpt import launcher
+    from distckpt.launcher import pod
+
+    try:
+        spec: PodSpec = pod.PodSpec(**options)
+        context.exit(pod.run(spec))
+    except launcher.CommandError as error:
+        _fail(context, error, error.exit_code)
+    except (ConfigurationError, CoordinationError) as error:
+        _fail(context, error, exit_codes.of(error))
+
+
+def _fail(context: click.Context, error: Exception, code: int) -> None:
+    click.echo(f"Error: {error}", err=True)
+    context.exit(code)
+
+
+def _refuse(context: click.Context, names: dict[str, str], local: bool) -> None:
+    """Refuses options of the command line that the way to start does not know.
+
+    Those that the environment has set are passed over: a pod may well start a cluster of its own.
+    """
+    for name, option in names.items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            why = (
+                "is for the one worker of a pod, and --workers or --elastic starts several here"
+                if local
+                else "is for workers on this machine, and needs --workers or --elastic"
+            )
+            more = (
+                " (in a pod, the scheduler restarts)"
+                if name == "max_restarts" and not local
+                else ""
+            )
+            raise click.UsageError(f"{option} {why}{more}.")
+
+
+def parse_elastic(text: str) -> tuple[int, int]:
+    """Returns the numbers in "2:4".
+
+    Raises:
+      click.BadParameter: They are none, or make no sense.
+    """
+    least, _, most = text.partition(":")
+    numbers = [int(n) if n.isascii() and n.isdecimal() and len(n) < 9 else 0 for n in (least, most)]
+    if not 1 <= numbers[0] <= numbers[1]:
+        raise click.BadParameter(
+            f"{text!r} is not LEAST:MOST, as 2:4, with 1 <= LEAST <= MOST.",
+            param_hint="'--elastic'",
+        )
+    return numbers[0], numbers[1]
 
 
 def parse_variables(variables: tuple[str, ...]) -> dict[str, str]:

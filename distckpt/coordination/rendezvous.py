@@ -24,7 +24,7 @@ import re
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from distckpt.coordination import tf_config
@@ -32,6 +32,7 @@ from distckpt.errors import ConfigurationError, DeadlineExceededError, DistckptE
 
 _JOBS = ("chief", "worker")  # in the order in which workers are numbered
 _LONGEST = 4096  # bytes of a message
+_SAY_EVERY = 10.0  # seconds
 _PAUSE = 0.2  # seconds between two attempts to reach the chief
 _GRACE = 5.0  # seconds that a worker allows the chief to say its last word
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
@@ -74,9 +75,15 @@ def wait_for_workers(deadline: float = 300.0) -> None:
     meet(place, deadline)
 
 
-def meet(place: Place, deadline: float) -> None:
-    """Does what `wait_for_workers` promises, for the process at `place`."""
-    (_Chief if place.index == 0 else _Worker)(place, deadline).wait()
+def meet(place: Place, deadline: float, say: Callable[[str], None] = lambda text: None) -> None:
+    """Does what `wait_for_workers` promises, for the process at `place`.
+
+    Args:
+      place: Who this is.
+      deadline: Seconds to wait.
+      say: Is told every ten seconds who is still waited for.
+    """
+    (_Chief if place.index == 0 else _Worker)(place, deadline, say).wait()
 
 
 class Place:
@@ -103,7 +110,11 @@ class Place:
     @classmethod
     def of_this_process(cls) -> Place | None:
         """Returns the place of this process; None if there is nobody to meet."""
-        config = tf_config.read()
+        return cls.of(tf_config.read())
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Place | None:
+        """Returns the place of a process with this ``TF_CONFIG``; None if it meets nobody."""
         cluster, task = config.get("cluster") or {}, config.get("task") or {}
         if not isinstance(cluster, dict) or not isinstance(task, dict):
             raise ConfigurationError('TF_CONFIG: "cluster" and "task" must be objects.')
@@ -117,7 +128,7 @@ class Place:
                 f"TF_CONFIG says that this process is {me[0]} {me[1]!r}, and its cluster has none."
             )
         for job, n, address in tasks:
-            _split(address, f"{job} {n}")
+            split(address, f"{job} {n}")
         return cls(tasks, found[0]) if len(tasks) > 1 else None
 
     def who(self, index: int) -> str:
@@ -126,15 +137,16 @@ class Place:
 
     def chiefs(self) -> tuple[str, int]:
         """Returns host and port of the chief."""
-        return _split(self.addresses[0], self.names[0])
+        return split(self.addresses[0], self.names[0])
 
 
 class _Chief:
     """Waits for the others at its own address."""
 
-    def __init__(self, place: Place, deadline: float) -> None:
+    def __init__(self, place: Place, deadline: float, say: Callable[[str], None]) -> None:
         self._place = place
         self._seconds = deadline
+        self._news = _News(say)
         self._end = time.monotonic() + deadline
         self._here: dict[int, socket.socket] = {}  # by worker
 
@@ -145,6 +157,7 @@ class _Chief:
                 while len(self._here) < len(self._place.names) - 1:
                     if time.monotonic() >= self._end:
                         raise self._too_late()
+                    self._news.say(lambda: f"waiting for {self._absent()}")
                     for key, _ in selector.select(min(1.0, self._end - time.monotonic())):
                         self._look(listener, key.fileobj, selector)
             except DistckptError as error:
@@ -200,20 +213,23 @@ class _Chief:
                 link.recv(1)
 
     def _too_late(self) -> DeadlineExceededError:
-        absent = [i for i in range(1, len(self._place.names)) if i not in self._here]
-        who = ", ".join(map(self._place.who, absent))
         return DeadlineExceededError(
             f"Of {len(self._place.names)} workers in TF_CONFIG, these have not started within "
-            f"{self._seconds:g} s: {who}. Look at their logs; or correct TF_CONFIG."
+            f"{self._seconds:g} s: {self._absent()}. Look at their logs; or correct TF_CONFIG."
         )
+
+    def _absent(self) -> str:
+        absent = [i for i in range(1, len(self._place.names)) if i not in self._here]
+        return ", ".join(map(self._place.who, absent))
 
 
 class _Worker:
     """Goes to the chief, again and again, and waits for its word."""
 
-    def __init__(self, place: Place, deadline: float) -> None:
+    def __init__(self, place: Place, deadline: float, say: Callable[[str], None]) -> None:
         self._place = place
         self._seconds = deadline
+        self._news = _News(say)
         self._end = time.monotonic() + deadline
         self._reason = "nobody answers"
 
@@ -224,6 +240,7 @@ class _Worker:
                 if "error" in answer:
                     raise _KINDS.get(str(answer["error"]), ConfigurationError)(answer.get("text"))
                 return
+            self._news.say(lambda: f"waiting for {self._place.who(0)}: {self._reason}")
             time.sleep(_PAUSE)
         raise DeadlineExceededError(
             f"{self._place.who(0)} has not started within {self._seconds:g} s: {self._reason}. "
@@ -249,6 +266,24 @@ class _Worker:
         return answer
 
 
+class _News:
+    """Tells somebody now and then what is waited for.
+
+    Args:
+      say: Who is told.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._next = time.monotonic() + _SAY_EVERY
+
+    def say(self, text: Callable[[], str]) -> None:
+        """Tells it, if it is time to."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _SAY_EVERY
+            self._say(text())
+
+
 @contextlib.contextmanager
 def _listening(place: Place) -> Iterator[socket.socket]:
     """Listens where the chief is to be found.
@@ -270,7 +305,12 @@ def _listening(place: Place) -> Iterator[socket.socket]:
         yield listener
 
 
-def _split(address: object, who: str) -> tuple[str, int]:
+def split(address: object, who: str) -> tuple[str, int]:
+    """Returns host and port of an address in ``TF_CONFIG``.
+
+    Raises:
+      ConfigurationError: It is none; the text says of `who`.
+    """
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigurationError(

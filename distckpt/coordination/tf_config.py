@@ -15,7 +15,15 @@ def read() -> dict[str, Any]:
     Raises:
       ConfigurationError: It is not a JSON object.
     """
-    text = os.environ.get("TF_CONFIG", "")
+    return parse(os.environ.get("TF_CONFIG", ""))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Returns the object in `text`; empty if there is none.
+
+    Raises:
+      ConfigurationError: It is not a JSON object.
+    """
     try:
         config = json.loads(text) if text.strip() else {}
     except ValueError as error:

@@ -10,8 +10,9 @@ start of the workers in the hands of a test or a program. Neither imports Tensor
     guard       the process that sees to it that nothing is left behind
     pump        output, from pipes to console, lines (how it looks) and worker_output (kept)
     ports       free ports
-    spec, tasks, outcome
-                what to run, who is who, how it ended (pure)
+    spec, tasks, outcome, elastic
+                what to run, who is who, how it ended, who is lost (pure)
+    pod         the one worker of a pod, or of a task of a batch job
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from distckpt.launcher.tasks import make_tasks, tf_config, worker_environment
 from distckpt.launcher.worker_output import WorkerOutput
 
 # A guard needs a few hundredths of a second; a machine that is out of memory needs longer.
-_START_DEADLINE = 60.0
+START_DEADLINE = 60.0
 _KILL_DEADLINE = 10.0
 _OUTPUT_DEADLINE = 2.0
 
@@ -277,7 +277,7 @@ class LocalCluster:
                 self._processes.append(GuardedProcess(self._spec.command, env, *pipes))
 
     def _await_start(self) -> None:
-        deadline = time.monotonic() + _START_DEADLINE
+        deadline = time.monotonic() + START_DEADLINE
         while True:
             for process in self._processes:
                 process.receive()
@@ -293,7 +293,7 @@ class LocalCluster:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DeadlineExceededError(
-                    f"After {_START_DEADLINE:g} s {len(waiting)} workers have not started."
+                    f"After {START_DEADLINE:g} s {len(waiting)} workers have not started."
                 )
             wait_for_any([process.fileno() for process in waiting], left)
 

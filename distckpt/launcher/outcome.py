@@ -11,9 +11,7 @@ import errno
 import signal
 from collections.abc import Iterable
 
-USAGE_ERROR = 2
-NOT_EXECUTABLE = 126
-NOT_FOUND = 127
+from distckpt import exit_codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,7 @@ def exit_code(returncode: int) -> int:
 
 def exit_code_of_error(number: int) -> int:
     """Returns the exit code for a command that could not be started with ``errno`` `number`."""
-    return NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
+    return exit_codes.NOT_FOUND if number == errno.ENOENT else exit_codes.NOT_EXECUTABLE
 
 
 def signal_name(number: int) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait as wait_for_any
 from types import FrameType
+from typing import Any, Protocol
 
 from distckpt.launcher.cluster import LocalCluster, make_run_id
 from distckpt.launcher.console import Console
-from distckpt.launcher.outcome import LaunchResult
+from distckpt.launcher.outcome import LaunchResult, WorkerProcess
 from distckpt.launcher.spec import LaunchSpec
 from distckpt.launcher.supervisor import Action, Kill, Policy, Say, Send, Supervisor, Verdict
 
@@ -50,7 +53,7 @@ class SignalInbox:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[SignalInbox]:
+def signals() -> Iterator[SignalInbox]:
     """Yields the inbox of SIGINT, SIGTERM and SIGHUP; outside the main thread it stays empty.
 
     SIGHUP (the terminal was closed) stays ignored if it was: that is what nohup asks for.
@@ -86,17 +89,21 @@ def launch(spec: LaunchSpec) -> LaunchResult:
       CommandError: The command cannot be started.
       ConfigurationError: There is no free port, or the log directory cannot be written.
     """
-    policy = Policy(spec.max_restarts, spec.grace, spec.stop_grace)
+    policy = Policy(spec.max_restarts, spec.grace, spec.stop_grace, spec.least)
     console, run_id, restart = Console.of_process(), make_run_id(), 0
-    with _signals() as inbox:
+    with signals() as inbox:
         while True:
             cluster = _make_cluster(spec, run_id, restart, console)
             with cluster:
-                verdict = _watch(cluster, Supervisor(policy, restart), inbox)
+                verdict = watch(cluster, Supervisor(policy, restart), inbox)
                 if not verdict.restart and not verdict.interrupted:
                     _flush(cluster, inbox)
             if not verdict.restart:
                 return LaunchResult(verdict.exit_code, restart, cluster.processes)
+            if verdict.lost and wait_for_any([inbox.fileno()], spec.elastic_wait):
+                code = 128 + inbox.take()[0]
+                return LaunchResult(code, restart, cluster.processes)
+            spec = dataclasses.replace(spec, workers=spec.workers - verdict.lost)
             restart += 1
 
 
@@ -113,7 +120,27 @@ def _make_cluster(spec: LaunchSpec, run_id: str, restart: int, console: Console)
     )
 
 
-def _watch(cluster: LocalCluster, supervisor: Supervisor, inbox: SignalInbox) -> Verdict:
+class Watched(Protocol):
+    """Workers that can be watched, as those of a `LocalCluster`."""
+
+    @property
+    def processes(self) -> tuple[WorkerProcess, ...]:
+        """All workers as they are now."""
+
+    def poll(self, timeout: float, *others: Any) -> tuple[WorkerProcess, ...]:
+        """Waits until something happens to a worker or one of `others`, and returns them."""
+
+    def signal_all(self, signum: int) -> None:
+        """Sends a signal to all."""
+
+    def kill_all(self) -> None:
+        """Sends SIGKILL to all and everything they started."""
+
+    def say(self, text: str) -> None:
+        """Shows a message."""
+
+
+def watch(cluster: Watched, supervisor: Supervisor, inbox: SignalInbox) -> Verdict:
     """Feeds what happens to the supervisor and does what it says, until it has a verdict."""
     workers = cluster.processes
     while True:
@@ -137,7 +164,7 @@ def _flush(cluster: LocalCluster, inbox: SignalInbox) -> None:
         pass
 
 
-def _perform(cluster: LocalCluster, actions: Iterable[Action]) -> None:
+def _perform(cluster: Watched, actions: Iterable[Action]) -> None:
     for action in actions:
         match action:
             case Send(signum):

@@ -25,6 +25,9 @@ class LaunchSpec:
       env: Variables for every worker on top of those of this process.
       grace: Seconds that workers have to finish after a signal to the launcher, before SIGKILL.
       stop_grace: Seconds that workers have after SIGTERM because another one died.
+      least: When workers are lost, start again with those that are left, as long as there are so
+        many (see `distckpt.launcher.elastic`). None: always start as many as before.
+      elastic_wait: Seconds to wait before starting again with fewer.
 
     Raises:
       ConfigurationError: A value makes no sense; the text says which.
@@ -38,15 +41,24 @@ class LaunchSpec:
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
     grace: float = 30.0
     stop_grace: float = 5.0
+    least: int | None = None
+    elastic_wait: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_command(self.command)
-        _check_count("workers", self.workers, 1)
-        _check_count("max_restarts", self.max_restarts, 0)
+        check_command(self.command)
+        check_count("workers", self.workers, 1)
+        check_count("max_restarts", self.max_restarts, 0)
         check_seconds("grace", self.grace)
         check_seconds("stop_grace", self.stop_grace)
+        check_seconds("elastic_wait", self.elastic_wait)
+        if self.least is not None:
+            check_count("least", self.least, 1)
+            if self.least > self.workers:
+                raise ConfigurationError(
+                    f"There are {self.workers} workers, and it takes {self.least} to go on."
+                )
         for name, value in self.env.items():
-            _check_variable(name, value)
+            check_variable(name, value)
         # Frozen copies: what was checked is what will run.
         object.__setattr__(self, "command", tuple(self.command))
         object.__setattr__(self, "env", dict(self.env))
@@ -61,7 +73,8 @@ def check_seconds(name: str, value: float) -> None:
         )
 
 
-def _check_command(command: Sequence[str]) -> None:
+def check_command(command: Sequence[str]) -> None:
+    """Raises ConfigurationError unless `command` is a program and its arguments."""
     if isinstance(command, (str, bytes)):
         raise ConfigurationError(
             f"command must be a list of arguments such as ['python', 'train.py'], got {command!r}."
@@ -74,12 +87,14 @@ def _check_command(command: Sequence[str]) -> None:
         )
 
 
-def _check_count(name: str, value: int, least: int) -> None:
+def check_count(name: str, value: int, least: int) -> None:
+    """Raises ConfigurationError unless `value` is a whole number, `least` or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(f"{name} must be a whole number, {least} or more, got {value!r}.")
 
 
-def _check_variable(name: str, value: str) -> None:
+def check_variable(name: str, value: str) -> None:
+    """Raises ConfigurationError unless the variable may be set for a worker."""
     if name in RESERVED_VARIABLES:
         raise ConfigurationError(f"{name} is set by the launcher, differently for each worker.")
     if not name or "=" in name or "\0" in f"{name}{value}":

@@ -20,7 +20,8 @@ import enum
 import signal
 from collections.abc import Sequence
 
-from distckpt.launcher import outcome
+from distckpt import exit_codes
+from distckpt.launcher import elastic, outcome
 from distckpt.launcher.outcome import WorkerProcess
 
 # After SIGKILL only a process stuck inside the kernel (a dead network file system) stays.
@@ -40,9 +41,10 @@ class Phase(enum.Enum):
 class Policy:
     """What the user asked for: see `LaunchSpec`, which has checked it."""
 
-    max_restarts: int = 0
+    max_restarts: int | None = 0  # None: a scheduler outside decides about that
     grace: float = 30.0
     stop_grace: float = 5.0
+    least: int | None = None  # workers to go on with; None: as many as before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +77,13 @@ class Verdict:
       restart: Whether to start it again.
       exit_code: What to finish with otherwise.
       interrupted: Whether a signal to the launcher ended it.
+      lost: With how many workers fewer to start it again.
     """
 
     restart: bool
     exit_code: int
     interrupted: bool = False
+    lost: int = 0
 
 
 class Supervisor:
@@ -104,6 +108,7 @@ class Supervisor:
         self._policy = policy
         self._restart = restart
         self._signum: int | None = None
+        self._stopped_at: float | None = None
         self._workers: tuple[WorkerProcess, ...] = ()
 
     def observe(self, workers: Sequence[WorkerProcess], now: float) -> list[Action]:
@@ -116,6 +121,7 @@ class Supervisor:
         failed = outcome.first_failed(workers)
         if self.phase is not Phase.RUNNING or failed is None:
             return []
+        self._stopped_at = now
         self._enter(Phase.STOPPING, now + self._policy.stop_grace)
         return [Say(f"{_obituary(failed)}; stopping the others."), Send(signal.SIGTERM)]
 
@@ -154,17 +160,42 @@ class Supervisor:
 
     def _finish(self) -> list[Action]:
         failed = outcome.first_failed(self._workers)
-        if self._signum is not None:
-            return self._decide(128 + self._signum)
+        limit = self._policy.max_restarts
+        if self._signum is not None and limit is not None:
+            return self._decide(self._after_signal(self._signum))
         if failed is None or failed.returncode is None:
             return self._decide(0)
         code = outcome.exit_code(failed.returncode)
-        limit = self._policy.max_restarts
+        if limit is None:
+            return self._decide(code, Say(f"{_obituary(failed)}.{_where(failed)}"))
         if self._restart < limit:
-            said = f"restart {self._restart + 1} of {limit}, because {_obituary(failed)}"
-            return self._decide(code, Say(f"{said}.{_where(failed)}"), restart=True)
+            return self._start_again(failed, limit)
         used = f"all {limit} restarts are used up" if limit else "no restarts were asked for"
         return self._decide(code, Say(f"{_obituary(failed)}; {used}.{_where(failed)}"))
+
+    def _start_again(self, failed: WorkerProcess, limit: int) -> list[Action]:
+        least, left, gone = self._policy.least, len(self._workers), 0
+        if least is not None:
+            gone = len(elastic.lost(self._workers, self._stopped_at))
+            left -= gone
+        because = f"because {_obituary(failed)}.{_where(failed)}"
+        if least is not None and left < least:
+            text = f"{left} workers are left, and it takes {least}, {because}"
+            return self._decide(exit_codes.PEER_LOST, Say(text))
+        fewer = f" with {left} workers" if gone else ""
+        said = Say(f"restart {self._restart + 1} of {limit}{fewer}, {because}")
+        assert failed.returncode is not None
+        code = outcome.exit_code(failed.returncode)
+        return self._decide(code, said, restart=True, lost=gone)
+
+    def _after_signal(self, signum: int) -> int:
+        """Returns the exit code when a signal has ended all, or made all save and end."""
+        codes = {worker.returncode for worker in self._workers}
+        if codes == {exit_codes.PREEMPTED}:
+            return exit_codes.PREEMPTED
+        if codes <= {exit_codes.PREEMPTED, exit_codes.PREEMPTED_UNSAVED}:
+            return exit_codes.PREEMPTED_UNSAVED
+        return 128 + signum
 
     def _give_up(self) -> list[Action]:
         # No restart: what will not die may still hold its port, its memory and its files.
@@ -174,15 +205,19 @@ class Supervisor:
         code = failed.returncode if failed and failed.returncode else 1
         return self._decide(outcome.exit_code(code))
 
-    def _decide(self, code: int, *actions: Action, restart: bool = False) -> list[Action]:
-        self.verdict = Verdict(restart, code, self._signum is not None)
+    def _decide(
+        self, code: int, *actions: Action, restart: bool = False, lost: int = 0
+    ) -> list[Action]:
+        self.verdict = Verdict(restart, code, self._signum is not None, lost)
         self._enter(Phase.OVER, None)
         return list(actions)
 
 
 def _obituary(worker: WorkerProcess) -> str:
     assert worker.returncode is not None
-    return f"{worker.name} (pid {worker.pid}) {outcome.describe(worker.returncode)}"
+    meaning = exit_codes.MEANINGS.get(worker.returncode)
+    means = f" ({meaning})" if meaning else ""
+    return f"{worker.name} (pid {worker.pid}) {outcome.describe(worker.returncode)}{means}"
 
 
 def _where(worker: WorkerProcess) -> str:

@@ -6,9 +6,15 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+from distckpt import exit_codes
+
 # What a worker gets unless the environment says otherwise. Unbuffered Python, because the last
 # lines before a SIGKILL are the ones people look for.
-DEFAULT_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+DEFAULT_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "PYTHONUNBUFFERED": "1",
+    exit_codes.VARIABLE: "1",
+}
 
 # Set by the launcher for each worker, so nobody else may.
 RESERVED_VARIABLES = frozenset({"TF_CONFIG", "DISTCKPT_RUN_ID", "DISTCKPT_RESTART"})
@@ -66,18 +72,18 @@ def worker_environment(
     extra: Mapping[str, str],
     *,
     tf_config: str,
-    run_id: str,
-    restart: int,
+    run_id: str | None,
+    restart: int | None,
 ) -> dict[str, str]:
     """Returns the whole environment of one worker.
 
-    Later ones win: our defaults, what the launcher inherited, `extra`, what the launcher decides.
+    Later ones win: our defaults, what the launcher inherited, `extra`, what the launcher decides;
+    what it does not know (None), it does not set.
     """
-    return {
-        **DEFAULT_ENVIRONMENT,
-        **inherited,
-        **extra,
+    decided = {
         "TF_CONFIG": tf_config,
         "DISTCKPT_RUN_ID": run_id,
-        "DISTCKPT_RESTART": str(restart),
+        "DISTCKPT_RESTART": None if restart is None else str(restart),
     }
+    known = {name: value for name, value in decided.items() if value is not None}
+    return {**DEFAULT_ENVIRONMENT, **inherited, **extra, **known}

@@ -109,6 +109,25 @@ def test_restarts_are_used_up_and_the_last_failure_counts(launch, tmp_path: Path
     ]
 
 
+def test_an_elastic_cluster_goes_on_with_those_that_are_left(launch) -> None:
+    """Worker 1 of three is lost, the other two meet in a cluster of two; one alone is too few."""
+    code = FIRST + (
+        "workers = len(json.loads(os.environ['TF_CONFIG'])['cluster']['worker'])\n"
+        "print('start', os.environ['DISTCKPT_RESTART'], 'of', workers, flush=True)\n"
+        "if index == 1 and {lost}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if {lost}: time.sleep(60)\n"
+    )
+    elastic = ["--elastic", "2:3", "--max-restarts", 5, "--elastic-wait", 0.1]
+    done = launch(*elastic, code.format(lost="workers == 3"))
+    assert done.returncode == 0
+    assert "restart 1 of 5 with 2 workers, because worker 1 (pid " in done.stderr
+    lines = [line for line in done.stdout.splitlines() if "start 1" in line]
+    assert sorted(lines) == ["[worker 0] start 1 of 2", "[worker 1] start 1 of 2"]
+    done = launch(*elastic, code.format(lost="True"))
+    assert done.returncode == 69
+    assert "1 workers are left, and it takes 2" in done.stderr
+
+
 def test_environment_variables_reach_the_workers(launch) -> None:
     code = "import os; print(os.environ['A'], os.environ['TF_CPP_MIN_LOG_LEVEL'])"
     done = launch("--workers", 1, "--env", "A=x=y", code)
@@ -127,7 +146,13 @@ def test_options_after_the_command_belong_to_the_command(run) -> None:
         (["--workers", "0", "true"], 2, "workers must be a whole number, 1 or more, got 0"),
         (["--workers", "x", "true"], 2, "'x' is not a valid integer"),
         (["--workers", "2"], 2, "Missing argument 'COMMAND...'"),
-        (["--", "true"], 2, "Missing option '--workers'"),
+        (["--", "true"], 78, "Nothing says which worker of which job this is"),
+        (["--max-restarts", "1", "--", "true"], 2, "(in a pod, the scheduler restarts)"),
+        (["--workers", "1", "--replicas", "1", "true"], 2, "--replicas is for the one worker of"),
+        (["--elastic", "2", "true"], 2, "'2' is not LEAST:MOST"),
+        (["--elastic", "3:2", "true"], 2, "'3:2' is not LEAST:MOST"),
+        (["--elastic", "1:2", "--workers", "3", "true"], 2, "--workers 3 is more than the 2"),
+        (["--elastic", "2:3", "--workers", "1", "true"], 2, "1 workers, and it takes 2"),
         (["--workers", "1", "--grace", "nan", "true"], 2, "grace must be a finite number"),
         (["--workers", "1", "--max-restarts", "-1", "true"], 2, "max_restarts must be"),
         (["--workers", "1", "--env", "A", "true"], 2, "'A' is not KEY=VALUE"),

@@ -61,6 +61,7 @@ def test_environment_of_a_worker_has_what_the_launcher_decides() -> None:
         "DISTCKPT_RESTART": "2",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
+        "DISTCKPT_EXIT_CODES": "1",
     }
 
 

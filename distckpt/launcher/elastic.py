@@ -1,0 +1,40 @@
+"""Which workers are lost when a cluster has broken, and with how many it goes on. Pure.
+
+On one machine nothing is lost with a process but the process. So "lost" is defined by what would
+be lost elsewhere: the place of a worker that failed first, or that was killed before the launcher
+began to stop all. A worker whose exit code says that it ended because of others (`exit_codes`)
+keeps its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distckpt import exit_codes
+from distckpt.launcher import outcome
+from distckpt.launcher.outcome import WorkerProcess
+
+_INNOCENT = (exit_codes.PEER_LOST, exit_codes.PREEMPTED, exit_codes.PREEMPTED_UNSAVED)
+
+
+def lost(workers: Sequence[WorkerProcess], stopped_at: float | None) -> list[WorkerProcess]:
+    """Returns the workers whose places are lost.
+
+    Args:
+      workers: All workers, as they ended.
+      stopped_at: When the launcher began to stop them, by the clock of `WorkerProcess.ended_at`;
+        None if it did not.
+    """
+    first = outcome.first_failed(workers)
+    return [
+        worker
+        for worker in workers
+        if (worker is first and worker.returncode not in _INNOCENT)
+        or _was_killed(worker, stopped_at)
+    ]
+
+
+def _was_killed(worker: WorkerProcess, stopped_at: float | None) -> bool:
+    if worker.returncode is None or worker.returncode >= 0 or worker.ended_at is None:
+        return False
+    return stopped_at is None or worker.ended_at < stopped_at

@@ -1,0 +1,43 @@
+"""Names are waited for; names that never come are told from pods that are late."""
+
+from __future__ import annotations
+
+import pytest
+
+from distckpt.errors import ConfigurationError, DeadlineExceededError
+from distckpt.launcher.pod import resolve
+
+# Names below .invalid never exist (RFC 2606).
+NOBODY = ["a.invalid", "b.invalid"]
+
+
+def test_names_that_can_be_resolved_are_not_waited_for():
+    resolve.wait_for_names(["localhost", "127.0.0.1", "own.invalid"], "own.invalid", 60.0, print)
+
+
+def test_a_worker_alone_waits_for_nobody():
+    resolve.wait_for_names(["own.invalid"], "own.invalid", 0.0, print)
+
+
+def test_if_no_other_name_is_known_the_set_up_is_wrong():
+    with pytest.raises(ConfigurationError, match=r"a\.invalid, b\.invalid.*headless Service"):
+        resolve.wait_for_names(["localhost", *NOBODY], "localhost", 0.3, print)
+
+
+def test_if_some_are_known_the_rest_is_late():
+    with pytest.raises(DeadlineExceededError, match=r"resolved: a\.invalid\. Look whether"):
+        resolve.wait_for_names(["own", "localhost", "a.invalid"], "own", 0.5, print)
+
+
+def test_it_says_whom_it_waits_for(monkeypatch):
+    monkeypatch.setattr(resolve, "SAY_EVERY", 0.05)
+    said = []
+    with pytest.raises(ConfigurationError):
+        resolve.wait_for_names(["own", *NOBODY], "own", 0.4, said.append)
+    assert said[0] == "waiting for the names of a.invalid, b.invalid to be resolved"
+
+
+def test_of_many_names_some_are_named():
+    hosts = [f"n{i}.invalid" for i in range(20)]
+    with pytest.raises(ConfigurationError, match=r"and 12 more"):
+        resolve.wait_for_names(["own", *hosts], "own", 0.2, print)

@@ -1,0 +1,223 @@
+"""``distckpt launch`` in pods: a process each, with names that resolve as those of pods do.
+
+The names of "pods" are in a file that stands for /etc/hosts in a mount namespace of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import portpicker
+import pytest
+
+import distckpt
+
+SHOW = "import os, json; print(json.loads(os.environ['TF_CONFIG'])['task']['index'], flush=True)"
+
+
+def can_unshare():
+    if os.geteuid() or not shutil.which("unshare"):
+        return False
+    return subprocess.run(["unshare", "-m", "-u", "true"], capture_output=True).returncode == 0
+
+
+needs_namespaces = pytest.mark.skipif(not can_unshare(), reason="needs root, and unshare")
+
+
+class Pods:
+    """Starts launchers as in pods.
+
+    Args:
+      folder: For the file of names.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.port = portpicker.pick_unused_port()
+        self.started = []
+
+    def names(self, *names, address="127.0.0.1"):
+        lines = [f"127.0.0.{2 + i} {name}" for i, name in enumerate(names)]
+        (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
+
+    def start(self, index, code, *options, count=3, host=None, **variables):
+        host = host or f"job-{index}"
+        launch = [sys.executable, "-m", "distckpt", "launch", "--replicas", str(count)]
+        launch += ["--service", "net", "--port", str(self.port), *options, "--"]
+        launch += [sys.executable, "-c", code]
+        inside = 'hostname "$1"; mount --bind "$2" /etc/hosts; shift 2; exec "$@"'
+        environment = {**os.environ, "JOB_COMPLETION_INDEX": str(index), **variables}
+        environment["PYTHONPATH"] = str(Path(distckpt.__file__).parents[1])
+        environment.pop("TF_CONFIG", None)
+        outside = ["unshare", "-m", "-u", "sh", "-ec", inside, "sh", host, self.folder / "hosts"]
+        process = subprocess.Popen(
+            [*outside, *launch],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def close(self):
+        for process in self.started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def pods(tmp_path):
+    found = Pods(tmp_path)
+    yield found
+    found.close()
+
+
+def ends(processes):
+    """Returns (exit code, output, messages) of each."""
+    outputs = [process.communicate(timeout=60) for process in processes]
+    return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
+
+
+@needs_namespaces
+def test_three_pods_of_an_indexed_job_find_each_other(pods):
+    pods.names("job-0.net", "job-1.net", "job-2.net")
+    started = [pods.start(index, SHOW) for index in (2, 0)]
+    time.sleep(0.5)  # the last pod comes later
+    started.append(pods.start(1, SHOW))
+    for index, (code, out, messages) in zip((2, 0, 1), ends(started), strict=True):
+        assert code == 0, messages
+        assert out == f"{index}\n"  # as the program has written it
+        assert f"this is worker {index}, by an Indexed Job" in messages
+        assert "all 3 workers have come" in messages
+
+
+@needs_namespaces
+def test_an_exception_of_the_program_becomes_an_exit_code(pods):
+    pods.names("job-0.net", "job-1.net")
+    code = "import distckpt; raise distckpt.errors.WorkerLostError('worker 0 has gone')"
+    ending = ends([pods.start(0, "print(1)", count=2), pods.start(1, code, count=2)])
+    assert [code for code, *_ in ending] == [0, 69]
+    assert "worker 1 (pid" in ending[1][2]
+    assert "exited with code 69 (another worker was lost or never came" in ending[1][2]
+    assert "restart" not in ending[1][2]
+
+
+@needs_namespaces
+def test_names_that_never_resolve_stop_retries(pods):
+    pods.names("job-0.other")
+    ((code, _, messages),) = ends([pods.start(0, SHOW, "--peer-deadline", "1")])
+    assert code == 78
+    assert "job-1.net, job-2.net" in messages
+    assert "headless Service" in messages
+    assert "Traceback" not in messages
+
+
+@needs_namespaces
+def test_a_pod_that_never_starts_is_named_and_all_may_try_again(pods):
+    pods.names("job-0.net", "job-1.net", "job-2.net")
+    ending = ends([pods.start(i, SHOW, "--peer-deadline", "3") for i in (0, 1)])
+    assert [code for code, *_ in ending] == [69, 69]
+    for _, out, messages in ending:
+        assert out == ""
+        assert f"worker 2 (job-2.net:{pods.port})" in messages
+
+
+@needs_namespaces
+def test_an_index_beyond_the_number_of_workers_stops_retries(pods):
+    pods.names()
+    ((code, _, messages),) = ends([pods.start(3, SHOW)])
+    assert code == 78
+    assert "there are only 3 (0 to 2)" in messages
+
+
+@needs_namespaces
+def test_a_signal_while_it_waits_for_others_ends_it_at_once(pods):
+    pods.names("job-0.net", "job-1.net", "job-2.net")
+    process = pods.start(0, SHOW)
+    for line in process.stderr:
+        if "this is worker 0" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    ((code, _, messages),) = ends([process])
+    assert code == 143
+    assert "SIGTERM before the worker was started" in messages
+
+
+# --- Without namespaces ---------------------------------------------------------------------------
+
+
+def launch(*arguments, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(Path(distckpt.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "distckpt", "launch", *arguments],
+        env={**environment, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def config(count, index):
+    ports = [portpicker.pick_unused_port() for _ in range(count)]
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    return [
+        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}})
+        for i in range(count)
+    ][slice(None) if index is None else slice(index, index + 1)]
+
+
+def test_tf_config_is_passed_on_as_it_is():
+    code = "import os; print(os.environ['TF_CONFIG'])"
+    configs = config(2, None)
+    started = [launch("--", sys.executable, "-c", code, TF_CONFIG=text) for text in configs]
+    for text, (code, out, messages) in zip(configs, ends(started), strict=True):
+        assert code == 0, messages
+        assert out == f"{text}\n"
+        assert "by TF_CONFIG" in messages
+
+
+POLITE = """
+import signal, sys, time
+def end(*_):
+    sys.exit({code})
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("expected", [0, 75, 76, 3])
+def test_after_a_signal_the_worker_s_own_exit_code_counts(expected):
+    code = POLITE.format(code=expected)
+    process = launch("--", sys.executable, "-c", code, TF_CONFIG=config(1, 0)[0])
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    ((found, _, messages),) = ends([process])
+    assert found == expected, messages
+    assert "SIGTERM: passed on" in messages
+
+
+def test_a_worker_that_does_not_end_in_its_grace_is_killed():
+    code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    code += "print('ready', flush=True)\ntime.sleep(60)"
+    one = config(1, 0)[0]
+    process = launch("--", sys.executable, "-c", code, TF_CONFIG=one, DISTCKPT_GRACE_SECONDS="0.2")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    ((found, _, messages),) = ends([process])
+    assert found == 137
+    assert "not ended in time: worker 0; killing" in messages
+
+
+def test_a_command_that_is_not_there():
+    ((code, _, messages),) = ends([launch("--", "no-such-command", TF_CONFIG=config(1, 0)[0])])
+    assert code == 127
+    assert "Cannot run 'no-such-command'" in messages
