@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distckpt.core.worker_states import WorkerStates as WorkerStates
     from distckpt.manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
+    from distckpt.preemption import handle_preemption as handle_preemption
 
 _WHERE = {
     "CheckpointManager": "distckpt.manager",
@@ -29,6 +30,7 @@ _WHERE = {
     "WorkerStates": "distckpt.core.worker_states",
     "errors": "distckpt.errors",
     "exit_codes": "distckpt.exit_codes",
+    "handle_preemption": "distckpt.preemption",
     "policies": "distckpt.policies",
     "wait_for_workers": "distckpt.coordination.rendezvous",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "WorkerStates",
     "errors",
     "exit_codes",
+    "handle_preemption",
     "policies",
     "wait_for_workers",
 ]

@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -25,6 +25,7 @@ from distckpt.core.replicas import Check
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import DirectoryError, DistckptError
 from distckpt.options import ManagerOptions
+from distckpt.roles import grace
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.collector import paused
@@ -161,7 +162,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         self._coordinator = coordinator
         counter = _managers if coordinator is None else _count_of(coordinator)
         self._namespace = f"manager-{next(counter)}"
-        self._calls = {"save": itertools.count(), "restore": itertools.count()}
+        self._calls: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
         self._turns = itertools.count()
         self._old_keys: deque[Keys] = deque(maxlen=_KEPT_CALLS)
         try:
@@ -366,6 +367,49 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         except (TypeError, ValueError, AttributeError, tf.errors.OpError):
             return number  # TensorFlow does not look at it, either, without `checkpoint_interval`
 
+    # --- Ending -------------------------------------------------------------------------------
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers share the saving."""
+        return self._connect()[0].count
+
+    @property
+    def longest_wait(self) -> float:
+        """After how many seconds a save waits for nobody any more, however slow he is."""
+        patience = Patience(self._options.save_deadline, self._options.slow_factor)
+        return patience.limit + patience.grace
+
+    def has_time_to_save(self, seconds_left: float | None) -> bool:
+        """Returns whether a save is likely to end in time. Every worker, same point; same answer.
+
+        A save takes as long as the longest of the last three that are listed, by their manifests.
+
+        Args:
+          seconds_left: Until this worker ends; None if it has not been told to.
+
+        Raises:
+          CoordinationError: Some worker did not come, or died.
+        """
+        coordinator, _ = self._connect()
+        keys = Keys(self._namespace, "grace", next(self._calls["grace"]))
+        expected = None
+        if coordinator.is_chief:
+            expected = self._catalog().longest_save(kept.name for kept in self._books.active[-3:])
+        seconds = self._options.save_deadline
+        if seconds_left is not None:
+            seconds = min(seconds, max(1.0, seconds_left))
+        return grace.has_time(coordinator, keys, seconds_left, expected, Patience(seconds))
+
+    def leave(self) -> None:
+        """Says that this worker is about to end. Every worker, same point.
+
+        The chief, on which the coordination service runs, returns when the others have called it,
+        too, or after a few seconds: so they still hear how their last save has ended.
+        """
+        coordinator, _ = self._connect()
+        grace.leave(coordinator, Keys(self._namespace, "leave", next(self._calls["leave"])))
+
     # --- Restoring ------------------------------------------------------------------------------
 
     def restore_or_initialize(self) -> str | None:
@@ -408,7 +452,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     def _restore(self, name: str, coordinator: Coordinator) -> None:
         restore(self._target, self._path(name))
         if self._own is not None:
-            manifest = Catalog(PatientReader(self._storage), self._directory_path).manifest(name)
+            manifest = self._catalog().manifest(name)
             states = manifest.worker_states if manifest is not None else ()
             paths = tuple(self._path(state.prefix) for state in states)
             index, count = coordinator.index, coordinator.count
@@ -467,6 +511,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 on_takeover=self._books.reload,
             )
         return self._coordinator, self._agreement
+
+    def _catalog(self) -> Catalog:
+        return Catalog(PatientReader(self._storage), self._directory_path)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

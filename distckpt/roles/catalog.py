@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import math
+from collections.abc import Iterable
 
 import google_crc32c
 
@@ -244,6 +245,10 @@ class Catalog:
         # The newest that the file names may itself have been saved again since.
         again = latest.follows == now
         return [m for m in found if m.order > latest.order or (again and m.follows == now)]
+
+    def longest_save(self, names: Iterable[str]) -> float | None:
+        """Returns how long the slowest of these saves took, in seconds; None if nothing says."""
+        return max((manifest.seconds for manifest in self._readable(list(names))), default=None)
 
     def _readable(self, names: list[str]) -> list[Manifest]:
         """Returns the manifests of those of `names` that can be read."""

@@ -24,7 +24,7 @@ LEVELS = (
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),
     ("distckpt.manager", "distckpt.keras", "distckpt.launcher"),
-    ("distckpt.cli",),
+    ("distckpt.cli", "distckpt.preemption"),
     ("distckpt", "distckpt.__main__", "distckpt.testing"),
 )
 # All that the roles may see of the level below.
@@ -35,6 +35,7 @@ PORTS = {
     "distckpt.coordination.base",
 }
 NEED_TENSORFLOW = {
+    "distckpt.preemption",
     "distckpt.manager",
     "distckpt.keras",
     "distckpt.coordination.choose",

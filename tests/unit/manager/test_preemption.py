@@ -1,0 +1,116 @@
+"""`handle_preemption`: bad input, and what it does to a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+
+import pytest
+import tensorflow as tf
+
+import distckpt
+from distckpt import errors
+from distckpt.coordination.in_process import InProcessJob
+
+
+@pytest.fixture
+def manager(tmp_path):
+    state = tf.train.Checkpoint(value=tf.Variable(1.0))
+    return distckpt.CheckpointManager(state, tmp_path, 2)
+
+
+@pytest.fixture(autouse=True)
+def same_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_plain_manager_is_refused(tmp_path):
+    plain = tf.train.CheckpointManager(tf.train.Checkpoint(), str(tmp_path), 1)
+    with pytest.raises(errors.ConfigurationError, match=r"must be a distckpt\.CheckpointManager"):
+        distckpt.handle_preemption(plain)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), "soon", True])
+def test_a_grace_that_makes_no_sense(manager, seconds):
+    with pytest.raises(errors.ConfigurationError, match="grace_seconds must be a positive"):
+        distckpt.handle_preemption(manager, grace_seconds=seconds)
+
+
+def test_a_variable_that_makes_no_sense(manager, monkeypatch):
+    monkeypatch.setenv("DISTCKPT_GRACE_SECONDS", "30s")
+    with pytest.raises(errors.ConfigurationError, match="DISTCKPT_GRACE_SECONDS must be"):
+        distckpt.handle_preemption(manager)
+
+
+def test_parameter_servers_are_refused(manager, monkeypatch):
+    cluster = {"cluster": {"chief": ["a:1"], "ps": ["b:1"]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(errors.UnsupportedOptionError, match="parameter servers"):
+        distckpt.handle_preemption(manager)
+
+
+def test_workers_without_a_cluster_are_refused(tmp_path):
+    member = InProcessJob(2).coordinator(0)
+    state = tf.train.Checkpoint(value=tf.Variable(1.0))
+    manager = distckpt.CheckpointManager(state, tmp_path, 2, coordinator=member)
+    with pytest.raises(errors.UnsupportedOptionError, match="use MultiWorkerMirroredStrategy"):
+        distckpt.handle_preemption(manager)
+
+
+def test_it_restores_and_goes_without_the_handler_too(manager, tmp_path):
+    handler = distckpt.handle_preemption(manager)
+    assert isinstance(handler, tf.distribute.experimental.PreemptionCheckpointHandler)
+    assert manager.latest_checkpoint is None
+    manager.checkpoint.value.assign(7.0)
+    path = manager.save()
+    state = tf.train.Checkpoint(value=tf.Variable(1.0))
+    again = distckpt.CheckpointManager(state, tmp_path, 2)
+    assert again.restore_or_initialize() == path
+    assert state.value.numpy() == 7.0
+    state.value.assign(9.0)
+    path = again.save()  # without the handler's count
+    state = tf.train.Checkpoint(value=tf.Variable(1.0))
+    manager = distckpt.CheckpointManager(state, tmp_path, 2)
+    distckpt.handle_preemption(manager)
+    assert manager.latest_checkpoint == path
+    assert state.value.numpy() == 9.0
+
+
+def end_of(handler):
+    signal.raise_signal(signal.SIGTERM)
+    handler.save_checkpoint_if_preempted()  # agrees upon the next step
+    with pytest.raises(SystemExit) as end:
+        handler.save_checkpoint_if_preempted()
+    assert not any(isinstance(t, threading.Timer) and t.is_alive() for t in threading.enumerate())
+    return end.value.code
+
+
+def test_a_step_that_the_interval_would_skip_is_saved(tmp_path):
+    step = tf.Variable(0, dtype=tf.int64)
+    manager = distckpt.CheckpointManager(
+        tf.train.Checkpoint(step=step), tmp_path, 2, step_counter=step, checkpoint_interval=100
+    )
+    handler = distckpt.handle_preemption(manager)
+    step.assign(1)
+    assert manager.save() is not None
+    step.assign(2)
+    assert manager.save() is None
+    assert end_of(handler) == 75
+    assert tf.train.load_variable(manager.latest_checkpoint, "step/.ATTRIBUTES/VARIABLE_VALUE") == 2
+
+
+def test_saves_that_took_too_long_are_not_tried(manager, caplog):
+    handler = distckpt.handle_preemption(manager, grace_seconds=50.0)
+    manager.save()
+    path = manager.latest_checkpoint + ".manifest.json"
+    with open(path) as file:
+        manifest = json.load(file)
+    with open(path, "w") as file:
+        json.dump({**manifest, "seconds": 40.0}, file)
+    assert end_of(handler) == 76
+    assert "There is no time left to save" in caplog.text
+    assert f"resumes from {manager.latest_checkpoint}" in caplog.text
+    assert manager.checkpoints == [manager.latest_checkpoint]
