@@ -143,7 +143,7 @@ class _Notice:
         seconds = self._longest if self._grace is None else self._grace
         _log.warning("This worker was told to end; all save the next step or the one after it.")
         self._timer = threading.Timer(seconds, self._give_up, [seconds])
-        self._timer.daemon = True
+        self._timer.daemon, self._timer.name = True, "distckpt grace"
         self._timer.start()
 
     def heeded(self) -> None:
