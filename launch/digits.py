@@ -2,9 +2,10 @@
 
     distckpt launch --workers 2 --max-restarts 1 -- python launch/digits.py --directory /tmp/digits
 
-An ordinary training loop under `MultiWorkerMirroredStrategy`; distckpt is one line of it. Kill a
-worker while it runs: the launcher starts all again, and they go on from the last checkpoint. Run
-it again with more steps: it goes on from there, and on any number of workers.
+An ordinary training loop under `MultiWorkerMirroredStrategy`; distckpt is one line of it, and two
+more make SIGTERM an ordinary end. Kill a worker while it runs: the launcher starts all again, and
+they go on from the last checkpoint. Run it again with more steps: it goes on from there, and on any
+number of workers.
 
 The loop is written by hand because `fit` of Keras 3 does not work under this strategy.
 """
@@ -73,7 +74,9 @@ def main() -> None:
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
     # The one changed line; it was: tf.train.CheckpointManager(checkpoint, ...)
     manager = distckpt.CheckpointManager(checkpoint, arguments.directory, max_to_keep=3)
-    restored = manager.restore_or_initialize()
+    # Restores, too. SIGTERM is an ordinary end with it: one more save, and exit code 75.
+    handler = distckpt.handle_preemption(manager)
+    restored = manager.latest_checkpoint
     start = int(step.numpy())
     print(f"pid {os.getpid()} starts at step {start}, from {restored or 'scratch'}")
 
@@ -110,6 +113,7 @@ def main() -> None:
             path = manager.save(checkpoint_number=number)  # every worker; each writes its share
             if worker == 0:
                 print(f"saved {path}")
+        handler.save_checkpoint_if_preempted(checkpoint_number=number)
 
     if worker == 0:
         correct = np.argmax(model(test_images), axis=-1) == test_labels

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from distckpt.cli.doctor import doctor_command
 from distckpt.cli.launch import launch_command
 
 __all__ = ["main"]
@@ -39,4 +40,5 @@ def main() -> None:
     """Sharded, committed checkpoints for tf.distribute."""
 
 
+main.add_command(doctor_command)
 main.add_command(launch_command)

@@ -1,0 +1,122 @@
+"""``distckpt doctor``, as people run it, and on storages that are not as they should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import distckpt
+from distckpt.roles.doctor import examine
+from distckpt.storage.gfile import GFileStorage
+from distckpt.storage.local import LocalStorage
+
+
+def doctor(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(Path(distckpt.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-m", "distckpt", "doctor", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+CHECKS = ["directory", "write and read", "exclusive creation", "rename", "flush"]
+
+
+def test_a_good_directory_is_left_as_it_was(tmp_path):
+    (tmp_path / "mine").write_text("x")
+    done = doctor(tmp_path, "--free", "1K")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        f"ok   {check}" for check in [*CHECKS, "free space"]
+    ]
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_a_directory_that_is_not_there_is_made(tmp_path):
+    done = doctor(tmp_path / "a" / "b")
+    assert done.returncode == 0
+    assert "has been made" in done.stdout
+    assert os.listdir(tmp_path / "a" / "b") == []
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = doctor(tmp_path / "file")
+    assert done.returncode == 78
+    assert "FAIL directory:" in done.stdout
+    assert "fsGroup" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_too_little_space(tmp_path):
+    done = doctor(tmp_path, "--free", "900T")
+    assert done.returncode == 78
+    assert "921600.00 GiB are wanted" in done.stdout
+
+
+@pytest.mark.parametrize("size", ["much", "-1", "1X", ""])
+def test_a_size_that_is_none(tmp_path, size):
+    done = doctor(tmp_path, "--free", size)
+    assert done.returncode == 2
+    assert "is not a size such as 20GiB" in done.stderr
+
+
+def test_an_address_that_is_refused():
+    assert doctor("file:///tmp/x").returncode == 2
+
+
+def test_tensorflow_s_file_systems_are_examined_too():
+    findings = list(examine(GFileStorage(), "ram://doctor"))
+    assert all(finding.good for finding in findings), findings
+    assert [finding.check for finding in findings] == CHECKS
+
+
+class ReadOnly(LocalStorage):
+    def write(self, path, data, *, durable):
+        raise OSError(30, "Read-only file system", path)
+
+
+class Careless(LocalStorage):
+    def create(self, path, data, *, durable):
+        self.write(path, data, durable=durable)
+
+
+class Unflushable(LocalStorage):
+    def flush_directory(self, path):
+        raise OSError(22, "Invalid argument", path)
+
+
+class Forgetful(LocalStorage):
+    def read(self, path, *args):
+        return super().read(path, *args)[:-1]
+
+
+class KeepsTheOld(LocalStorage):
+    def rename(self, source, target):
+        self.remove(source)
+
+
+@pytest.mark.parametrize(
+    ("storage", "check", "text"),
+    [
+        (ReadOnly(), "write and read", "Read-only file system"),
+        (Forgetful(), "write and read", "another content than was written"),
+        (Careless(), "exclusive creation", "was created twice"),
+        (KeepsTheOld(), "rename", "which has not replaced it"),
+        (Unflushable(), "flush", "durable=False"),
+    ],
+)
+def test_what_a_storage_lacks_is_named_and_nothing_stays(tmp_path, storage, check, text):
+    *before, last = examine(storage, str(tmp_path))
+    assert all(finding.good for finding in before)
+    assert (last.check, last.good) == (check, False)
+    assert text in last.text
+    assert os.listdir(tmp_path) == []
