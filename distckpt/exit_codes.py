@@ -31,6 +31,8 @@ CONFIGURATION = 78  # EX_CONFIG
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
+# After these the job is worth another try, for which nobody is to blame.
+RETRY = (PEER_LOST, PREEMPTED, PREEMPTED_UNSAVED)
 # Set to "1" for workers whose exceptions are to become exit codes.
 VARIABLE = "DISTCKPT_EXIT_CODES"
 

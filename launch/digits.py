@@ -40,6 +40,16 @@ def make_model() -> keras.Model:
     )
 
 
+def load_data() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns the digits to train on and those to test with: (images, labels) each."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
+    images, test_images, labels, test_labels = train_test_split(
+        images, labels, test_size=0.2, random_state=1
+    )
+    return (images, labels), (test_images, test_labels)
+
+
 def digits_of_step(step: int, size: int) -> np.ndarray:
     """Returns which digits a step trains on: `BATCH` numbers below `size`.
 
@@ -59,11 +69,7 @@ def main() -> None:
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     worker = strategy.cluster_resolver.task_id or 0  # None when it runs as a single process
     keras.utils.set_random_seed(1)
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    images, test_images, labels, test_labels = train_test_split(
-        images, labels, test_size=0.2, random_state=1
-    )
+    (images, labels), (test_images, test_labels) = load_data()
 
     with strategy.scope():
         model = make_model()

@@ -51,6 +51,7 @@ _POD_ONLY = {
     "service": "--service",
     "port": "--port",
     "peer_deadline": "--peer-deadline",
+    "retry_code": "--retry-code",
 }
 
 
@@ -160,6 +161,15 @@ _POD_ONLY = {
     metavar="SECONDS",
     help="In a pod: how long to wait for the other workers.",
 )
+@click.option(
+    "--retry-code",
+    type=click.IntRange(1, 255),
+    envvar="DISTCKPT_RETRY_CODE",
+    show_envvar=True,
+    metavar="CODE",
+    help="In a pod: end with CODE instead of 69, 75 and 76, for schedulers that judge by ranges "
+    "(138 for Kubeflow's restartPolicy ExitCode).",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def launch_command(
@@ -226,17 +236,19 @@ def _launch(
         raise click.ClickException(str(error)) from error
 
 
-def _run_in_pod(context: click.Context, **options: Any) -> None:
+def _run_in_pod(context: click.Context, *, retry_code: int | None, **options: Any) -> None:
     from distckpt import launcher
     from distckpt.launcher import pod
 
     try:
         spec: PodSpec = pod.PodSpec(**options)
-        context.exit(pod.run(spec))
+        code = pod.run(spec)
     except launcher.CommandError as error:
         _fail(context, error, error.exit_code)
     except (ConfigurationError, CoordinationError) as error:
-        _fail(context, error, exit_codes.of(error))
+        click.echo(f"Error: {error}", err=True)
+        code = exit_codes.of(error)
+    context.exit(retry_code if retry_code is not None and code in exit_codes.RETRY else code)
 
 
 def _fail(context: click.Context, error: Exception, code: int) -> None:

@@ -14,8 +14,6 @@ from distckpt import exit_codes
 from distckpt.launcher import outcome
 from distckpt.launcher.outcome import WorkerProcess
 
-_INNOCENT = (exit_codes.PEER_LOST, exit_codes.PREEMPTED, exit_codes.PREEMPTED_UNSAVED)
-
 
 def lost(workers: Sequence[WorkerProcess], stopped_at: float | None) -> list[WorkerProcess]:
     """Returns the workers whose places are lost.
@@ -29,7 +27,7 @@ def lost(workers: Sequence[WorkerProcess], stopped_at: float | None) -> list[Wor
     return [
         worker
         for worker in workers
-        if (worker is first and worker.returncode not in _INNOCENT)
+        if (worker is first and worker.returncode not in exit_codes.RETRY)
         or _was_killed(worker, stopped_at)
     ]
 

@@ -194,6 +194,16 @@ time.sleep(60)
 """
 
 
+@pytest.mark.parametrize(("found", "expected"), [(69, 138), (75, 138), (76, 138), (78, 78), (0, 0)])
+def test_a_code_for_schedulers_that_judge_by_ranges(found, expected):
+    code = f"import sys; sys.exit({found})"
+    one = config(1, 0)[0]
+    ((end, _, _),) = ends(
+        [launch("--retry-code", "138", "--", sys.executable, "-c", code, TF_CONFIG=one)]
+    )
+    assert end == expected
+
+
 @pytest.mark.parametrize("expected", [0, 75, 76, 3])
 def test_after_a_signal_the_worker_s_own_exit_code_counts(expected):
     code = POLITE.format(code=expected)

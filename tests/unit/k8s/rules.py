@@ -1,0 +1,232 @@
+"""What must be true of the rendered manifests, beyond what a schema can say.
+
+Each rule returns what is wrong, or nothing; tests/unit/k8s/test_manifests.py also breaks the
+manifests, one field after the other, and sees to it that the rules notice.
+"""
+
+from __future__ import annotations
+
+from distckpt import exit_codes
+
+# Of jobset.x-k8s.io/v1alpha2, api/jobset/v1alpha2/jobset_types.go; None: not looked into here.
+JOB_SET = {
+    "apiVersion": None,
+    "kind": None,
+    "metadata": None,
+    "spec": {
+        "replicatedJobs": {
+            "name": None,
+            "groupName": None,
+            "template": None,
+            "replicas": None,
+            "dependsOn": None,
+        },
+        "network": {
+            "enableDNSHostnames": None,
+            "subdomain": None,
+            "publishNotReadyAddresses": None,
+        },
+        "successPolicy": {"operator": None, "targetReplicatedJobs": None},
+        "failurePolicy": {
+            "maxRestarts": None,
+            "restartStrategy": None,
+            "rules": {
+                "name": None,
+                "action": None,
+                "onJobFailureReasons": None,
+                "onJobFailureMessagePatterns": None,
+                "targetReplicatedJobs": None,
+            },
+        },
+        "startupPolicy": None,
+        "suspend": None,
+        "coordinator": None,
+        "managedBy": None,
+        "ttlSecondsAfterFinished": None,
+        "volumeClaimPolicies": None,
+    },
+}
+# Of kubeflow.org/v1, training-operator's tensorflow_types.go and common_types.go.
+TF_JOB = {
+    "apiVersion": None,
+    "kind": None,
+    "metadata": None,
+    "spec": {
+        "runPolicy": {
+            "cleanPodPolicy": None,
+            "ttlSecondsAfterFinished": None,
+            "activeDeadlineSeconds": None,
+            "backoffLimit": None,
+            "schedulingPolicy": None,
+        },
+        "successPolicy": None,
+        "tfReplicaSpecs": {
+            "Worker": {"replicas": None, "template": None, "restartPolicy": None},
+            "Chief": {"replicas": None, "template": None, "restartPolicy": None},
+        },
+        "enableDynamicWorker": None,
+    },
+}
+
+
+def unknown_fields(data, known, path=""):
+    """Returns the paths of fields that the published types do not have."""
+    if known is None:
+        return []
+    found = []
+    for number, part in enumerate(data) if isinstance(data, list) else [("", data)]:
+        for name, value in part.items():
+            where = f"{path}{f'[{number}]' if number != '' else ''}.{name}"
+            if name not in known:
+                found.append(where)
+            else:
+                found += unknown_fields(value, known[name], where)
+    return found
+
+
+def job_of(objects):
+    """Returns the spec of the Job that starts the pods; None for a TFJob."""
+    if "Job" in objects:
+        return objects["Job"]["spec"]
+    if "JobSet" in objects:
+        return objects["JobSet"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    return None
+
+
+def pods_of(objects):
+    """Returns the template of the workers' pods."""
+    job = job_of(objects)
+    if job is not None:
+        return job["template"]
+    return objects["TFJob"]["spec"]["tfReplicaSpecs"]["Worker"]["template"]
+
+
+def templates_of(objects):
+    """Returns the templates of all pods."""
+    deployment = objects.get("Deployment")
+    return [pods_of(objects)] + ([deployment["spec"]["template"]] if deployment else [])
+
+
+def environment(objects):
+    """Returns the variables of the workers."""
+    (container,) = pods_of(objects)["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def wrong_policy(objects):
+    """Checks that the job's policy is what the exit codes mean."""
+    job = job_of(objects)
+    if job is None:
+        retry = environment(objects).get("DISTCKPT_RETRY_CODE", "0")
+        policy = objects["TFJob"]["spec"]["tfReplicaSpecs"]["Worker"]["restartPolicy"]
+        if policy != "ExitCode" or not 128 <= int(retry) <= 255:
+            yield "what is worth another try is not above 127"
+        return
+    rules = {
+        rule["action"]: rule["onExitCodes"]
+        for rule in job["podFailurePolicy"]["rules"]
+        if "onExitCodes" in rule
+    }
+    useless = [exit_codes.USAGE, exit_codes.CONFIGURATION]
+    useless += [exit_codes.NOT_EXECUTABLE, exit_codes.NOT_FOUND]
+    for action, codes in (("FailJob", useless), ("Ignore", list(exit_codes.RETRY))):
+        if rules.get(action) != {"operator": "In", "values": codes}:
+            yield f"{action} is not for {codes}"
+    first = job["podFailurePolicy"]["rules"][0]
+    disrupted = {"type": "DisruptionTarget", "status": "True"}
+    if first != {"action": "Ignore", "onPodConditions": [disrupted]}:
+        yield "evictions are not ignored first"
+    if pods_of(objects)["spec"].get("restartPolicy") != "Never":
+        yield "podFailurePolicy demands restartPolicy Never"
+    if job.get("completionMode") != "Indexed":
+        yield "the pods have no index"
+    if job.get("podReplacementPolicy") != "Failed":
+        yield "two pods of one index may run at a time"
+
+
+def wrong_numbers(objects):
+    """Checks that what is said twice is the same."""
+    job, said = job_of(objects), environment(objects)
+    if job is not None:
+        if not str(job["completions"]) == str(job["parallelism"]) == said.get("DISTCKPT_WORKERS"):
+            yield "completions, parallelism and DISTCKPT_WORKERS differ"
+        subdomain = pods_of(objects)["spec"].get("subdomain")
+        if subdomain is None or subdomain != said.get("DISTCKPT_SERVICE"):
+            yield "subdomain and DISTCKPT_SERVICE differ"
+        if "JobSet" in objects:
+            network = objects["JobSet"]["spec"]["network"]
+            if network["subdomain"] != subdomain or not network["publishNotReadyAddresses"]:
+                yield "JobSet's Service is another one"
+        else:
+            yield from _wrong_service(objects["Service"], subdomain, pods_of(objects))
+    grace = pods_of(objects)["spec"].get("terminationGracePeriodSeconds")
+    if str(grace) != said.get("DISTCKPT_GRACE_SECONDS"):
+        yield "terminationGracePeriodSeconds and DISTCKPT_GRACE_SECONDS differ"
+    ports = [p["containerPort"] for c in pods_of(objects)["spec"]["containers"] for p in c["ports"]]
+    if ports != [int(said.get("DISTCKPT_PORT", 2222))]:
+        yield "the port is not the one that distckpt takes"
+
+
+def _wrong_service(service, subdomain, pods):
+    spec = service["spec"]
+    if service["metadata"]["name"] != subdomain or spec["clusterIP"] != "None":
+        yield "the Service is not headless, or has another name"
+    if not spec.get("publishNotReadyAddresses"):
+        yield "pods that are not ready have no name"
+    if not spec["selector"].items() <= pods["metadata"]["labels"].items():
+        yield "the Service selects other pods"
+
+
+def wrong_security(objects):
+    """Checks that no pod may do more than it must."""
+    for template in templates_of(objects):
+        spec = template["spec"]
+        if spec.get("automountServiceAccountToken") is not False:
+            yield "a pod has a token for Kubernetes"
+        context = spec["securityContext"]
+        if not all(context.get(name) for name in ("runAsNonRoot", "runAsUser", "fsGroup")):
+            yield "a pod may run as root"
+        if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield "a pod has no seccomp profile"
+        for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+            restricted = {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            if container.get("securityContext") != restricted:
+                yield f"{container['name']} may do more than it must"
+            resources = container.get("resources", {})
+            if not resources.get("requests") or "memory" not in resources.get("limits", {}):
+                yield f"{container['name']} does not say what it needs"
+            if "/tmp" not in {mount["mountPath"] for mount in container["volumeMounts"]}:
+                yield f"{container['name']} has no place for temporary files"
+
+
+def wrong_storage(objects):
+    """Checks that all workers share the volume, try it out first, and evaluators only read."""
+    claim = objects["PersistentVolumeClaim"]
+    if claim["spec"]["accessModes"] != ["ReadWriteMany"]:
+        yield "the volume is not for many pods"
+    spec = pods_of(objects)["spec"]
+    claims = [v["persistentVolumeClaim"] for v in spec["volumes"] if v["name"] == "checkpoints"]
+    if claims != [{"claimName": claim["metadata"]["name"]}]:
+        yield "the checkpoints are not on the shared volume"
+    (check,) = spec["initContainers"]
+    arguments = spec["containers"][0]["args"]
+    directory = arguments[arguments.index("--directory") + 1]
+    if check["command"][:3] != ["distckpt", "doctor", directory]:
+        yield "what is tried out is not where the checkpoints go"
+    if "Deployment" in objects:
+        evaluator = objects["Deployment"]["spec"]["template"]["spec"]
+        mounts = evaluator["containers"][0]["volumeMounts"]
+        if not all(m.get("readOnly") for m in mounts if m["name"] == "checkpoints"):
+            yield "the evaluator may write"
+
+
+RULES = (wrong_policy, wrong_numbers, wrong_security, wrong_storage)
+
+
+def wrong(objects):
+    """Returns all that is wrong."""
+    return [text for rule in RULES for text in rule(objects)]
