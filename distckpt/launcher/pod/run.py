@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from multiprocessing.connection import wait as wait_for_any
 from types import FrameType
 from typing import Any
 
+from distckpt import exit_codes
 from distckpt.coordination import rendezvous, tf_config
 from distckpt.coordination.rendezvous import Place
 from distckpt.errors import ConfigurationError, CoordinationError
@@ -49,6 +51,11 @@ def run(spec: PodSpec) -> int:
       CommandError: The command cannot be started.
     """
     console = Console.of_process()
+    if shutil.which(spec.command[0]) is None and not os.path.exists(spec.command[0]):
+        # It would be found after all have waited for each other.
+        raise CommandError(
+            f"Cannot run {spec.command[0]!r}: No such file or directory.", exit_codes.NOT_FOUND
+        )
     with signals() as inbox:
         try:
             with _ended_by_signals():

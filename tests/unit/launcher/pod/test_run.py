@@ -227,7 +227,14 @@ def test_a_worker_that_does_not_end_in_its_grace_is_killed():
     assert "not ended in time: worker 0; killing" in messages
 
 
-def test_a_command_that_is_not_there():
-    ((code, _, messages),) = ends([launch("--", "no-such-command", TF_CONFIG=config(1, 0)[0])])
+def test_a_command_that_is_not_there_is_not_waited_for():
+    """Nobody else comes; nobody is waited for."""
+    ((code, _, messages),) = ends([launch("--", "no-such-command", TF_CONFIG=config(2, 1)[0])])
     assert code == 127
-    assert "Cannot run 'no-such-command'" in messages
+    assert "Cannot run 'no-such-command': No such file or directory" in messages
+
+
+def test_a_command_that_cannot_be_executed():
+    ((code, _, messages),) = ends([launch("--", "/etc/passwd", TF_CONFIG=config(1, 0)[0])])
+    assert code == 126
+    assert "Cannot run '/etc/passwd': Permission denied" in messages
