@@ -55,7 +55,7 @@ class LaunchSpec:
             check_count("least", self.least, 1)
             if self.least > self.workers:
                 raise ConfigurationError(
-                    f"There are {self.workers} workers, and it takes {self.least} to go on."
+                    f"It takes {self.least} workers to go on, and workers is {self.workers}."
                 )
         for name, value in self.env.items():
             check_variable(name, value)

@@ -180,9 +180,9 @@ class Supervisor:
             left -= gone
         because = f"because {_obituary(failed)}.{_where(failed)}"
         if least is not None and left < least:
-            text = f"{left} workers are left, and it takes {least}, {because}"
+            text = f"left: {_workers(left)}, and it takes {least}; {because}"
             return self._decide(exit_codes.PEER_LOST, Say(text))
-        fewer = f" with {left} workers" if gone else ""
+        fewer = f" with {_workers(left)}" if gone else ""
         said = Say(f"restart {self._restart + 1} of {limit}{fewer}, {because}")
         assert failed.returncode is not None
         code = outcome.exit_code(failed.returncode)
@@ -218,6 +218,10 @@ def _obituary(worker: WorkerProcess) -> str:
     meaning = exit_codes.MEANINGS.get(worker.returncode)
     means = f" ({meaning})" if meaning else ""
     return f"{worker.name} (pid {worker.pid}) {outcome.describe(worker.returncode)}{means}"
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' if count != 1 else ''}"
 
 
 def _where(worker: WorkerProcess) -> str:

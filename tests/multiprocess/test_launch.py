@@ -65,3 +65,56 @@ def test_a_job_whose_worker_is_killed_succeeds_after_the_restart(tmp_path: Path)
     assert sorted(os.listdir(tmp_path / "logs")) == [
         f"worker-{index}.restart-{restart}.log" for index in range(2) for restart in range(2)
     ]
+
+
+# Two workers train and save; worker 1 is lost after the second save; the other goes on alone.
+ELASTIC = """
+import os, signal, sys
+import tensorflow as tf
+import distckpt
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+index = strategy.cluster_resolver.task_id or 0
+with strategy.scope():
+    step = tf.Variable(0, dtype=tf.int64)
+own = tf.random.Generator.from_seed(index)
+manager = distckpt.CheckpointManager(
+    tf.train.Checkpoint(step=step), sys.argv[1], 3,
+    worker_checkpoint=tf.train.Checkpoint(noise=own),
+)
+manager.restore_or_initialize()
+start = os.environ["DISTCKPT_RESTART"]
+print(f"start {start}: {manager.worker_count} workers from {int(step.numpy())}", flush=True)
+while int(step.numpy()) < 5:
+    step.assign_add(1)
+    manager.save()
+    if start == "0" and index == 1 and int(step.numpy()) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+print("finished", flush=True)
+"""
+
+
+@pytest.mark.cluster
+def test_an_elastic_job_goes_on_from_the_checkpoint_with_those_that_are_left(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(ELASTIC)
+    root = str(Path(distckpt.launcher.__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "distckpt", "launch", "--elastic", "1:2"],
+            *["--max-restarts", "1", "--", sys.executable, str(program), str(tmp_path / "run")],
+        ],
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "restart 1 of 1 with 1 worker, because worker 1 (pid " in done.stderr
+    assert "[worker 0] start 0: 2 workers from 0" in done.stdout
+    assert "[worker 0] start 1: 1 workers from 2" in done.stdout
+    assert "these begin anew on worker 0: noise" in done.stderr
+    assert done.stdout.count("finished") == 1

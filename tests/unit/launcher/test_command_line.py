@@ -125,7 +125,7 @@ def test_an_elastic_cluster_goes_on_with_those_that_are_left(launch) -> None:
     assert sorted(lines) == ["[worker 0] start 1 of 2", "[worker 1] start 1 of 2"]
     done = launch(*elastic, code.format(lost="True"))
     assert done.returncode == 69
-    assert "1 workers are left, and it takes 2" in done.stderr
+    assert "left: 1 worker, and it takes 2; because worker 1" in done.stderr
 
 
 def test_environment_variables_reach_the_workers(launch) -> None:
@@ -152,7 +152,7 @@ def test_options_after_the_command_belong_to_the_command(run) -> None:
         (["--elastic", "2", "true"], 2, "'2' is not LEAST:MOST"),
         (["--elastic", "3:2", "true"], 2, "'3:2' is not LEAST:MOST"),
         (["--elastic", "1:2", "--workers", "3", "true"], 2, "--workers 3 is more than the 2"),
-        (["--elastic", "2:3", "--workers", "1", "true"], 2, "1 workers, and it takes 2"),
+        (["--elastic", "2:3", "--workers", "1", "true"], 2, "It takes 2 workers to go on"),
         (["--workers", "1", "--grace", "nan", "true"], 2, "grace must be a finite number"),
         (["--workers", "1", "--max-restarts", "-1", "true"], 2, "max_restarts must be"),
         (["--workers", "1", "--env", "A", "true"], 2, "'A' is not KEY=VALUE"),

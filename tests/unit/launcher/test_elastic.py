@@ -50,7 +50,7 @@ def test_it_goes_on_with_those_that_are_left():
 def test_with_too_few_it_ends():
     found, text = verdict(Policy(max_restarts=1, least=2), [ended(0, -9), ended(1, -15, 3.0)])
     assert (found.restart, found.exit_code) == (False, 69)
-    assert "1 workers are left, and it takes 2" in text
+    assert "left: 1 worker, and it takes 2; because worker 0" in text
 
 
 def test_who_was_preempted_comes_back():
