@@ -62,6 +62,7 @@ def become_a_link(path: Path) -> None:
 
 NEWEST, BEFORE = 3, 2
 DATA, INDEX, MANIFEST, POINTER = "*.data-00001-*", "*.index", "*.manifest.json", "checkpoint"
+OWN, OWN_INDEX = "*.worker-00001-of-00002.data-*", "*.worker-00001-of-00002.index"
 # What is done to which file, and which step is restored then.
 DAMAGES = [
     (flip, DATA, BEFORE),
@@ -74,6 +75,12 @@ DAMAGES = [
     (delete, INDEX, BEFORE),
     (become_a_folder, INDEX, BEFORE),
     (become_a_link, INDEX, NEWEST),
+    (flip, OWN, BEFORE),
+    (truncate, OWN, BEFORE),
+    (delete, OWN, BEFORE),
+    (flip, OWN_INDEX, BEFORE),
+    (delete, OWN_INDEX, BEFORE),
+    (become_a_link, OWN_INDEX, NEWEST),
     (flip, MANIFEST, None),  # if it can still be read, what it says must be so
     (truncate, MANIFEST, BEFORE),
     (delete, MANIFEST, NEWEST),  # a plain checkpoint of TensorFlow's, and whole
@@ -111,7 +118,10 @@ def test_all_workers_restore_the_newest_that_is_whole(sound, tmp_path, how, what
     pattern = what if what == POINTER else f"ckpt-{NEWEST}{what[1:]}"
     (path,) = (tmp_path / "run").glob(pattern)
     how(path)
-    job = Job(str(tmp_path / "run"), str(tmp_path / "board"), "again", 2, NEWEST + 2, False)
+    # Without its manifest nothing tells whether a worker's state belongs to a checkpoint.
+    is_plain = what == MANIFEST and how in (delete, come_from_another_directory)
+    paths = str(tmp_path / "run"), str(tmp_path / "board")
+    job = Job(*paths, "again", 2, NEWEST + 2, False, own=not is_plain)
     if how is become_a_folder:  # nothing of ours, and not ours to remove
         assert restored(job) == step
         return

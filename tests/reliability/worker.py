@@ -42,6 +42,7 @@ class Job:
       file_limit: How large a file this job's processes may write, in bytes; 0 for any size.
       umask: Which rights files are not given.
       step_seconds: How long a step of training takes.
+      own: Whether what only one worker has must have come back, too.
     """
 
     directory: str
@@ -54,6 +55,7 @@ class Job:
     file_limit: int = 0
     umask: int = 0o022
     step_seconds: float = 0.0
+    own: bool = True
 
     def log(self, index: int) -> str:
         """Returns the path of a worker's log."""
@@ -64,6 +66,28 @@ def values(step: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the state of a step: one large enough to be split between workers, one small."""
     chance = np.random.default_rng(step)
     return chance.random((ROWS, 64), np.float32), chance.random(7, np.float32)
+
+
+class Own:
+    """What only one worker has: it tells the step, and whose it is."""
+
+    def __init__(self, index: int) -> None:
+        self._index = self._read = index
+        self.variable = tf.Variable(tf.zeros(32, tf.int64))
+        self.checkpoint = tf.train.Checkpoint(own=self.variable)
+
+    def assign(self, step: int) -> None:
+        """Takes the value of a step."""
+        self.variable.assign(tf.fill([32], tf.constant(100 * step + self._index, tf.int64)))
+
+    def take_over(self, states: distckpt.WorkerStates) -> None:
+        """Takes one of the states of a job of another number of workers."""
+        self._read = states.worker % len(states.paths)
+        self.checkpoint.read(states.paths[self._read]).assert_consumed()
+
+    def is_of(self, step: int) -> bool:
+        """Returns whether it is what it should be after a restore of that step."""
+        return bool(np.all(self.variable.numpy() == 100 * step + self._read))
 
 
 def main(job: Job, index: int) -> None:
@@ -94,13 +118,18 @@ def _train(job: Job, index: int, say) -> None:
     )
     table, small = (tf.Variable(tf.zeros_like(value)) for value in values(0))
     step = tf.Variable(0, dtype=tf.int64)
+    own = Own(index)
     manager = distckpt.CheckpointManager(
         tf.train.Checkpoint(table=table, small=small, step=step),
         job.directory,
         max_to_keep=2,
+        worker_checkpoint=own.checkpoint,
         coordinator=coordinator,
         options=distckpt.ManagerOptions(
-            enable_async=job.in_background, save_deadline=DEADLINE, restore_deadline=60.0
+            enable_async=job.in_background,
+            save_deadline=DEADLINE,
+            restore_deadline=60.0,
+            worker_state_on_resize=own.take_over,
         ),
     )
     path = manager.restore_or_initialize()
@@ -109,6 +138,7 @@ def _train(job: Job, index: int, say) -> None:
         expected = values(restored)
         same = table.numpy().tobytes() == expected[0].tobytes()
         same &= small.numpy().tobytes() == expected[1].tobytes()
+        same &= own.is_of(restored) or not job.own
         say("restored", restored, "equal" if same else "DIFFERENT")
     else:
         say("restored", 0, "equal")
@@ -116,6 +146,7 @@ def _train(job: Job, index: int, say) -> None:
         for variable, value in zip((table, small), values(number), strict=True):
             variable.assign(value)
         step.assign(number)
+        own.assign(number)
         time.sleep(job.step_seconds)
         manager.save(checkpoint_number=number)
         # An asynchronous save() says only that the save before it is done.
