@@ -16,7 +16,7 @@ from distckpt.core import manifest as manifests
 from distckpt.core.bundle_merge import merge_indexes
 from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.checksum import verify_entry
-from distckpt.core.manifest import Replaced
+from distckpt.core.manifest import FileRecord, Replaced, StateRecord
 from distckpt.errors import DistckptError
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.ownership import ownership_of
@@ -75,7 +75,7 @@ def targets() -> dict[str, Target]:
     words = (b"", b"a", b"bc" * 99)
     who = json.dumps({"host": "a", "pid": 1, "since": 1.7e9})
     found = (
-        Target("manifest", _parse_manifest, (manifest, _switch(manifest))),
+        Target("manifest", _parse_manifest, (manifest, _switch(manifest), _with_states(manifest))),
         Target("index", bundle.read_index, (index, other)),
         Target("block", _read_block, tuple(map(sealed.first_block, (index, other, sliced)))),
         Target("parts", lambda data: merge_indexes([data, second]), (first, sliced)),
@@ -98,6 +98,19 @@ def _switch(data: bytes) -> bytes:
     found = _parse_manifest(data)
     old = Replaced(found.index, tuple(file.name for file in found.files), found)
     return manifests.render(dataclasses.replace(found, replaces=old))
+
+
+def _with_states(data: bytes) -> bytes:
+    """Returns the manifest of a checkpoint with what only single workers have."""
+    found = _parse_manifest(data)
+    assert isinstance(found, manifests.Manifest)
+    prefixes = [layout.worker_prefix(found.name, worker, 2, worker) for worker in range(2)]
+    names = [f for p in prefixes for f in (layout.index_name(p), layout.data_name(p, 0, 1))]
+    files = tuple(FileRecord(name, 8, 0) for name in names)
+    states = tuple(StateRecord(worker, p, 7) for worker, p in enumerate(prefixes))
+    return manifests.render(
+        dataclasses.replace(found, files=(*found.files, *files), worker_states=states)
+    )
 
 
 def _read_block(content: bytes) -> object:

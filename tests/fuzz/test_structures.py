@@ -64,7 +64,11 @@ def _places(value, so_far=()):
 
 HONEST = [json.loads(seed) for seed in targets()["manifest"].seeds]
 EDITS = [(number, path) for number, body in enumerate(HONEST) for path in _places(body)]
-NAMING = [(n, path) for n, path in EDITS if path[-1] == "name" or path[:2] == ("replaces", "files")]
+NAMING = [
+    (n, path)
+    for n, path in EDITS
+    if path[-1] in ("name", "prefix") or path[:2] == ("replaces", "files")
+]
 
 
 @st.composite
@@ -75,7 +79,7 @@ def hostile_manifests(draw):
     for _ in range(draw(st.integers(1, 4))):
         where = st.sampled_from(NAMING) | st.sampled_from(EDITS)
         _, path = draw(where.filter(lambda edit: edit[0] == number))
-        value = draw(TEXTS | ANYTHING if path[-1] == "name" else ANYTHING)
+        value = draw(TEXTS | ANYTHING if path[-1] in ("name", "prefix") else ANYTHING)
         target = body
         try:
             for key in path[:-1]:
@@ -100,6 +104,9 @@ def test_a_manifest_that_is_believed_names_plain_files_of_its_checkpoint_alone(d
             assert 0 <= min(part.order) <= max(part.order) < 10**18
             for file in part.claims:
                 check_file(file, part.name)
+            for state in part.worker_states:
+                assert layout.index_name(state.prefix) in part.claims
+                check_file(layout.data_name(state.prefix, 0, 1), part.name)
 
 
 def check_file(file, checkpoint):
