@@ -190,6 +190,7 @@ class _End:
             _log.error("The save before the end has failed: %s %s", error, self._resume())
         else:
             self._code = exit_codes.PREEMPTED
+            _log.warning("All workers have saved; this one ends. %s", self._resume())
 
     def exit(self) -> None:
         """Ends this process."""
