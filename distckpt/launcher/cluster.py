@@ -42,6 +42,14 @@ class CommandError(ConfigurationError):
         self.exit_code = exit_code
 
 
+def check_start(process: GuardedProcess, command: Sequence[str]) -> None:
+    """Raises CommandError if the guard of `process` has said that `command` cannot be started."""
+    if process.error is not None:
+        text, number = process.error
+        code = outcome.exit_code_of_error(number)
+        raise CommandError(f"Cannot run {command[0]!r}: {text}.", code)
+
+
 def make_run_id() -> str:
     """Returns a new ``DISTCKPT_RUN_ID``: the time, for people, and chance, to make it unique."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
@@ -281,12 +289,7 @@ class LocalCluster:
         while True:
             for process in self._processes:
                 process.receive()
-                if process.error is not None:
-                    text, number = process.error
-                    raise CommandError(
-                        f"Cannot run {self._spec.command[0]!r}: {text}.",
-                        outcome.exit_code_of_error(number),
-                    )
+                check_start(process, self._spec.command)
             waiting = [process for process in self._processes if process.pid is None]
             if not waiting:
                 return

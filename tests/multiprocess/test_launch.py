@@ -36,23 +36,26 @@ print("finished", flush=True)
 """
 
 
-@pytest.mark.cluster
-def test_a_job_whose_worker_is_killed_succeeds_after_the_restart(tmp_path: Path) -> None:
-    program = tmp_path / "train.py"
-    program.write_text(TRAINING)
+def launch(folder: Path, code: str, *options: str, arguments: tuple[str, ...] = ()):
+    """Runs a program by ``distckpt launch``; returns how it ended."""
+    program = folder / "train.py"
+    program.write_text(code)
     root = str(Path(distckpt.launcher.__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [
-            *[sys.executable, "-m", "distckpt", "launch", "--workers", "2"],
-            *["--max-restarts", "1", "--log-dir", str(tmp_path / "logs")],
-            *["--", sys.executable, str(program)],
-        ],
+    command = [sys.executable, "-m", "distckpt", "launch", *options, "--", sys.executable]
+    return subprocess.run(
+        [*command, str(program), *arguments],
         env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=150,
     )
+
+
+@pytest.mark.cluster
+def test_a_job_whose_worker_is_killed_succeeds_after_the_restart(tmp_path: Path) -> None:
+    logs = str(tmp_path / "logs")
+    done = launch(tmp_path, TRAINING, "--workers=2", "--max-restarts=1", "--log-dir", logs)
     assert done.returncode == 0, done.stderr
     lines = sorted(line for line in done.stdout.splitlines() if "start 1" in line)
     assert lines == ["[worker 0] summed at start 1", "[worker 1] summed at start 1"]
@@ -98,20 +101,8 @@ print("finished", flush=True)
 def test_an_elastic_job_goes_on_from_the_checkpoint_with_those_that_are_left(
     tmp_path: Path,
 ) -> None:
-    program = tmp_path / "train.py"
-    program.write_text(ELASTIC)
-    root = str(Path(distckpt.launcher.__file__).parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [
-            *[sys.executable, "-m", "distckpt", "launch", "--elastic", "1:2"],
-            *["--max-restarts", "1", "--", sys.executable, str(program), str(tmp_path / "run")],
-        ],
-        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
+    run = str(tmp_path / "run")
+    done = launch(tmp_path, ELASTIC, "--elastic=1:2", "--max-restarts=1", arguments=(run,))
     assert done.returncode == 0, done.stderr
     assert "restart 1 of 1 with 1 worker, because worker 1 (pid " in done.stderr
     assert "[worker 0] start 0: 2 workers from 0" in done.stdout

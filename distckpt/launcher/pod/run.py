@@ -19,7 +19,7 @@ from distckpt.coordination import rendezvous, tf_config
 from distckpt.coordination.rendezvous import Place
 from distckpt.errors import ConfigurationError, CoordinationError
 from distckpt.launcher import outcome
-from distckpt.launcher.cluster import START_DEADLINE, CommandError
+from distckpt.launcher.cluster import START_DEADLINE, CommandError, check_start
 from distckpt.launcher.console import Console
 from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.outcome import WorkerProcess
@@ -163,12 +163,7 @@ class _Worker:
         end = time.monotonic() + START_DEADLINE
         while process.pid is None:
             process.receive()
-            if process.error is not None:
-                text, number = process.error
-                raise CommandError(
-                    f"Cannot run {self._spec.command[0]!r}: {text}.",
-                    outcome.exit_code_of_error(number),
-                )
+            check_start(process, self._spec.command)
             if time.monotonic() >= end:
                 raise CoordinationError(
                     f"After {START_DEADLINE:g} s the worker has not been started."
