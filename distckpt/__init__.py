@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
     from distckpt.core.worker_states import WorkerStates as WorkerStates
+    from distckpt.data.indexed_input import IndexedInput as IndexedInput
+    from distckpt.data.worker_input import WorkerInput as WorkerInput
     from distckpt.manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
     from distckpt.preemption import handle_preemption as handle_preemption
 
 _WHERE = {
     "CheckpointManager": "distckpt.manager",
+    "IndexedInput": "distckpt.data.indexed_input",
     "ManagerOptions": "distckpt.options",
     "SharedDirectory": "distckpt.coordination.shared_directory",
+    "WorkerInput": "distckpt.data.worker_input",
     "WorkerStates": "distckpt.core.worker_states",
     "errors": "distckpt.errors",
     "exit_codes": "distckpt.exit_codes",
@@ -41,8 +45,10 @@ if os.environ.get("DISTCKPT_EXIT_CODES") == "1":  # a worker that `distckpt laun
 
 __all__ = [
     "CheckpointManager",
+    "IndexedInput",
     "ManagerOptions",
     "SharedDirectory",
+    "WorkerInput",
     "WorkerStates",
     "errors",
     "exit_codes",

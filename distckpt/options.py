@@ -50,10 +50,10 @@ class ManagerOptions:
         save others: all in so many saves. Default: 1.
       worker_state_on_resize: What becomes of the states in ``worker_checkpoint`` when the number of
         workers has changed. "redivide": objects whose state is the same on all workers and right
-        for any number of them (they say so by an attribute ``elastic = True``) go on where they
-        were; all others begin anew, and a warning names them. "drop": all begin anew. "error":
-        nothing is restored. Or a function, called on every worker with a `WorkerStates`, which
-        restores what it wants to. Default: "redivide".
+        for any number of them (`IndexedInput`, and whatever else has an attribute ``elastic =
+        True``) go on where they were; all others begin anew, and a warning names them. "drop": all
+        begin anew. "error": nothing is restored. Or a function, called on every worker with a
+        `WorkerStates`, which restores what it wants to. Default: "redivide".
     """
 
     save_deadline: float = 600.0

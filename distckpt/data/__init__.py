@@ -1,0 +1,1 @@
+"""Input that a checkpoint can hold: what a worker reads next, under a `tf.distribute` strategy."""

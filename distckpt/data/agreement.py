@@ -1,0 +1,107 @@
+"""Makes sure that the workers' inputs fit together, before one of them waits for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from distckpt.coordination.base import Coordinator
+from distckpt.errors import ConfigurationError, DeadlineExceededError, WorkerLostError
+
+_Made = TypeVar("_Made")
+_GLANCE = 1.0  # seconds between two looks at who has died
+_numbers = itertools.count(1)
+
+
+def next_key() -> str:
+    """Returns the key of the program's next input; alike on workers that make the same inputs."""
+    return f"input-{next(_numbers)}"
+
+
+def make_together(
+    kind: str,
+    make: Callable[[], tuple[_Made, dict[str, Any]]],
+    coordinator: Coordinator,
+    key: str,
+    deadline: float,
+) -> _Made:
+    """Makes this worker's input, when all others could make theirs, and all are alike.
+
+    Every worker, at the same point of the program.
+
+    Args:
+      kind: What is made, for messages.
+      make: Returns this worker's input, and by name what must be the same on all workers.
+      coordinator: How to talk to the others.
+      key: What to talk about; see `next_key`.
+      deadline: Seconds to wait for them.
+
+    Raises:
+      ConfigurationError: The inputs differ, or another worker could not make its own.
+      DeadlineExceededError: A worker never came here; the text names it.
+      WorkerLostError: A worker died; the text names it.
+      Exception: What `make` raises.
+    """
+    here = coordinator.name(coordinator.index)
+    with _telling_failure(kind, coordinator, key):
+        made, facts = make()
+    mine = {"kind": kind, **facts}
+    coordinator.publish(f"{key}/{coordinator.index}", json.dumps(mine))
+    for name, theirs in _words(kind, coordinator, key, deadline):
+        if "failed" in theirs:
+            raise ConfigurationError(f"{theirs['kind']} failed on {name}: {theirs['failed']}")
+        if theirs != mine:
+            raise ConfigurationError(_difference(here, mine, name, theirs))
+    return made
+
+
+@contextlib.contextmanager
+def _telling_failure(kind: str, coordinator: Coordinator, key: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        word = {"kind": kind, "failed": f"{type(error).__name__}: {error}"}
+        coordinator.publish(f"{key}/{coordinator.index}", json.dumps(word))
+        raise
+
+
+def _words(
+    kind: str, coordinator: Coordinator, key: str, deadline: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the name of each worker with its word, as they come."""
+    end = time.monotonic() + deadline
+    missing = {f"{key}/{worker}": worker for worker in range(coordinator.count)}
+    while missing:
+        left = end - time.monotonic()
+        found = coordinator.fetch(list(missing), max(0.0, min(left, _GLANCE)))
+        if found is not None:
+            yield coordinator.name(missing.pop(found[0])), json.loads(found[1])
+            continue
+        for worker, reason in coordinator.lost().items():
+            if worker in missing.values():
+                name = coordinator.name(worker)
+                raise WorkerLostError(f"{name} died before it made its {kind}: {reason}")
+        if left <= 0:
+            names = ", ".join(coordinator.name(worker) for worker in missing.values())
+            raise DeadlineExceededError(
+                f"After {deadline:g} s these have not made their {kind}: {names}. All workers "
+                "must make it, at the same point of the program. See what they do; if they only "
+                "need longer, give a longer deadline."
+            )
+
+
+def _difference(here: str, mine: dict[str, Any], name: str, theirs: dict[str, Any]) -> str:
+    if theirs["kind"] != mine["kind"]:
+        return (
+            f"The workers do not make the same inputs in the same order: {here} makes "
+            f"{mine['kind']}, and {name} {theirs['kind']}."
+        )
+    what = next(fact for fact in mine if mine[fact] != theirs.get(fact))
+    return (
+        f"{mine['kind']}: {what} must be the same on all workers, but is {mine[what]} on {here} "
+        f"and {theirs.get(what)} on {name}."
+    )
