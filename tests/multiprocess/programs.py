@@ -580,6 +580,7 @@ def worker_state(
     strategy: Any, index: int, directory: str, draw: int, save: bool, asynchronous: bool = False
 ) -> dict[str, Any]:
     """Restores, draws from an iterator and a generator of its own, saves, draws on."""
+    tf.random.set_seed(7)  # what ran before in this process may have set another
     numbers = tf.data.Dataset.range(1000 * index, 1000 * index + 50)
     iterator = iter(numbers.shuffle(50, seed=index).repeat().batch(3))
     generator = tf.random.Generator.from_seed(index)
