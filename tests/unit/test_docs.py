@@ -169,19 +169,40 @@ def arguments(path, owner, method):
 
 
 @pytest.mark.parametrize(
-    ("title", "path", "owner", "methods"),
+    ("page", "title", "path", "owner", "methods"),
     [
-        ("`CheckpointManager`", "distckpt/manager.py", "CheckpointManager", ["__init__", "save"]),
         (
+            "docs/options.md",
+            "`CheckpointManager`",
+            "distckpt/manager.py",
+            "CheckpointManager",
+            ["__init__", "save"],
+        ),
+        (
+            "docs/options.md",
             "`SharedDirectory`",
             "distckpt/coordination/shared_directory.py",
             "SharedDirectory",
             ["__init__"],
         ),
+        (
+            "docs/input.md",
+            "Arguments of `WorkerInput`",
+            "distckpt/data/worker_input.py",
+            "WorkerInput",
+            ["__init__"],
+        ),
+        (
+            "docs/input.md",
+            "Arguments of `IndexedInput`",
+            "distckpt/data/indexed_input.py",
+            "IndexedInput",
+            ["__init__"],
+        ),
     ],
 )
-def test_every_argument_is_documented_with_its_default(title, path, owner, methods):
-    page = section("docs/options.md", title)
+def test_every_argument_is_documented_with_its_default(page, title, path, owner, methods):
+    page = section(page, title)
     expected = {}
     for method in methods:
         expected |= arguments(path, owner, method)
@@ -262,9 +283,11 @@ def test_there_are_examples_that_run():
 @pytest.mark.parametrize("page", RUNNABLE)
 def test_the_examples_run(page, tmp_path):
     code = "\n".join(code for runs, code in blocks(page, "python") if runs)
+    program = tmp_path / "examples.py"  # a file, as AutoGraph reads the source
+    program.write_text(code)
     environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, str(program)],
         cwd=tmp_path,
         env={**environment, "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,

@@ -78,7 +78,7 @@ def test_after_a_restore_all_goes_on_as_without(job, tmp_path, numbers):
     assert kept == uninterrupted[: len(kept)]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     st.integers(1, 40),
     st.lists(

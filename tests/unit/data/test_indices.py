@@ -32,7 +32,7 @@ def expected(order, place, steps, worker, workers, local):
     return read
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 40), st.booleans(), st.data())
 def test_tensors_are_divided_as_numbers_are(size, batch, drop_remainder, data):
     order = Order(size, batch, drop_remainder and batch <= size)
