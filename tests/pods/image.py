@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 BASE = "localhost/distckpt-base:bookworm"
 # What the image is made of.
 SOURCES = ("k8s/Containerfile", "constraints.txt", "pyproject.toml", "launch", "distckpt")
-MIRROR = "http://deb.debian.org/debian"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -44,7 +43,7 @@ def _make_base(podman):
         system = Path(folder, "system")
         packages = "--include=python3,python3-pip,ca-certificates"
         done = subprocess.run(
-            ["debootstrap", "--variant=minbase", packages, "bookworm", system, MIRROR],
+            ["debootstrap", "--variant=minbase", packages, "bookworm", system],
             capture_output=True,
             text=True,
             timeout=600,
