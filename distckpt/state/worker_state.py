@@ -4,7 +4,7 @@ It is written whole by each worker, beside its share of the common state, under 
 When the number of workers has changed, a policy decides what becomes of it (`ManagerOptions`).
 
 Private TensorFlow API used here: ``Checkpoint._trackable_children``;
-tests/unit/state/test_worker_state.py would notice a change.
+tests/unit/manager/test_worker_state.py would notice a change.
 """
 
 from __future__ import annotations
