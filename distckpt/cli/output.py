@@ -1,0 +1,173 @@
+"""What the commands that look at directories share: tables, JSON, and how errors become exit codes.
+
+    0    done; nothing is wrong
+    1    done, and something is wrong or different: a damaged checkpoint, a failed check
+    2    not done: wrong usage, no such checkpoint or directory, no rights
+    130  interrupted (Ctrl-C); nothing is half done
+    141  whoever read the output has gone (`| head`)
+
+rich draws the tables. Where the output is not a terminal there are no colours, no lines and no limit
+to the width, so that other programs can read it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distckpt import exit_codes
+from distckpt.errors import CheckpointDamagedError, DistckptError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FINE = 0
+WRONG = 1
+REFUSED = 2
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+CODES = """\b
+Exit codes:
+  0            done, and all is well
+  1            done, and something is wrong or different
+  2            not done: wrong usage, no such checkpoint or directory, no rights
+  130          interrupted (Ctrl-C)
+"""
+# What a table shows if its output is no terminal, which has no width.
+_NO_LIMIT = 100_000
+
+
+class Command(click.Command):
+    """A command whose errors end it with one clear line and an exit code of the list above."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command, and writes out all it has said."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that has gone is noticed here, not while Python ends
+            return result
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            code = INTERRUPTED
+        except DistckptError as error:
+            click.echo(f"Error: {error}", err=True)
+            code = code_of(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                _forget_stdout()
+                code = PIPE_CLOSED
+            else:
+                click.echo(f"Error: {explain(error)}", err=True)
+                code = REFUSED
+        ctx.exit(code)
+
+
+def code_of(error: DistckptError) -> int:
+    """Returns the exit code for an error of ours."""
+    if isinstance(error, CheckpointDamagedError):
+        return WRONG
+    code = exit_codes.of(error)
+    return code if code == exit_codes.SUPERSEDED else REFUSED
+
+
+def explain(error: OSError) -> str:
+    """Returns what to say of an error of the system: which file, and what of it."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}."
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as one JSON document."""
+    click.echo(json.dumps(value, indent=1, allow_nan=True))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
+    """Prints a table.
+
+    Args:
+      columns: The headings.
+      rows: The cells of each row; rich's markup in them is not looked at.
+      right: Which columns are flush right: a "r" for each of them, any other letter for the rest,
+        e.g. "lrr".
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = make_console()
+    table = Table(
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
+    for number, column in enumerate(columns):
+        table.add_column(
+            column,
+            justify="right" if right[number : number + 1] == "r" else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text.from_ansi(cell) for cell in row))
+    console.print(table)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Returns where rich writes to; one that is no terminal has no limit to its width."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=stderr, highlight=False, width=_NO_LIMIT)
+    return console
+
+
+def size(count: int | float | None) -> str:
+    """Returns a number of bytes as people read it: "1.50 GiB"."""
+    if count is None:
+        return "-"
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        count /= 1024
+        if count < 999.5 or unit == "PiB":
+            break
+    return f"{count:.{2 if count < 9.995 else 1 if count < 99.95 else 0}f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """Returns a number of seconds as people read it: "12 ms", "3.2 s", "5 min", "3 h", "2 d"."""
+    if seconds is None:
+        return "-"
+    seconds = max(0.0, seconds)
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    for limit, unit, length in ((5400, "min", 60), (129600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def age(seconds: float) -> str:
+    """Returns how long ago something was; what lies ahead, by another clock, was "just now"."""
+    return f"{duration(seconds)} ago" if seconds >= 1 else "just now"
+
+
+def _forget_stdout() -> None:
+    """Lets what is still to be written go nowhere, so that Python ends without another error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    except (OSError, ValueError):
+        return  # a test's stand-in for it, which has no descriptor
+    finally:
+        os.close(nowhere)

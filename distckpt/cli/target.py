@@ -1,0 +1,101 @@
+"""Which checkpoint, or which directory, an argument of the command line means. Reads, never writes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import posixpath
+from typing import NamedTuple
+
+from distckpt.core import layout
+from distckpt.errors import ConfigurationError, DirectoryError
+from distckpt.roles import host
+from distckpt.roles.catalog import Catalog
+from distckpt.roles.patient import PatientReader
+from distckpt.storage.base import Storage
+from distckpt.storage.choose import storage_for
+
+_SUFFIXES = (layout.manifest_name(""), layout.index_name(""))
+
+
+class Target(NamedTuple):
+    """A checkpoint: the storage, the absolute path or URL of its directory, and its name there."""
+
+    storage: Storage
+    directory: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The checkpoint's path."""
+        return layout.join(self.directory, self.name)
+
+
+def find_directory(argument: str) -> tuple[Storage, str]:
+    """Returns the storage and the absolute path or URL of a directory that is there.
+
+    Raises:
+      DirectoryError: There is none.
+    """
+    path = argument if "://" in argument else os.path.abspath(argument)
+    storage = storage_for(path)
+    if not storage.is_directory(path):
+        what = "is a file" if storage.exists(path) else "does not exist"
+        raise DirectoryError(f"{argument} {what}. Give the directory that a job saves to.")
+    return storage, path
+
+
+def find_checkpoint(argument: str) -> Target:
+    """Returns the checkpoint that `argument` means.
+
+    Args:
+      argument: A checkpoint's path ("/run/ckpt-12"), one of its files that name it
+        ("/run/ckpt-12.index", "/run/ckpt-12.manifest.json"), or a directory: then its newest
+        checkpoint.
+
+    Raises:
+      ConfigurationError: There is no such checkpoint; the text suggests the nearest.
+      RestoreError: The directory's own file names one that is not there.
+    """
+    path = argument if "://" in argument else os.path.abspath(argument)
+    storage = storage_for(path)
+    if storage.is_directory(path):
+        return _newest(storage, path, argument)
+    directory, name = posixpath.split(path)
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    if not storage.is_directory(directory):
+        raise DirectoryError(
+            f"There is no directory {directory}, so there is no checkpoint {argument}, either."
+        )
+    _check_is_there(storage, directory, name)
+    return Target(storage, directory, name)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Returns a hint at what somebody may have meant by `name`, of what is `known`; or ""."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _newest(storage: Storage, directory: str, argument: str) -> Target:
+    names = Catalog(PatientReader(storage), directory).candidates(host.now())
+    if not names:
+        raise ConfigurationError(f"There is no checkpoint in {argument}.")
+    return Target(storage, directory, names[0])
+
+
+def _check_is_there(storage: Storage, directory: str, name: str) -> None:
+    found = layout.classify(storage.list(directory)).checkpoints
+    known = [n for n, files in found.items() if files.has_index]
+    if name in known:
+        return
+    if name in found:
+        raise ConfigurationError(
+            f"{layout.join(directory, name)} has lost its index, {layout.index_name(name)}: without "
+            "it nothing of it can be read."
+        )
+    hint = nearest(name, known)
+    if not hint and known:
+        hint = f" The newest by number is {known[-1]}."
+    raise ConfigurationError(f"There is no checkpoint {name!r} in {directory}.{hint}")
