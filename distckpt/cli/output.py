@@ -6,8 +6,8 @@
     130  interrupted (Ctrl-C); nothing is half done
     141  whoever read the output has gone (`| head`)
 
-rich draws the tables. Where the output is not a terminal there are no colours, no lines and no limit
-to the width, so that other programs can read it.
+rich draws the tables. Where the output is not a terminal there are no colours, no lines and no
+limit to the width, so that other programs can read it.
 """
 
 from __future__ import annotations
@@ -52,21 +52,25 @@ class Command(click.Command):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # a reader that has gone is noticed here, not while Python ends
-            return result
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            code = INTERRUPTED
-        except DistckptError as error:
-            click.echo(f"Error: {error}", err=True)
-            code = code_of(error)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                _forget_stdout()
-                code = PIPE_CLOSED
-            else:
-                click.echo(f"Error: {explain(error)}", err=True)
-                code = REFUSED
-        ctx.exit(code)
+        except (KeyboardInterrupt, DistckptError, OSError) as error:
+            ctx.exit(_end(error))
+        return result
+
+
+def _end(error: BaseException) -> int:
+    """Says what has ended a command, and returns its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    if isinstance(error, DistckptError):
+        click.echo(f"Error: {error}", err=True)
+        return code_of(error)
+    assert isinstance(error, OSError)
+    if error.errno == errno.EPIPE:
+        _forget_stdout()
+        return PIPE_CLOSED
+    click.echo(f"Error: {explain(error)}", err=True)
+    return REFUSED
 
 
 def code_of(error: DistckptError) -> int:

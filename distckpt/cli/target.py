@@ -1,4 +1,4 @@
-"""Which checkpoint, or which directory, an argument of the command line means. Reads, never writes."""
+"""Which checkpoint, or which directory, an argument of the command line means. Only reads."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def _check_is_there(storage: Storage, directory: str, name: str) -> None:
         return
     if name in found:
         raise ConfigurationError(
-            f"{layout.join(directory, name)} has lost its index, {layout.index_name(name)}: without "
-            "it nothing of it can be read."
+            f"{layout.join(directory, name)} has lost its index, {layout.index_name(name)}: "
+            "without it nothing of it can be read."
         )
     hint = nearest(name, known)
     if not hint and known:
