@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distckpt import errors as errors
     from distckpt import exit_codes as exit_codes
+    from distckpt import keep as keep
     from distckpt import policies as policies
     from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
@@ -34,11 +35,12 @@ _WHERE = {
     "WorkerStates": "distckpt.core.worker_states",
     "errors": "distckpt.errors",
     "exit_codes": "distckpt.exit_codes",
+    "keep": "distckpt.keep",
     "handle_preemption": "distckpt.preemption",
     "policies": "distckpt.policies",
     "wait_for_workers": "distckpt.coordination.rendezvous",
 }
-_MODULES = ("errors", "exit_codes", "policies")
+_MODULES = ("errors", "exit_codes", "keep", "policies")
 
 if os.environ.get("DISTCKPT_EXIT_CODES") == "1":  # a worker that `distckpt launch` started in a pod
     importlib.import_module("distckpt.exit_codes").install()
@@ -53,6 +55,7 @@ __all__ = [
     "errors",
     "exit_codes",
     "handle_preemption",
+    "keep",
     "policies",
     "wait_for_workers",
 ]

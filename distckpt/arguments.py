@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from distckpt.errors import ConfigurationError
@@ -46,3 +47,24 @@ def refuse_others(name: str, value: object, kind: type) -> None:
         raise ConfigurationError(
             f"{name} must be a {where}.{kind.__name__}, got {type(value).__name__}."
         )
+
+
+def metrics(values: Mapping[str, Any] | None) -> dict[str, float]:
+    """Returns the numbers that ``save(metrics=…)`` was given, as Python's."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(
+            f'metrics must be a dictionary such as {{"val_loss": 0.3}}, got {values!r}.'
+        )
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"metrics[{name!r}] must be a number, got {value!r} ({error})."
+            ) from None
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"The names of metrics must be texts, got {name!r}.")
+    return found

@@ -10,7 +10,7 @@ import logging
 import os
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +36,7 @@ from distckpt.roles.ownership import ownership_of
 from distckpt.roles.pace import Agreement, Pace
 from distckpt.roles.patient import PatientReader
 from distckpt.roles.pruner import Pruner
+from distckpt.roles.recorder import Label
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
 from distckpt.roles.withdrawal import withdraw
@@ -172,6 +173,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 arguments.whole(max_to_keep),
                 arguments.hours(keep_checkpoint_every_n_hours),
                 durable=self._options.durable,
+                keep=self._options.keep,
             )
         except OSError as error:
             raise DirectoryError(f"{directory} cannot be read: {error}.") from error
@@ -209,6 +211,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         checkpoint_number: Any = None,
         check_interval: bool = True,
         options: tf.train.CheckpointOptions | None = None,
+        *,
+        metrics: Mapping[str, Any] | None = None,
     ) -> str | None:
         """Saves a checkpoint. Every worker, at the same point of the program.
 
@@ -224,6 +228,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           options: `tf.train.CheckpointOptions`. With ``enable_async`` this save is asynchronous.
             Write callbacks are called after the commit, on every worker; of an asynchronous save
             on the thread in the background.
+          metrics: Numbers that tell how good the checkpoint is, {"val_loss": 0.3}: Python's,
+            NumPy's or scalar tensors. The chief's are written into the manifest, for
+            `distckpt.keep.Best` and ``distckpt ls``.
 
         Returns:
           The path that the checkpoint has, or will have, the same on every worker; None if the
@@ -243,6 +250,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           Any of these may be about the asynchronous save before, unless `sync` has raised it. Then
           this call has saved nothing; call again.
         """
+        numbers = arguments.metrics(metrics)
         in_background = self._options.enable_async or asks_for_async(options)
         coordinator, agreement = self._connect()
         try:
@@ -255,7 +263,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 return None
             self.sync()
             name = layout.numbered_name(self._name, self._counter.advance(checkpoint_number))
-            self._save(coordinator, name, options, in_background)
+            self._save(coordinator, name, options, in_background, numbers)
             self._pace.begun(in_flight=self._flight.busy)
         finally:
             self._pace.returned()
@@ -281,9 +289,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         name: str,
         options: tf.train.CheckpointOptions | None,
         in_background: bool,
+        metrics: dict[str, float],
     ) -> None:
         keys = Keys(self._namespace, "save", next(self._calls["save"]))
-        state, session = self._hold(coordinator, keys, name, options)
+        state, session = self._hold(coordinator, keys, name, options, metrics)
         session.hold()
 
         def finish() -> None:
@@ -309,6 +318,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         keys: Keys,
         name: str,
         options: tf.train.CheckpointOptions | None,
+        metrics: dict[str, float],
     ) -> tuple[CapturedState, SaveSession]:
         """Takes hold of this worker's share of the state; returns it and the save it is for."""
         if self._capture is None:
@@ -343,7 +353,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             keys,
             name=name,
             directory=self._directory_path,
-            step=self._step(layout.split_number(name)[1] or 0),
+            label=Label(self._step(layout.split_number(name)[1] or 0), metrics, self._books.rules),
             plan=plan,
             state=state,
             patience=Patience(self._options.save_deadline, self._options.slow_factor),

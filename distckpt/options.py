@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import ConfigurationError
+from distckpt.keep import KeepPolicy
 from distckpt.policies import SavePolicy
 
 _WORDS = {"when_busy": ("wait", "skip"), "check_replicas": ("off", "warn", "error")}
@@ -40,6 +41,8 @@ class ManagerOptions:
         (`CheckpointManager.skipped_saves`). Default: "wait".
       save_policy: Which calls of ``save()`` save, see `distckpt.policies`; the others return None.
         Without a ``step_counter`` the calls are counted as steps. Default: None, all save.
+      keep: What to keep beside the `max_to_keep` newest checkpoints, see `distckpt.keep`. With
+        ``max_to_keep=None`` it alone decides. Default: None, nothing else.
       write_threads: How many parts of a worker's share are written at the same time. A share of
         less than 128 MiB is one part; each part is a file. Default: 4.
       check_replicas: Whether each save compares, by checksums, what the workers hold of what they
@@ -64,6 +67,7 @@ class ManagerOptions:
     enable_async: bool = False
     when_busy: str = "wait"
     save_policy: SavePolicy | None = None
+    keep: KeepPolicy | None = None
     write_threads: int = 4
     check_replicas: str = "off"
     check_replicas_every: int = 1
@@ -103,6 +107,11 @@ class ManagerOptions:
             raise ConfigurationError(
                 "ManagerOptions.save_policy must be one of distckpt.policies, e.g. "
                 f"EverySteps(100), or None; got {self.save_policy!r}."
+            )
+        if self.keep is not None and not isinstance(self.keep, KeepPolicy):
+            raise ConfigurationError(
+                "ManagerOptions.keep must be one of distckpt.keep, e.g. EverySteps(1000), or None; "
+                f"got {self.keep!r}."
             )
         for name in ("write_threads", "check_replicas_every"):
             count = getattr(self, name)

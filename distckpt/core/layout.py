@@ -19,6 +19,9 @@
         epochs/00000007.json                who owns the directory
         abandoned/00000007/                 pending folders of dead chiefs, being settled
         quarantine/ckpt-5.json              a checkpoint that was found damaged
+        verified/ckpt-5.json                a checkpoint that was read back and found right
+        holds/ckpt-5.pin.json               a checkpoint that is not to be deleted
+        holds/ckpt-5.lease-<id>.json        one that a reader is reading
 
 The names of data files are TensorFlow's (``tensorflow/core/util/tensor_bundle/naming.cc``). A name
 is understood only if it is exactly what the functions here would have made: what is not understood
@@ -55,6 +58,7 @@ _ATTEMPT_ID = re.compile("([0-9]{8,18})-([0-9]{6,18})-([0-9a-z]+)")
 _EPOCH_FILE = re.compile("([0-9]{8,18})[.]json")
 _DATA_FILE = re.compile(f"(.+)[.]data-{_SHARD}", re.DOTALL)
 _WORKER_PREFIX = re.compile(f"(.+)[.]worker-{_SHARD}(?:[.]v([0-9]{{1,18}}))?", re.DOTALL)
+_HOLD = re.compile("(.+)[.](?:pin|lease-([0-9a-z]+))[.]json", re.DOTALL)
 _PENDING = re.compile(f"(.+)[.]pending-({_ATTEMPT})", re.DOTALL)
 _NUMBERED = re.compile("(.+)-([0-9]{1,18})", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -98,10 +102,20 @@ def quarantine_folder(directory: str) -> str:
     return join(directory, PRIVATE_FOLDER, "quarantine")
 
 
+def verified_folder(directory: str) -> str:
+    """Returns the path of the folder with the notes on checkpoints that were found right."""
+    return join(directory, PRIVATE_FOLDER, "verified")
+
+
+def holds_folder(directory: str) -> str:
+    """Returns the path of the folder with pins and leases."""
+    return join(directory, PRIVATE_FOLDER, "holds")
+
+
 def private_folders(directory: str) -> tuple[str, ...]:
     """Returns the paths of all folders that distckpt makes for itself, the outermost first."""
     root = join(directory, PRIVATE_FOLDER)
-    folders = (epochs_folder, abandoned_root, quarantine_folder)
+    folders = (epochs_folder, abandoned_root, quarantine_folder, verified_folder, holds_folder)
     return (root, *(folder(directory) for folder in folders))
 
 
@@ -283,8 +297,29 @@ def parse_epoch_name(file: str) -> int | None:
 
 
 def note_name(name: str) -> str:
-    """Returns the name of the quarantine note on checkpoint `name`."""
+    """Returns the name of the note on checkpoint `name`, that it is damaged or was verified."""
     return f"{name}.json"
+
+
+def pin_name(name: str) -> str:
+    """Returns the name of the file that pins checkpoint `name`."""
+    return f"{name}.pin.json"
+
+
+def lease_name(name: str, token: str) -> str:
+    """Returns the name of the file of a lease on checkpoint `name`.
+
+    Args:
+      name: The checkpoint's name.
+      token: Lower-case letters and digits that no other lease has.
+    """
+    return f"{name}.lease-{token}.json"
+
+
+def parse_hold_name(file: str) -> tuple[str, str | None] | None:
+    """Returns (checkpoint, token) of a lease's file, (checkpoint, None) of a pin's, else None."""
+    match = _HOLD.fullmatch(file)
+    return (match[1], match[2]) if match else None
 
 
 # --- Listings -----------------------------------------------------------------------------------

@@ -109,6 +109,21 @@ class Pointer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Retention:
+    """What the job that saved a checkpoint keeps: its manager's arguments, for others to read.
+
+    Attributes:
+      max_to_keep: How many of the newest; None for all.
+      every_hours: As ``keep_checkpoint_every_n_hours``; None for none.
+      keep: `ManagerOptions.keep` as a text, "" for none.
+    """
+
+    max_to_keep: int | None = None
+    every_hours: float | None = None
+    keep: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Replaced:
     """The version that is being replaced: its index, its other files, its manifest if any."""
 
@@ -138,6 +153,8 @@ class Manifest:
       follows: TensorFlow's file as the commit found it; None if there was none, or if the manifest
         does not say. As long as the file is the same, it does not know of this checkpoint.
       worker_states: What only single workers have: one for each worker, or none at all.
+      metrics: What ``save(metrics=…)`` was given.
+      retention: What the job keeps; None if the manifest does not say.
     """
 
     name: str
@@ -155,6 +172,8 @@ class Manifest:
     replaces: Replaced | None = None
     follows: Pointer | None = None
     worker_states: tuple[StateRecord, ...] = ()
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    retention: Retention | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -263,6 +282,10 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
     }
     if m.worker_states:
         body["worker_states"] = [dataclasses.asdict(s) for s in m.worker_states]
+    if m.metrics:
+        body["metrics"] = {name: _number(value) for name, value in m.metrics.items()}
+    if m.retention:
+        body["retention"] = dataclasses.asdict(m.retention)
     if m.replaces:
         old = m.replaces.manifest
         body["replaces"] = {
@@ -326,6 +349,22 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         replaces=replaces,
         follows=_pointer(body["follows"]) if body.get("follows") is not None else None,
         worker_states=_states(body.get("worker_states", ()), name, files),
+        metrics={str(k): float(v) for k, v in body.get("metrics", {}).items()},
+        retention=_retention(body["retention"]) if body.get("retention") is not None else None,
+    )
+
+
+def _number(value: float) -> float | str:
+    """Returns what stands for a number in JSON, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _retention(data: dict[str, Any]) -> Retention:
+    most, hours = data["max_to_keep"], data["every_hours"]
+    return Retention(
+        None if most is None else _count(most),
+        None if hours is None else _seconds(hours),
+        str(data["keep"]),
     )
 
 

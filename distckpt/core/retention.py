@@ -11,7 +11,7 @@ Source: ``CheckpointManager.__init__``, ``save`` and ``_sweep`` in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from distckpt.core.checkpoint_state import CheckpointState
@@ -49,6 +49,7 @@ def sweep(
     max_to_keep: int | None,
     keep_every_hours: float | None,
     last_preserved: float,
+    spared: Collection[str] = (),
 ) -> Sweep:
     """Decides as `tf.train.CheckpointManager` does after a save. Chief only acts on it.
 
@@ -58,9 +59,10 @@ def sweep(
       keep_every_hours: Of those which would go, the ones saved at least so many hours after the
         last preserved one are preserved; None for none.
       last_preserved: Timestamp of the last preserved checkpoint, in seconds since 1970.
+      spared: Names of checkpoints that stay managed whatever else holds.
     """
     decisions = Sweep(tuple(active), (), (), last_preserved)
-    rules = (keep_newest(max_to_keep), spare_every(keep_every_hours))
+    rules = (keep_newest(max_to_keep), spare(spared), spare_every(keep_every_hours))
     for rule in rules:
         decisions = rule(decisions)
     return decisions
@@ -76,6 +78,20 @@ def keep_newest(count: int | None) -> Rule:
             active=so_far.active[surplus:],
             victims=so_far.victims + so_far.active[:surplus],
         )
+
+    return rule
+
+
+def spare(names: Collection[str]) -> Rule:
+    """Returns the rule that takes the victims among `names` back; they stay managed."""
+
+    def rule(so_far: Sweep) -> Sweep:
+        if not names:
+            return so_far
+        back = tuple(kept for kept in so_far.victims if kept.name in names)
+        victims = tuple(kept for kept in so_far.victims if kept.name not in names)
+        # Victims are older than what stays, so the order is kept.
+        return dataclasses.replace(so_far, active=back + so_far.active, victims=victims)
 
     return rule
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 from collections.abc import Callable, Sequence
 
 from distckpt.core import checkpoint_state, layout, retention
 from distckpt.core.checkpoint_state import CheckpointState
-from distckpt.core.manifest import Manifest
+from distckpt.core.manifest import Manifest, Retention
 from distckpt.core.messages import Outcome
-from distckpt.roles import host
+from distckpt.errors import DistckptError
+from distckpt.keep import Checkpoint, KeepPolicy
+from distckpt.roles import host, notes
 from distckpt.roles.catalog import Catalog, View
+from distckpt.roles.holds import Holds
 from distckpt.roles.patient import PatientReader
 from distckpt.storage.base import Storage
 
@@ -29,8 +31,14 @@ class Books:
       directory: Its absolute path or URL.
       max_to_keep: As in `tf.train.CheckpointManager`.
       keep_every_hours: As ``keep_checkpoint_every_n_hours`` there.
-      delete: The chief's pruner; None on the others.
       durable: Whether TensorFlow's file is forced to stable storage.
+      keep: What else to keep.
+
+    Attributes:
+      active: The managed checkpoints, oldest first.
+      latest: Name of the newest checkpoint, or None.
+      last_preserved: As in TensorFlow's `checkpoint` file, seconds since 1970.
+      delete: The chief's pruner; None on the others.
     """
 
     def __init__(
@@ -41,12 +49,18 @@ class Books:
         keep_every_hours: float | None,
         *,
         durable: bool,
+        keep: KeepPolicy | None = None,
     ) -> None:
         self._storage = storage
         self._directory = directory
         self._max_to_keep = max_to_keep
         self._keep_every_hours = keep_every_hours
         self._durable = durable
+        self._keep = keep
+        self._holds = Holds(storage, directory)
+        self._facts: dict[str, Checkpoint] = {}  # what the policy wants to know
+        self._verified: dict[str, int] = {}  # index checksums; for the next `record` to write down
+        self._decided: retention.Sweep | None = None
         self._catalog = Catalog(PatientReader(storage), directory)
         self._damaged: dict[str, tuple[int | None, str]] = {}
         self._pointer_is_true = True
@@ -54,6 +68,12 @@ class Books:
         self._seen_at = host.now()
         self._seen = self._catalog.view(self._seen_at)
         self._take_over(self._seen)
+
+    @property
+    def rules(self) -> Retention:
+        """What is kept, as manifests say it."""
+        text = "" if self._keep is None else repr(self._keep)
+        return Retention(self._max_to_keep, self._keep_every_hours, text)
 
     def reload(self) -> None:
         """Reads the directory again, if it is not as it was at the construction.
@@ -70,6 +90,16 @@ class Books:
         if self.latest in self._damaged:
             self.latest = self.active[-1].name if self.active else None
         self.last_preserved = view.last_preserved
+        self._facts.clear()
+
+    def verified(self, name: str, index_crc32c: int) -> None:
+        """Remembers that all of a checkpoint was found right; noted on disk with the next `record`.
+
+        Nobody asks for such notes but a policy.
+        """
+        if self._keep is not None:
+            self._verified[name] = index_crc32c
+            self._facts.pop(name, None)
 
     def quarantine(self, name: str, index_crc32c: int | None, reason: str) -> None:
         """Takes a damaged checkpoint off the list. The note on disk comes with the next `record`.
@@ -90,6 +120,8 @@ class Books:
             chief that has been replaced finds it gone, and leaves its successor's file alone.
         """
         self._damaged.pop(manifest.name, None)
+        self._facts.pop(manifest.name, None)
+        self._verified.pop(manifest.name, None)
         self.active = retention.record(self.active, manifest.name, host.now())
         self.latest = manifest.name
         self._write_notes()
@@ -103,7 +135,7 @@ class Books:
         """
         if not self._may_delete or self.delete is None:
             return
-        decided = self._sweep()
+        decided, self._decided = self._decided or self._sweep(), None
         self.last_preserved = decided.last_preserved
         still = self.delete([k.name for k in decided.victims])
         self.active = (*(k for k in decided.victims if k.name in still), *decided.active)
@@ -117,7 +149,7 @@ class Books:
         """
         if not self._may_delete:
             return self.standing(name)
-        decided = self._sweep()
+        self._decided = decided = self._sweep()
         return Outcome(None, name, _pairs(decided.active), decided.last_preserved)
 
     def standing(self, name: str | None) -> Outcome:
@@ -135,9 +167,41 @@ class Books:
         return self._pointer_is_true and self.delete is not None
 
     def _sweep(self) -> retention.Sweep:
+        most = self._max_to_keep
+        if most is None and self._keep is not None:
+            most = 1  # the policy decides
         return retention.sweep(
-            self.active, self._max_to_keep, self._keep_every_hours, self.last_preserved
+            self.active, most, self._keep_every_hours, self.last_preserved, self._spared()
         )
+
+    def _spared(self) -> set[str]:
+        """Returns what must stay. If that cannot be told: all."""
+        try:
+            held = set(self._holds.held())
+            if self._keep is None:
+                return held
+            facts = [self._fact(kept) for kept in self.active]
+            return held | set(self._keep.reasons(facts, host.now()))
+        except Exception as error:  # of a policy of the user's own: anything
+            _log.warning("Nothing is deleted, for it cannot be told what is to stay: %r", error)
+            return {kept.name for kept in self.active}
+
+    def _fact(self, kept: retention.Kept) -> Checkpoint:
+        """Returns what a policy may know of a checkpoint; it is read once."""
+        if kept.name not in self._facts:
+            try:
+                manifest = self._catalog.manifest(kept.name)
+            except DistckptError:
+                manifest = None  # the catalog has warned of it
+            verified = kept.name in self._verified or kept.name in self._catalog.verified()
+            self._facts[kept.name] = Checkpoint(
+                name=kept.name,
+                time=kept.timestamp,
+                step=manifest.step if manifest else None,
+                metrics=manifest.metrics if manifest else {},
+                verified=verified,
+            )
+        return self._facts[kept.name]
 
     def _write_pointer(self, folder: str) -> None:
         state = CheckpointState(
@@ -176,15 +240,20 @@ class Books:
         raise FileNotFoundError(errno.ENOENT, "another process has moved it away", folder)
 
     def _write_notes(self) -> None:
-        folder = layout.quarantine_folder(self._directory)
+        damaged = layout.quarantine_folder(self._directory)
+        verified = layout.verified_folder(self._directory)
         for name, (index_crc32c, reason) in self._damaged.items():
-            note = {"name": name, "index_crc32c": index_crc32c, "reason": reason}
-            try:
-                self._storage.make_directory(folder)
-                path = layout.join(folder, layout.note_name(name))
-                self._storage.write(path, json.dumps(note).encode(), durable=self._durable)
-            except OSError as error:
-                _log.warning("No note of the damage of %s could be written: %s", name, error)
+            self._write_note(damaged, name, index_crc32c, reason)
+        who = f"restored on {host.name()} (pid {host.pid()})"
+        for name, index_crc32c in self._verified.items():
+            self._write_note(verified, name, index_crc32c, who)
+        self._verified.clear()
+
+    def _write_note(self, folder: str, name: str, index_crc32c: int | None, why: str) -> None:
+        try:
+            notes.write(self._storage, folder, name, index_crc32c, why, durable=self._durable)
+        except OSError as error:
+            _log.warning("The note in %s on %s could not be written: %s", folder, name, error)
 
 
 def _pairs(active: Sequence[retention.Kept]) -> tuple[tuple[str, float], ...]:

@@ -10,7 +10,6 @@ needed to tell whether plain TensorFlow has written it since.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.manifest import Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError, RestoreError
+from distckpt.roles import notes
 from distckpt.roles.checkpoint_files import read_manifest
 from distckpt.roles.patient import Reader
 
@@ -188,21 +188,12 @@ class Catalog:
         A note holds as long as the files are those that it was written about.
         """
         folder = layout.quarantine_folder(self._directory)
-        notes: dict[str, str] = {}
-        for file in self._names(folder):
-            try:
-                note = json.loads(self._read_or_empty(layout.join(folder, file)))
-                name = layout.safe_name(note["name"])
-                index_crc32c, reason = note["index_crc32c"], str(note["reason"])
-            except (ValueError, KeyError, TypeError, RecursionError, ManifestError):
-                continue  # not a note of ours
-            try:
-                same = index_crc32c == self.index_crc32c(name)
-            except CheckpointDamagedError:
-                same = index_crc32c is None
-            if same:
-                notes[name] = reason
-        return notes
+        return notes.read(self._storage, folder, self.index_crc32c)
+
+    def verified(self) -> dict[str, str]:
+        """Returns the checkpoints of which every byte was found right: name → when, and by whom."""
+        folder = layout.verified_folder(self._directory)
+        return notes.read(self._storage, folder, self.index_crc32c)
 
     def pointer(self) -> Pointer | None:
         """Returns what a checkpoint that is committed now follows; None without TensorFlow's file.

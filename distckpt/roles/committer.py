@@ -35,7 +35,7 @@ from distckpt.errors import (
 from distckpt.roles import host
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.ownership import Ownership
-from distckpt.roles.recorder import Recorder, sources
+from distckpt.roles.recorder import Label, Recorder, sources
 from distckpt.roles.recovery import Recovery
 from distckpt.state.base import Merger
 from distckpt.storage.base import Storage
@@ -109,14 +109,14 @@ class Committer:
             ) from error
 
     def commit(
-        self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
+        self, opening: Opening, reports: Sequence[Report], label: Label, seconds: float
     ) -> Manifest:
         """Commits a merged attempt.
 
         Args:
           opening: The attempt.
           reports: All reports, in the order in which they were merged.
-          step: What the manifest calls the step.
+          label: What else the manifest says.
           seconds: Duration of the save so far.
 
         Raises:
@@ -128,7 +128,7 @@ class Committer:
         self._settled = False  # if this ends in any other way, the books must be read again
         try:
             self._ownership.check()
-            manifest = self._recorder.manifest(opening, reports, step, seconds)
+            manifest = self._recorder.manifest(opening, reports, label, seconds)
             self._prepare(manifest, reports, folder)
             old = self._replaced(opening.name, manifest, folder)
             if old is None:

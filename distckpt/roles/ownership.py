@@ -62,6 +62,9 @@ class Ownership:
                 return False
             self._refuse_links()
             self._storage.make_directory(self._folder)
+            # So that a pin that comes from another host is not overlooked (NFS remembers, too, what
+            # was not there).
+            self._storage.make_directory(layout.holds_folder(self._directory))
             self._storage.freshen(self._folder)
             epoch = 0
             while True:

@@ -73,7 +73,7 @@ class Pruner:
             self._ownership.enter(pending)
             dead = self._bury(name, folder)
             buried = True
-            self._recovery.finish_deletion(dead, pending)
+            buried = self._recovery.finish_deletion(dead, pending)
         except (OSError, ManifestError, SupersededError) as error:
             _log.warning("%s in %s was not deleted: %s", name, self._directory, error)
         finally:

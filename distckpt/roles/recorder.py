@@ -6,9 +6,10 @@ sizes of the files, and TensorFlow's `checkpoint` file as it is before the commi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from distckpt.core import layout
@@ -17,6 +18,7 @@ from distckpt.core.manifest import (
     FileRecord,
     Manifest,
     PieceRecord,
+    Retention,
     StateRecord,
     WorkerRecord,
 )
@@ -26,6 +28,21 @@ from distckpt.roles import host
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.checkpoint_files import read_index_record
 from distckpt.storage.base import Storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """What a program says of a checkpoint, for its manifest.
+
+    Attributes:
+      step: The training step.
+      metrics: What ``save(metrics=…)`` was given.
+      retention: What the job keeps.
+    """
+
+    step: int
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    retention: Retention | None = None
 
 
 class Recorder:
@@ -42,14 +59,14 @@ class Recorder:
         self._catalog = Catalog(storage, directory)
 
     def manifest(
-        self, opening: Opening, reports: Sequence[Report], step: int, seconds: float
+        self, opening: Opening, reports: Sequence[Report], label: Label, seconds: float
     ) -> Manifest:
         """Returns the manifest of a merged attempt whose files are still in the pending folder.
 
         Args:
           opening: The attempt.
           reports: All reports, in the order in which they were merged.
-          step: What the manifest calls the step.
+          label: What else it says.
           seconds: Duration of the save so far.
 
         Raises:
@@ -66,7 +83,7 @@ class Recorder:
         data = self._data(folder, opening.name, reports)
         return Manifest(
             name=opening.name,
-            step=step,
+            step=label.step,
             epoch=attempt.epoch,
             sequence=attempt.sequence,
             attempt=opening.attempt,
@@ -81,6 +98,8 @@ class Recorder:
             versions=_versions(),
             follows=self._catalog.pointer(),
             worker_states=states.records,
+            metrics=dict(label.metrics),
+            retention=label.retention,
         )
 
     def _data(self, folder: str, name: str, reports: Sequence[Report]) -> list[FileRecord]:

@@ -7,7 +7,8 @@ What may be left, and what becomes of it (docs/protocol.md, "Recovery"):
 - a manifest of the attempt that replaces another (the switch of versions): completed if the index
   of the new version is in place, else the old version's manifest is put back.
 - its final manifest: it is committed, and only the folder goes.
-- a pending folder with a tombstone: the deletion of that checkpoint is finished.
+- a pending folder with a tombstone: the deletion of that checkpoint is finished; or taken back, if
+  somebody has pinned it, or is reading it, and all of it is still there.
 - a file that was being written under a temporary name: removed.
 
 Nothing that the manifest on disk claims, or the index names, is ever removed, and every step may be
@@ -26,6 +27,7 @@ from distckpt.core import manifest as manifests
 from distckpt.core.manifest import Manifest
 from distckpt.errors import ManifestError
 from distckpt.roles.checkpoint_files import CheckpointFiles
+from distckpt.roles.holds import Holds
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.parallel import run_all
 from distckpt.storage.base import Storage
@@ -62,6 +64,7 @@ class Recovery:
         self._ownership = ownership
         self._durable = durable
         self._threads = threads
+        self._holds = Holds(storage, directory)
 
     def finish_all(self) -> None:
         """Settles every attempt but the running ones of this process, and of a successor.
@@ -100,8 +103,7 @@ class Recovery:
         """
         # The directory itself may be a link: whoever runs the job has chosen it.
         self._remove_temporaries(self._directory, self._storage.list(self._directory))
-        for private in (layout.epochs_folder, layout.quarantine_folder):
-            folder = private(self._directory)
+        for folder in layout.private_folders(self._directory):
             self._remove_temporaries(folder, self._names(folder))
 
     def roll_back(self, folder: str) -> None:
@@ -113,8 +115,11 @@ class Recovery:
         """
         self._settle(layout.join(self._directory, folder))
 
-    def finish_deletion(self, dead: Manifest | None, folder: str) -> None:
+    def finish_deletion(self, dead: Manifest | None, folder: str) -> bool:
         """Ends a deletion of this process, in the pending folder named `folder`.
+
+        Returns:
+          Whether the checkpoint is one no more. It still is if somebody has pinned it meanwhile.
 
         Args:
           dead: The tombstone in the folder; None if there is none.
@@ -126,11 +131,13 @@ class Recovery:
           SupersededError: Another process has taken the directory over, and will do it.
         """
         path = layout.join(self._directory, folder)
+        gone = True
         if dead is not None:
             files = self._files(dead.name, path)
-            self._bury(dead, files.manifest(), files)
+            gone = self._bury(dead, files.manifest(), files, path)
         self._empty(path)
         self._storage.remove_tree(path)
+        return gone
 
     def _remove_temporaries(self, folder: str, names: list[str]) -> None:
         for name in filter(is_temporary, names):
@@ -204,22 +211,54 @@ class Recovery:
                 _log.warning("%s; its files are left as they are.", error)
             else:
                 if tombstone is not None:
-                    self._bury(tombstone, current, files)
+                    self._bury(tombstone, current, files, folder)
                 elif current is None or current.attempt != about.attempt:
                     self._take_back(about, current, files)
                 else:
                     self._complete(current, files, folder)
 
-    def _bury(self, dead: Manifest, current: Manifest | None, files: CheckpointFiles) -> None:
-        """Deletes what a tombstone is about, but not what has been saved there since."""
+    def _bury(
+        self, dead: Manifest, current: Manifest | None, files: CheckpointFiles, folder: str
+    ) -> bool:
+        """Deletes what a tombstone is about, but not what has been saved there since.
+
+        Returns:
+          Whether it is gone; not if it is held, and has been put back.
+        """
         if current is None:
             own = (None, dead.index, dead.replaces.index if dead.replaces else None)
             if files.index() not in own:
-                return  # plain TensorFlow has saved this name again
+                return True  # plain TensorFlow has saved this name again
             files.remove_index()
             files.flush()
+            if self._put_back(dead, files, folder):
+                return False
         files.remove_data(keep=current.claims if current else frozenset(), also=dead.claims)
         files.flush()
+        return True
+
+    def _put_back(self, dead: Manifest, files: CheckpointFiles, folder: str) -> bool:
+        """Takes the deletion of a checkpoint back if it is held; returns whether it has.
+
+        Looked for is a pin when neither index nor manifest is there any more (see `Holds`).
+        """
+        why = self._holds.why(dead.name)
+        if why is None:
+            return False
+        index = layout.index_name(dead.name)
+        missing = dead.claims - set(self._storage.list(self._directory))
+        if missing or index not in self._storage.list(folder):
+            _log.warning("%s is %s, but is half deleted already.", dead.name, why)
+            return False
+        self._ownership.check()
+        for name, target in ((index, index), (TOMBSTONE, layout.manifest_name(dead.name))):
+            if name != TOMBSTONE or dead.attempt:  # that of plain TensorFlow's is made up
+                self._storage.rename(
+                    layout.join(folder, name), layout.join(self._directory, target)
+                )
+        files.flush()
+        _log.info("%s is %s: it is not deleted.", dead.name, why)
+        return True
 
     def _take_back(
         self, prepared: Manifest, current: Manifest | None, files: CheckpointFiles

@@ -153,6 +153,8 @@ class RestoreSession:
             verdict = self._try(name)
             if verdict.failure is None:
                 self._books.latest = name
+                if self._verify_data and before is not None:
+                    self._books.verified(name, before)
                 return self._books.standing(name)
             if not verdict.damaged:
                 return Outcome(verdict.failure)

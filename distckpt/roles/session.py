@@ -35,6 +35,7 @@ from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
 from distckpt.roles.parallel import run_all
 from distckpt.roles.progress import Hearing, Reporter
+from distckpt.roles.recorder import Label
 from distckpt.roles.waiting import Waiting
 from distckpt.roles.writer import THREADS, Writer
 from distckpt.state.base import CapturedState, OwnState
@@ -86,7 +87,7 @@ class SaveSession:
       keys: Names of the keys of this save.
       name: The checkpoint's name.
       directory: The directory, absolute.
-      step: What the manifest calls the step.
+      label: What the manifest says beside what was written.
       plan: This worker's plan.
       state: The held values.
       patience: How long to wait for others.
@@ -104,7 +105,7 @@ class SaveSession:
         *,
         name: str,
         directory: str,
-        step: int,
+        label: Label,
         plan: Plan,
         state: CapturedState,
         patience: Patience,
@@ -117,7 +118,7 @@ class SaveSession:
         self._books = books
         self._keys = keys
         self._name = name
-        self._step = step
+        self._label = label
         self._plan = plan
         self._state = state
         self._own = own
@@ -143,7 +144,7 @@ class SaveSession:
         self._committed = False
         self._machine: protocol.ChiefSave | protocol.WorkerSave
         if coordinator.is_chief:
-            self._machine = protocol.ChiefSave(plan, check, f"{name} (step {step})")
+            self._machine = protocol.ChiefSave(plan, check, f"{name} (step {label.step})")
         else:
             self._machine = protocol.WorkerSave(coordinator.index, name, directory, plan)
         self._todo = deque(self._machine.start())
@@ -340,7 +341,7 @@ class SaveSession:
         assert self._books is not None
         seconds = host.monotonic() - self._started
         self._committing = True
-        manifest = self._committer.commit(self._opening, reports, self._step, seconds)
+        manifest = self._committer.commit(self._opening, reports, self._label, seconds)
         self._committed = True
         books, folder = self._books, self._committer.folder(self._opening)
         self._afterwards(lambda: books.record(manifest, folder))

@@ -22,6 +22,7 @@ from distckpt.roles.books import Books
 from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
+from distckpt.roles.recorder import Label
 from distckpt.roles.session import SaveSession
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState, Merger
@@ -70,7 +71,7 @@ class Chief:
             KEYS,
             name="ckpt-1",
             directory=directory,
-            step=1,
+            label=Label(1),
             plan=plan,
             state=EmptyState(),
             patience=Patience(600.0),

@@ -22,6 +22,7 @@ from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.pruner import Pruner
+from distckpt.roles.recorder import Label
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
 from distckpt.roles.writer import Writer
@@ -201,7 +202,7 @@ class Process:
             Keys("sim", "save", call),
             name=name,
             directory=RUN,
-            step=content,
+            label=Label(content),
             plan=plan,
             state=state.SimulatedState(self.storage, content, self.job, self.index, call),
             patience=Patience(self._settings.deadline, self._settings.slow_factor),

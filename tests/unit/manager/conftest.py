@@ -99,7 +99,8 @@ class Observer:
         directory = pathlib.Path(directory)
         if not directory.exists():
             return []
-        belongs = {"checkpoint", ".distckpt", ".distckpt/epochs", ".distckpt/abandoned"}
+        belongs = {"checkpoint", ".distckpt"}
+        belongs |= {f".distckpt/{name}" for name in ("epochs", "abandoned", "holds")}
         belongs |= {f".distckpt/epochs/{p.name}" for p in directory.glob(".distckpt/epochs/*.json")}
         for path in directory.glob("*.index"):
             name = path.name[: -len(".index")]

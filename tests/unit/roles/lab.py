@@ -25,6 +25,7 @@ from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import Ownership
 from distckpt.roles.pruner import Pruner
+from distckpt.roles.recorder import Label
 from distckpt.roles.session import SaveSession
 from distckpt.roles.verifier import Verifier
 from distckpt.roles.writer import Writer
@@ -317,7 +318,7 @@ class Chief:
             Keys("lab", "save", 0),
             name=name,
             directory=self.directory,
-            step=number,
+            label=Label(number),
             plan=plan,
             state=state,
             patience=self.patience,
@@ -386,7 +387,7 @@ def expected_files(directory, names):
         expected |= {f"{name}.manifest.json", *(f.name for f in manifest.files)}
     epochs = os.listdir(os.path.join(directory, ".distckpt", "epochs"))
     assert len(epochs) == 1, epochs
-    return expected | {f".distckpt/epochs/{epochs[0]}"}
+    return expected | {f".distckpt/epochs/{epochs[0]}", ".distckpt/holds/"}
 
 
 def leftovers(directory, names):

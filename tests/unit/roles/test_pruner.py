@@ -52,6 +52,7 @@ def test_the_manifest_goes_first_and_durably(chief):
         ("flush_directory", "run"),
         ("rename", "ckpt-2.index"),
         ("flush_directory", "run"),
+        ("freshen", "holds"),  # has somebody pinned it?
         ("rename", "ckpt-2.data-00000-of-00002"),
         ("rename", "ckpt-2.data-00001-of-00002"),
         ("flush_directory", "run"),

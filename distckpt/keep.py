@@ -1,0 +1,308 @@
+"""Retention policies: which checkpoints stay, beside the `max_to_keep` newest.
+
+Small reasons to keep a checkpoint, which compose with ``|`` and ``&``, given to a manager as
+`ManagerOptions.keep`:
+
+    EverySteps(1000) | Best(3, "val_loss")           every 1,000 steps, and the three best
+    EverySteps(1000) & YoungerThan(hours=48)         every 1,000 steps, for two days
+    YoungerThan(hours=48)                            time to live: nothing goes before two days
+
+A checkpoint is deleted when there is no reason to keep it: it is not among the ``max_to_keep``
+newest, no policy wants it, nobody has pinned it (``distckpt pin``) and no reader holds a lease on
+it. With ``max_to_keep=None`` and a policy, the policy alone decides; the newest always stays.
+
+A policy is a pure function of the list of checkpoints, so the same list gives the same decision,
+here and in ``distckpt ls --why``; which finds the policy by its text in the newest manifest. What a
+policy once keeps it goes on keeping as newer checkpoints come, but for `Best`, `YoungerThan` and
+`LastVerified`, whose meaning it is to change.
+
+The shape is Orbax's ``preservation_policy``.
+"""
+
+from __future__ import annotations
+
+import abc
+import ast
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distckpt.errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a policy may look at.
+
+    Attributes:
+      name: The checkpoint's name.
+      time: When it was saved, in seconds since 1970.
+      step: The training step; None if nothing says (plain TensorFlow has saved it).
+      metrics: What ``save(metrics=…)`` was given.
+      verified: Whether all of its bytes have been read back and found right since it was saved.
+    """
+
+    name: str
+    time: float
+    step: int | None = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    verified: bool = False
+
+
+class KeepPolicy(abc.ABC):
+    """Says which checkpoints to keep, and why. Immutable. Only the chief asks it."""
+
+    @abc.abstractmethod
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """Returns the checkpoints to keep: name → why, in a few words.
+
+        Args:
+          checkpoints: All that are managed, oldest first, the newest among them.
+          now: The time, in seconds since 1970.
+        """
+
+    def __or__(self, other: KeepPolicy) -> KeepPolicy:
+        """Returns the policy that keeps what either does."""
+        return Either(self, other)
+
+    def __and__(self, other: KeepPolicy) -> KeepPolicy:
+        """Returns the policy that keeps what both do."""
+        return Both(self, other)
+
+    def __bool__(self) -> bool:
+        """Raises ConfigurationError: ``a or b`` would silently be ``a``."""
+        raise ConfigurationError("Combine keep policies with | and &, not with or, and and not.")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Either(KeepPolicy):
+    """Keeps what `first` or `second` keeps; made by ``|``."""
+
+    first: KeepPolicy
+    second: KeepPolicy
+
+    def __post_init__(self) -> None:
+        _check_policies("|", self.first, self.second)
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        found = self.first.reasons(checkpoints, now)
+        for name, why in self.second.reasons(checkpoints, now).items():
+            found[name] = f"{found[name]}; {why}" if name in found else why
+        return found
+
+    def __repr__(self) -> str:
+        return f"({self.first!r} | {self.second!r})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Both(KeepPolicy):
+    """Keeps what `first` and `second` keep; made by ``&``."""
+
+    first: KeepPolicy
+    second: KeepPolicy
+
+    def __post_init__(self) -> None:
+        _check_policies("&", self.first, self.second)
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        one, other = (p.reasons(checkpoints, now) for p in (self.first, self.second))
+        return {name: f"{why} and {other[name]}" for name, why in one.items() if name in other}
+
+    def __repr__(self) -> str:
+        return f"({self.first!r} & {self.second!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class EverySteps(KeepPolicy):
+    """Keeps the first checkpoint at or after each multiple of `steps`."""
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not _is_integer(self.steps) or self.steps < 1:
+            raise ConfigurationError(
+                f"EverySteps takes a positive number of steps, got {self.steps!r}."
+            )
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        found: dict[str, str] = {}
+        done: set[int] = set()
+        for step, name in sorted((c.step, c.name) for c in checkpoints if c.step is not None):
+            multiple = step // self.steps
+            if multiple > 0 and multiple not in done:
+                done.add(multiple)
+                found[name] = f"first at or after step {multiple * self.steps}"
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class AtSteps(KeepPolicy):
+    """Keeps the first checkpoint at or after each of `steps`."""
+
+    steps: tuple[int, ...]
+
+    def __init__(self, steps: Iterable[int]) -> None:
+        values = tuple(steps) if isinstance(steps, Iterable) else ()
+        if not values or not all(map(_is_integer, values)):
+            raise ConfigurationError(f"AtSteps takes some step numbers, got {steps!r}.")
+        object.__setattr__(self, "steps", tuple(sorted(set(values))))
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        ordered = sorted((c.step, c.name) for c in checkpoints if c.step is not None)
+        found: dict[str, str] = {}
+        for wanted in self.steps:
+            name = next((name for step, name in ordered if step >= wanted), None)
+            if name is not None:
+                found.setdefault(name, f"first at or after step {wanted}")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryHours(KeepPolicy):
+    """Keeps the oldest checkpoint, and after each that it keeps the first at least so much later.
+
+    Unlike with ``keep_checkpoint_every_n_hours``, they stay on the manager's list.
+    """
+
+    hours: float
+
+    def __post_init__(self) -> None:
+        _check_hours("EveryHours", self.hours)
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        found: dict[str, str] = {}
+        last = -math.inf
+        for checkpoint in sorted(checkpoints, key=lambda c: c.time):
+            if checkpoint.time - last >= self.hours * 3600.0:
+                last = checkpoint.time
+                found[checkpoint.name] = f"one every {self.hours:g} h"
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class YoungerThan(KeepPolicy):
+    """Keeps checkpoints for `hours` after they were saved: a time to live, by the chief's clock."""
+
+    hours: float
+
+    def __post_init__(self) -> None:
+        _check_hours("YoungerThan", self.hours)
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        oldest = now - self.hours * 3600.0
+        return {c.name: f"younger than {self.hours:g} h" for c in checkpoints if c.time >= oldest}
+
+
+@dataclasses.dataclass(frozen=True)
+class Best(KeepPolicy):
+    """Keeps the `count` best by a metric that ``save(metrics={…})`` was given.
+
+    Of equal ones the older is the better. A checkpoint without the metric, or with NaN, is not
+    among the best; an infinite one is, as far as it goes.
+
+    Attributes:
+      count: How many.
+      metric: The metric's name.
+      mode: "min" if less is better, or "max".
+    """
+
+    count: int
+    metric: str
+    mode: str = "min"
+
+    def __post_init__(self) -> None:
+        if not _is_integer(self.count) or self.count < 1:
+            raise ConfigurationError(f"Best takes a positive count, got {self.count!r}.")
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ConfigurationError(f"Best takes the name of a metric, got {self.metric!r}.")
+        if self.mode not in ("min", "max"):
+            raise ConfigurationError(f'Best takes the mode "min" or "max", got {self.mode!r}.')
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        sign = 1.0 if self.mode == "min" else -1.0
+        ranked = sorted(
+            (sign * value, position, c.name, value)
+            for position, c in enumerate(checkpoints)
+            if not math.isnan(value := c.metrics.get(self.metric, math.nan))
+        )
+        return {
+            name: f"number {place} by {self.metric} ({value:g})"
+            for place, (_, _, name, value) in enumerate(ranked[: self.count], start=1)
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class LastVerified(KeepPolicy):
+    """Keeps the newest checkpoint of which every byte has been read back and found right.
+
+    A restore does that (``ManagerOptions.verify_on_restore``), and ``distckpt verify --note``. So
+    if newer ones should turn out damaged, there is one that is known to be good.
+    """
+
+    def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+        """See the base class."""
+        names = [c.name for c in checkpoints if c.verified]
+        return {names[-1]: "the last that was verified"} if names else {}
+
+
+_POLICIES: dict[str, type[KeepPolicy]] = {
+    policy.__name__: policy
+    for policy in (EverySteps, AtSteps, EveryHours, YoungerThan, Best, LastVerified)
+}
+
+
+def parse(text: str) -> KeepPolicy:
+    """Returns the policy that a text describes, as ``repr`` writes it. Nothing is executed.
+
+    Args:
+      text: E.g. "EverySteps(1000) | Best(3, 'val_loss')".
+
+    Raises:
+      ConfigurationError: It describes none.
+    """
+    try:
+        return _build(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        known = ", ".join(sorted(_POLICIES))
+        raise ConfigurationError(
+            f"{text!r} is not a keep policy ({error}). Write e.g. "
+            f"\"EverySteps(1000) | Best(3, 'val_loss')\"; there are {known}, combined by | and &."
+        ) from None
+
+
+def _build(node: ast.expr) -> KeepPolicy:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return Either(_build(node.left), _build(node.right))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd):
+        return Both(_build(node.left), _build(node.right))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id not in _POLICIES:
+            raise ValueError(f"there is no {node.func.id}")
+        arguments = [ast.literal_eval(argument) for argument in node.args]
+        named: dict[str, Any] = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+        return _POLICIES[node.func.id](*arguments, **named)
+    raise ValueError("it is neither a policy nor a combination of some")
+
+
+def _check_policies(operator: str, *policies: object) -> None:
+    for policy in policies:
+        if not isinstance(policy, KeepPolicy):
+            raise ConfigurationError(f"{operator} combines two keep policies, got {policy!r}.")
+
+
+def _check_hours(name: str, hours: object) -> None:
+    good = isinstance(hours, (int, float)) and not isinstance(hours, bool)
+    if not good or not 0 < hours < math.inf:  # type: ignore[operator]
+        raise ConfigurationError(f"{name} takes a positive number of hours, got {hours!r}.")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
