@@ -131,7 +131,7 @@ class EverySteps(KeepPolicy):
         """See the base class."""
         found: dict[str, str] = {}
         done: set[int] = set()
-        for step, name in sorted((c.step, c.name) for c in checkpoints if c.step is not None):
+        for step, name in _by_step(checkpoints):
             multiple = step // self.steps
             if multiple > 0 and multiple not in done:
                 done.add(multiple)
@@ -153,7 +153,7 @@ class AtSteps(KeepPolicy):
 
     def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
         """See the base class."""
-        ordered = sorted((c.step, c.name) for c in checkpoints if c.step is not None)
+        ordered = _by_step(checkpoints)
         found: dict[str, str] = {}
         for wanted in self.steps:
             name = next((name for step, name in ordered if step >= wanted), None)
@@ -290,6 +290,12 @@ def _build(node: ast.expr) -> KeepPolicy:
         named: dict[str, Any] = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
         return _POLICIES[node.func.id](*arguments, **named)
     raise ValueError("it is neither a policy nor a combination of some")
+
+
+def _by_step(checkpoints: Sequence[Checkpoint]) -> list[tuple[int, str]]:
+    """Returns (step, name) of those with a step, by step; of one step the older first."""
+    known = [(c.step, c.name) for c in checkpoints if c.step is not None]
+    return sorted(known, key=lambda row: row[0])
 
 
 def _check_policies(operator: str, *policies: object) -> None:

@@ -1,0 +1,129 @@
+"""Sets and takes away pins and leases. Any process, also while a job saves to the directory.
+
+Needs no epoch: it adds and removes files of its own alone. See `distckpt.roles.holds` for how a pin
+and a deletion that is under way come to terms.
+"""
+
+from __future__ import annotations
+
+from distckpt.core import holds, layout
+from distckpt.core.holds import Lease, Pin
+from distckpt.errors import ConfigurationError
+from distckpt.roles import host
+from distckpt.storage.base import Storage
+
+# A deletion that meets a pin is taken back at once; so long to see that it has been, on NFS, too.
+PATIENCE = 5.0
+_PAUSE = 0.1
+
+
+def pin(storage: Storage, directory: str, pin_: Pin) -> bool:
+    """Pins a checkpoint; when this returns, no retention deletes it.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      pin_: What to pin, who does it, and why.
+
+    Returns:
+      Whether it was not pinned yet. If it was, that pin stays.
+
+    Raises:
+      ConfigurationError: There is no such checkpoint, or it is just being deleted.
+      OSError: The pin cannot be written.
+    """
+    path = layout.join(layout.holds_folder(directory), layout.pin_name(pin_.name))
+    if storage.exists(path):
+        return False
+    _place(storage, directory, pin_, path)
+    return True
+
+
+def unpin(storage: Storage, directory: str, name: str) -> bool:
+    """Takes the pin of a checkpoint away; returns whether there was one.
+
+    Raises:
+      OSError: It cannot be removed.
+    """
+    path = layout.join(layout.holds_folder(directory), layout.pin_name(name))
+    was = storage.exists(path)
+    storage.remove(path)
+    return was
+
+
+class Leaseholder:
+    """A lease on one checkpoint at a time. Any process that reads.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      seconds: For how long the lease holds after each renewal.
+    """
+
+    def __init__(self, storage: Storage, directory: str, seconds: float) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._seconds = seconds
+        self._token = host.token(8)
+        self._name: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The checkpoint that is held, or None."""
+        return self._name
+
+    def take(self, name: str) -> None:
+        """Takes a lease on `name`, and lets go of the one before.
+
+        Raises:
+          ConfigurationError: There is no such checkpoint, or it is just being deleted.
+          OSError: The lease cannot be written.
+        """
+        if name != self._name:
+            _place(self._storage, self._directory, self._lease(name), self._path(name))
+            self.release()
+            self._name = name
+
+    def renew(self) -> None:
+        """Lets the lease hold for as long again. Raises OSError if it cannot be written."""
+        if self._name is not None:
+            content = holds.render(self._lease(self._name))
+            self._storage.write(self._path(self._name), content, durable=False)
+
+    def release(self) -> None:
+        """Lets go. Raises OSError if the lease cannot be removed; it runs out, then."""
+        if self._name is not None:
+            name, self._name = self._name, None
+            self._storage.remove(self._path(name))
+
+    def _lease(self, name: str) -> Lease:
+        return Lease(name, self._token, host.name(), host.pid(), host.now(), self._seconds)
+
+    def _path(self, name: str) -> str:
+        folder = layout.holds_folder(self._directory)
+        return layout.join(folder, layout.lease_name(name, self._token))
+
+
+def _place(storage: Storage, directory: str, hold: Pin | Lease, path: str) -> None:
+    """Writes a pin or a lease, and then makes sure that what it holds is still there."""
+    there = _state(storage, directory, hold.name)
+    if there is None:
+        raise ConfigurationError(f"There is no checkpoint {hold.name!r} in {directory}.")
+    storage.make_directory(layout.holds_folder(directory))
+    storage.write(path, holds.render(hold), durable=True)
+    storage.freshen(directory)
+    deadline = host.monotonic() + PATIENCE
+    while _state(storage, directory, hold.name) != there:
+        if host.monotonic() >= deadline:
+            storage.remove(path)
+            raise ConfigurationError(
+                f"{hold.name!r} in {directory} is just being deleted: it is too late to hold it."
+            )
+        host.sleep(_PAUSE)
+        storage.freshen(directory)
+
+
+def _state(storage: Storage, directory: str, name: str) -> bool | None:
+    """Returns whether the checkpoint has a manifest; None if it is none."""
+    found = layout.classify(storage.list(directory)).checkpoints.get(name)
+    return found.has_manifest if found is not None and found.has_index else None
