@@ -3,6 +3,7 @@
     DistckptError
     ├── ConfigurationError (ValueError)      the call or the set-up is wrong; retrying is useless
     │   ├── DirectoryError                   the directory cannot serve
+    │   │   ├── DirectoryInUseError          a job may be saving there: stop it first
     │   │   └── DirectoryNotSharedError      a worker does not see what the chief wrote there
     │   ├── UnsupportedOptionError           an option that cannot be honoured here
     │   └── StateMismatchError               the workers' models, numbers or directories differ
@@ -52,6 +53,10 @@ class ConfigurationError(DistckptError, ValueError):
 
 class DirectoryError(ConfigurationError):
     """The checkpoint directory is a file, cannot be created, or cannot be written."""
+
+
+class DirectoryInUseError(DirectoryError):
+    """Something is to be changed in a directory to which a job may still be saving."""
 
 
 class DirectoryNotSharedError(DirectoryError):
@@ -119,6 +124,7 @@ _BY_NAME: dict[str, type[DistckptError]] = {
         DistckptError,
         ConfigurationError,
         DirectoryError,
+        DirectoryInUseError,
         DirectoryNotSharedError,
         UnsupportedOptionError,
         StateMismatchError,

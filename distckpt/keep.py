@@ -62,6 +62,14 @@ class KeepPolicy(abc.ABC):
           now: The time, in seconds since 1970.
         """
 
+    def __repr__(self) -> str:
+        """Returns the text from which `parse` makes the policy again."""
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        values = [getattr(self, field.name) for field in fields]
+        while values and values[-1] == fields[len(values) - 1].default:
+            values.pop()
+        return f"{type(self).__name__}({', '.join(map(repr, values))})"
+
     def __or__(self, other: KeepPolicy) -> KeepPolicy:
         """Returns the policy that keeps what either does."""
         return Either(self, other)
@@ -115,7 +123,7 @@ class Both(KeepPolicy):
         return f"({self.first!r} & {self.second!r})"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class EverySteps(KeepPolicy):
     """Keeps the first checkpoint at or after each multiple of `steps`."""
 
@@ -139,7 +147,7 @@ class EverySteps(KeepPolicy):
         return found
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AtSteps(KeepPolicy):
     """Keeps the first checkpoint at or after each of `steps`."""
 
@@ -162,7 +170,7 @@ class AtSteps(KeepPolicy):
         return found
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class EveryHours(KeepPolicy):
     """Keeps the oldest checkpoint, and after each that it keeps the first at least so much later.
 
@@ -185,7 +193,7 @@ class EveryHours(KeepPolicy):
         return found
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class YoungerThan(KeepPolicy):
     """Keeps checkpoints for `hours` after they were saved: a time to live, by the chief's clock."""
 
@@ -200,7 +208,7 @@ class YoungerThan(KeepPolicy):
         return {c.name: f"younger than {self.hours:g} h" for c in checkpoints if c.time >= oldest}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Best(KeepPolicy):
     """Keeps the `count` best by a metric that ``save(metrics={…})`` was given.
 
@@ -239,7 +247,7 @@ class Best(KeepPolicy):
         }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LastVerified(KeepPolicy):
     """Keeps the newest checkpoint of which every byte has been read back and found right.
 

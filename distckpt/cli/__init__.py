@@ -10,6 +10,7 @@ import click
 
 from distckpt.cli.doctor import doctor_command
 from distckpt.cli.launch import launch_command
+from distckpt.cli.ls import ls_command
 
 __all__ = ["main"]
 
@@ -42,3 +43,4 @@ def main() -> None:
 
 main.add_command(doctor_command)
 main.add_command(launch_command)
+main.add_command(ls_command)

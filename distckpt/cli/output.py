@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -106,21 +106,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: st
     from rich.text import Text
 
     console = make_console()
+    box_ = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(
-        box=box.SIMPLE_HEAD if console.is_terminal else None,
-        pad_edge=False,
-        show_edge=False,
-        header_style="bold",
+        box=box_, pad_edge=False, show_edge=False, header_style="bold", collapse_padding=True
     )
     for number, column in enumerate(columns):
-        table.add_column(
-            column,
-            justify="right" if right[number : number + 1] == "r" else "left",
-            overflow="fold",
-        )
+        justify: Literal["left", "right"] = "right" if right[number : number + 1] == "r" else "left"
+        is_last = number == len(columns) - 1
+        table.add_column(column, justify=justify, no_wrap=not is_last, overflow="fold")
     for row in rows:
         table.add_row(*(Text.from_ansi(cell) for cell in row))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -13,16 +13,19 @@ folder, every removal is a rename into one, so that they fail once it has been m
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import json
 import threading
-import time
-from typing import Any
 
 from distckpt.core import layout
 from distckpt.core import manifest as manifests
-from distckpt.errors import DirectoryError, ManifestError, SupersededError
-from distckpt.roles import host
+from distckpt.errors import (
+    DirectoryError,
+    DirectoryInUseError,
+    ManifestError,
+    SupersededError,
+)
+from distckpt.roles import host, owner
 from distckpt.storage.base import Storage
 
 
@@ -41,6 +44,7 @@ class Ownership:
         self._durable = durable
         self._lock = threading.RLock()
         self._epoch: int | None = None
+        self._since = 0.0
         self._sequence = 0
         self.in_flight: set[str] = set()
         self.settling = threading.Lock()
@@ -72,14 +76,57 @@ class Ownership:
                 if epoch > layout.LARGEST_NUMBER:
                     raise DirectoryError(self._exhausted(epoch - 1))
                 try:
-                    self._storage.create(self._path(epoch), _identity(), durable=self._durable)
+                    self._create(epoch)
                 except FileExistsError:
                     continue  # another process was faster: its epoch is now the one to exceed
-                break
-            if self._durable:
-                self._flush_parents()
-            self._epoch = epoch
-            return True
+                return True
+
+    def take_from(self, before: owner.Owner | None) -> None:
+        """Takes the epoch after that of `before`, which is known to have ended.
+
+        Args:
+          before: The owner that was found; None if there was none.
+
+        Raises:
+          DirectoryInUseError: Another process has taken the directory meanwhile.
+          DirectoryError: A private folder is a link.
+          OSError: The directory cannot be written.
+        """
+        with self._lock:
+            self._refuse_links()
+            self._storage.make_directory(self._folder)
+            self._storage.make_directory(layout.holds_folder(self._directory))
+            self._storage.freshen(self._folder)
+            now = owner.find(self._storage, self._directory)
+            epoch = before.epoch if before else max(self._mentioned(), default=0)
+            try:
+                if now != before:
+                    raise FileExistsError
+                self._create(epoch + 1)
+            except FileExistsError:
+                raise DirectoryInUseError(
+                    f"{self._directory} has just been taken by "
+                    f"{owner.find(self._storage, self._directory)}; nothing was changed."
+                ) from None
+
+    def release(self) -> None:
+        """Says in the epoch's file that this process has ended. Best effort; others only read it.
+
+        A directory that is gone does not come back for that.
+        """
+        with contextlib.suppress(OSError), self._lock:
+            if self._epoch is None or self._epoch != max(self._taken(), default=0):
+                return
+            ended = owner.me(self._epoch, self._since, host.now())
+            self._storage.write(self._path(self._epoch), owner.render(ended), durable=False)
+
+    def _create(self, epoch: int) -> None:
+        since = host.now()
+        data = owner.render(owner.me(epoch, since))
+        self._storage.create(self._path(epoch), data, durable=self._durable)
+        if self._durable:
+            self._flush_parents()
+        self._epoch, self._since = epoch, since
 
     def check(self) -> None:
         """Makes sure that nobody has taken the directory over.
@@ -91,7 +138,8 @@ class Ownership:
         highest = max(self._taken(), default=0)
         if self._epoch is None or highest > self._epoch:
             raise SupersededError(
-                f"{self._directory} has been taken over by {self._describe(highest)}. This process "
+                f"{self._directory} has been taken over by "
+                f"{owner.read(self._storage, self._directory, highest)}. This process "
                 f"({host.name()}, pid {host.pid()}, epoch {self._epoch}) neither "
                 "commits nor prunes there any more. If both should run, give each its own "
                 "directory; else stop one."
@@ -173,8 +221,7 @@ class Ownership:
         )
 
     def _taken(self) -> list[int]:
-        names = self._storage.list(self._folder)
-        return [e for e in map(layout.parse_epoch_name, names) if e is not None]
+        return owner.taken(self._storage, self._directory)
 
     def _mentioned(self) -> list[int]:
         """Returns the epochs of the checkpoints and saves in a directory without epoch files.
@@ -200,19 +247,6 @@ class Ownership:
             with contextlib.suppress(PermissionError, FileNotFoundError):
                 self._storage.flush_directory(folder)
 
-    def _describe(self, epoch: int) -> str:
-        try:
-            who: dict[str, Any] = json.loads(self._storage.read(self._path(epoch)))
-            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(float(who["since"])))
-            return f"{who['host']} (pid {who['pid']}, epoch {epoch}) at {since}"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-            return f"another process (epoch {epoch})"
-
-
-def _identity() -> bytes:
-    who = {"host": host.name(), "pid": host.pid(), "since": host.now()}
-    return json.dumps(who).encode() + b"\n"
-
 
 _registry: dict[tuple[int, str], Ownership] = {}
 _registry_lock = threading.Lock()
@@ -224,4 +258,11 @@ def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownershi
     with _registry_lock:
         if key not in _registry:
             _registry[key] = Ownership(storage, directory, durable=durable)
+            atexit.register(_release, key)
         return _registry[key]
+
+
+def _release(key: tuple[int, str]) -> None:
+    """Says at the end of this process, not of a forked one, that it has ended."""
+    if key[0] == host.pid():
+        _registry[key].release()

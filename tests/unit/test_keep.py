@@ -182,7 +182,7 @@ def test_only_what_is_there_is_kept(policy, checkpoints):
         (lambda: keep.YoungerThan("1"), "positive number of hours, got '1'"),
         (lambda: keep.Best(0, "loss"), "positive count, got 0"),
         (lambda: keep.Best(1, ""), "name of a metric, got ''"),
-        (lambda: keep.Best(1, "loss", "least"), "\"min\" or \"max\", got 'least'"),
+        (lambda: keep.Best(1, "loss", "least"), '"min" or "max", got \'least\''),
         (lambda: keep.EverySteps(1) | 3, "combines two keep policies, got 3"),
         (lambda: keep.EverySteps(1) and keep.EverySteps(2), "Combine keep policies with"),
     ],

@@ -1,0 +1,103 @@
+"""``distckpt ls``: which checkpoints there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from distckpt.cli import output
+from distckpt.cli.target import find_directory
+
+if TYPE_CHECKING:
+    from distckpt.roles.inventory import Inventory, Item
+
+_EPILOG = f"""\b
+Examples:
+  distckpt ls /checkpoints/run-1
+  distckpt ls /checkpoints/run-1 --why
+  distckpt ls /checkpoints/run-1 --json | jq '.checkpoints[] | select(.newest) | .path'
+
+{output.CODES}"""
+_COLOURS = {"committed": "green", "unmanaged": "yellow", "quarantined": "red", "damaged": "red"}
+
+
+@click.command("ls", cls=output.Command, epilog=_EPILOG)
+@click.argument("directory", default=".")
+@click.option("--why", is_flag=True, help="Also say of each why it stays, or that it will go.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def ls_command(directory: str, why: bool, as_json: bool) -> None:
+    """List the checkpoints in DIRECTORY, and saves that are in progress. Changes nothing.
+
+    A checkpoint is "committed" if its manifest is there, "unmanaged" if plain TensorFlow wrote it,
+    "quarantined" if it failed to restore, and "damaged" if its manifest or its index cannot be
+    trusted. "*" marks the one that a restore takes first. That the bytes are right, `distckpt
+    verify` finds out.
+    """
+    from distckpt.roles import inventory
+
+    storage, path = find_directory(directory)
+    now = time.time()
+    found = inventory.take(storage, path, now)
+    if as_json:
+        output.print_json(_document(found, path))
+        return
+    if not found.items and not found.unfinished:
+        click.echo(f"There is no checkpoint in {directory}.")
+        return
+    _print_items(found, now, why)
+    for save in found.unfinished:
+        state = "in progress" if save.running else "left over, `distckpt gc` removes it"
+        click.echo(f"{save.name}: a save of epoch {save.epoch}, {state}, {output.size(save.bytes)}")
+    if why:
+        click.echo(f"\nThe job keeps: {found.rules or 'unknown; no manifest says'}")
+
+
+def _document(found: Inventory, path: str) -> dict[str, object]:
+    return {
+        "directory": path,
+        "checkpoints": [
+            {**item.to_json(), "path": os.path.join(path, item.name)} for item in found.items
+        ],
+        "unfinished": [dataclasses.asdict(save) for save in found.unfinished],
+        "owner": dataclasses.asdict(found.owner) if found.owner else None,
+        "rules": found.rules,
+    }
+
+
+def _print_items(found: Inventory, now: float, why: bool) -> None:
+    metrics = sorted({name for i in found.items if i.manifest for name in i.manifest.metrics})
+    columns: list[tuple[str, str, Callable[[Item], str]]] = [
+        ("", "l", lambda item: "*" if item.newest else ""),
+        ("checkpoint", "l", lambda item: item.name),
+        ("step", "r", lambda item: "-" if item.step is None else str(item.step)),
+        ("saved", "r", lambda item: "-" if item.time is None else output.age(now - item.time)),
+        ("size", "r", lambda item: output.size(item.bytes)),
+        ("workers", "r", lambda item: str(len(item.manifest.workers)) if item.manifest else "-"),
+        ("took", "r", lambda item: output.duration(item.manifest and item.manifest.seconds)),
+        *((name, "r", functools.partial(_metric, name=name)) for name in metrics),
+        ("state", "l", lambda item: click.style(item.state, fg=_COLOURS[item.state])),
+    ]
+    if any(item.pin or item.leases for item in found.items):
+        columns.append(("held", "l", _held))
+    if why:
+        columns.append(("why", "l", lambda item: item.why))
+    rows = [[cell(item) for _, _, cell in columns] for item in found.items]
+    output.print_table([c[0] for c in columns], rows, right="".join(c[1] for c in columns))
+    for item in found.items:
+        if item.problem:
+            click.echo(f"{item.name}: {item.problem}")
+
+
+def _metric(item: Item, name: str) -> str:
+    values = item.manifest.metrics if item.manifest else {}
+    return f"{values[name]:.6g}" if name in values else "-"
+
+
+def _held(item: Item) -> str:
+    return ", ".join([*["pinned"] * (item.pin is not None), *["leased"] * bool(item.leases)])
