@@ -64,7 +64,9 @@ class KeepPolicy(abc.ABC):
 
     def __repr__(self) -> str:
         """Returns the text from which `parse` makes the policy again."""
-        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        if not dataclasses.is_dataclass(self):
+            return super().__repr__()
+        fields = dataclasses.fields(self)
         values = [getattr(self, field.name) for field in fields]
         while values and values[-1] == fields[len(values) - 1].default:
             values.pop()

@@ -9,8 +9,14 @@ from __future__ import annotations
 import click
 
 from distckpt.cli.doctor import doctor_command
+from distckpt.cli.gc import gc_command
+from distckpt.cli.import_ import import_command
 from distckpt.cli.launch import launch_command
 from distckpt.cli.ls import ls_command
+from distckpt.cli.pin import pin_command, unpin_command
+from distckpt.cli.prune import prune_command
+from distckpt.cli.verify import verify_command
+from distckpt.cli.watch import watch_command
 
 __all__ = ["main"]
 
@@ -41,6 +47,16 @@ def main() -> None:
     """Sharded, committed checkpoints for tf.distribute."""
 
 
-main.add_command(doctor_command)
-main.add_command(launch_command)
-main.add_command(ls_command)
+for command in (
+    doctor_command,
+    gc_command,
+    import_command,
+    launch_command,
+    ls_command,
+    pin_command,
+    prune_command,
+    unpin_command,
+    verify_command,
+    watch_command,
+):
+    main.add_command(command)

@@ -78,8 +78,8 @@ def _print_items(found: Inventory, now: float, why: bool) -> None:
         ("step", "r", lambda item: "-" if item.step is None else str(item.step)),
         ("saved", "r", lambda item: "-" if item.time is None else output.age(now - item.time)),
         ("size", "r", lambda item: output.size(item.bytes)),
-        ("workers", "r", lambda item: str(len(item.manifest.workers)) if item.manifest else "-"),
-        ("took", "r", lambda item: output.duration(item.manifest and item.manifest.seconds)),
+        ("workers", "r", _workers),
+        ("took", "r", _took),
         *((name, "r", functools.partial(_metric, name=name)) for name in metrics),
         ("state", "l", lambda item: click.style(item.state, fg=_COLOURS[item.state])),
     ]
@@ -92,6 +92,14 @@ def _print_items(found: Inventory, now: float, why: bool) -> None:
     for item in found.items:
         if item.problem:
             click.echo(f"{item.name}: {item.problem}")
+
+
+def _workers(item: Item) -> str:
+    return str(len(item.manifest.workers)) if item.manifest and item.manifest.workers else "-"
+
+
+def _took(item: Item) -> str:
+    return output.duration(item.manifest.seconds or None if item.manifest else None)
 
 
 def _metric(item: Item, name: str) -> str:

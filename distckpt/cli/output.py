@@ -107,9 +107,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: st
 
     console = make_console()
     box_ = box.SIMPLE_HEAD if console.is_terminal else None
-    table = Table(
-        box=box_, pad_edge=False, show_edge=False, header_style="bold", collapse_padding=True
-    )
+    table = Table(box=box_, pad_edge=False, show_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if right[number : number + 1] == "r" else "left"
         is_last = number == len(columns) - 1
@@ -164,7 +162,9 @@ def duration(seconds: float | None) -> str:
 
 def age(seconds: float) -> str:
     """Returns how long ago something was; what lies ahead, by another clock, was "just now"."""
-    return f"{duration(seconds)} ago" if seconds >= 1 else "just now"
+    if seconds < 1:
+        return "just now"
+    return f"{seconds:.0f} s ago" if seconds < 59.5 else f"{duration(seconds)} ago"
 
 
 def _forget_stdout() -> None:

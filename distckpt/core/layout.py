@@ -45,6 +45,8 @@ PREPARED_MANIFEST = "manifest.json"
 PROBE_FILE = "probe"
 SWITCH_MANIFEST = "switch.json"
 FINAL_MANIFEST = "final.json"
+# How the folders begin in which `distckpt doctor` tries a directory out.
+DOCTOR_PREFIX = ".distckpt-doctor-"
 
 _INDEX_SUFFIX = ".index"
 _MANIFEST_SUFFIX = ".manifest.json"

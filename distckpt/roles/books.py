@@ -135,12 +135,21 @@ class Books:
         """
         if not self._may_delete or self.delete is None:
             return
-        decided, self._decided = self._decided or self._sweep(), None
+        decided, self._decided = self._decided or self.decide(), None
         self.last_preserved = decided.last_preserved
         still = self.delete([k.name for k in decided.victims])
         self.active = (*(k for k in decided.victims if k.name in still), *decided.active)
         if decided.victims or decided.preserved:
             self._write_pointer(folder)
+
+    def decide(self) -> retention.Sweep:
+        """Returns what retention decides now. Deletes nothing. Any process."""
+        most = self._max_to_keep
+        if most is None and self._keep is not None:
+            most = 1  # the policy decides
+        return retention.sweep(
+            self.active, most, self._keep_every_hours, self.last_preserved, self._spared()
+        )
 
     def outcome(self, name: str) -> Outcome:
         """Returns what the other workers must know of a commit: the list as `prune` will leave it.
@@ -149,7 +158,7 @@ class Books:
         """
         if not self._may_delete:
             return self.standing(name)
-        self._decided = decided = self._sweep()
+        self._decided = decided = self.decide()
         return Outcome(None, name, _pairs(decided.active), decided.last_preserved)
 
     def standing(self, name: str | None) -> Outcome:
@@ -165,14 +174,6 @@ class Books:
     @property
     def _may_delete(self) -> bool:
         return self._pointer_is_true and self.delete is not None
-
-    def _sweep(self) -> retention.Sweep:
-        most = self._max_to_keep
-        if most is None and self._keep is not None:
-            most = 1  # the policy decides
-        return retention.sweep(
-            self.active, most, self._keep_every_hours, self.last_preserved, self._spared()
-        )
 
     def _spared(self) -> set[str]:
         """Returns what must stay. If that cannot be told: all."""

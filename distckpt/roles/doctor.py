@@ -38,7 +38,7 @@ def examine(storage: Storage, directory: str) -> Iterator[Finding]:
       storage: Where the directory is.
       directory: Its absolute path or URL. It is made if it is not there.
     """
-    folder = layout.join(directory, f".distckpt-doctor-{host.token(8)}")
+    folder = layout.join(directory, f"{layout.DOCTOR_PREFIX}{host.token(8)}")
     one, two = layout.join(folder, "one"), layout.join(folder, "two")
     checks: list[tuple[str, Callable[[], str], str]] = [
         (

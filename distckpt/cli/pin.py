@@ -1,0 +1,67 @@
+"""``distckpt pin`` and ``distckpt unpin``: keep a checkpoint from being deleted, or no longer."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+
+import click
+
+from distckpt.cli import output
+from distckpt.cli.target import find_checkpoint, nearest
+from distckpt.errors import ConfigurationError
+
+_EPILOG = f"""\b
+Examples:
+  distckpt pin /checkpoints/run-1/ckpt-120 --reason "submitted"
+  distckpt unpin /checkpoints/run-1/ckpt-120
+
+{output.CODES}"""
+
+
+@click.command("pin", cls=output.Command, epilog=_EPILOG)
+@click.argument("checkpoint")
+@click.option("--reason", default="", help="What for; `distckpt ls --why` shows it.")
+def pin_command(checkpoint: str, reason: str) -> None:
+    """Keep CHECKPOINT (or a directory's newest): no retention deletes it, until it is unpinned.
+
+    May be done at any time, also while a job saves to the directory.
+    """
+    from distckpt.core.holds import Pin
+    from distckpt.roles import holding, host
+
+    target = find_checkpoint(checkpoint)
+    by = f"{_user()}@{host.name()}"
+    new = holding.pin(target.storage, target.directory, Pin(target.name, by, time.time(), reason))
+    click.echo(f"{target.path} is pinned." if new else f"{target.path} was pinned already.")
+
+
+@click.command("unpin", cls=output.Command, epilog=_EPILOG)
+@click.argument("checkpoint")
+def unpin_command(checkpoint: str) -> None:
+    """Let retention decide on CHECKPOINT again. It is not deleted before the next save.
+
+    The checkpoint itself may be gone already.
+    """
+    from distckpt.core import layout
+    from distckpt.roles import holding
+    from distckpt.roles.holds import Holds
+    from distckpt.storage.choose import storage_for
+
+    path = checkpoint if "://" in checkpoint else os.path.abspath(checkpoint)
+    directory, _, name = path.rpartition("/")
+    for suffix in (layout.manifest_name(""), layout.index_name("")):
+        name = name.removesuffix(suffix)
+    storage = storage_for(path)
+    if not holding.unpin(storage, directory, name):
+        pins = [hold.name for hold in Holds(storage, directory).all()]
+        raise ConfigurationError(f"{path} is not pinned.{nearest(name, pins)}")
+    click.echo(f"{layout.join(directory, name)} is pinned no more.")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid()) if hasattr(os, "getuid") else "somebody"

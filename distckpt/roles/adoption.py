@@ -1,0 +1,107 @@
+"""Gives a plain TensorFlow checkpoint a manifest: from then on it is one of ours.
+
+For the owner of the directory alone. What the manifest says is read from the checkpoint's index,
+whose checksums TensorFlow computed while it wrote; that the bytes are right, is verified before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import google_crc32c
+
+from distckpt.core import bundle, layout
+from distckpt.core import manifest as manifests
+from distckpt.core.bundle import BundleEntry, Index
+from distckpt.core.manifest import EntryRecord, FileRecord, IndexRecord, Manifest, PieceRecord
+from distckpt.errors import ConfigurationError
+from distckpt.roles.caretaker import Caretaker
+from distckpt.storage.base import Storage
+
+# What the manifest is called on its way. Not as a prepared one: `Recovery` takes such a save back.
+_STAGED = "imported.json"
+
+
+def make_manifest(
+    storage: Storage, directory: str, name: str, *, committed_at: float, step: int | None
+) -> Manifest:
+    """Returns a manifest of a plain checkpoint. Any process; reads only the index and sizes.
+
+    It stands before all that distckpt has saved (epoch 0), by its number.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      name: The checkpoint.
+      committed_at: When it was saved, in seconds since 1970.
+      step: The training step; default: the number in its name.
+
+    Raises:
+      CheckpointDamagedError: The index is damaged.
+      OSError: A file is missing, or cannot be read.
+    """
+    path = layout.join(directory, layout.index_name(name))
+    data = storage.read(path)
+    index = bundle.read_index(data)
+    files = [layout.data_name(name, n, index.num_shards) for n in range(index.num_shards)]
+    number = layout.split_number(name)[1] or 0
+    return Manifest(
+        name=name,
+        step=number if step is None else step,
+        epoch=0,
+        sequence=number,
+        attempt="",
+        committed_at=committed_at,
+        seconds=0.0,
+        index=IndexRecord(layout.index_name(name), len(data), int(google_crc32c.value(data))),
+        files=tuple(FileRecord(f, storage.size(layout.join(directory, f)), 0) for f in files),
+        entries=_entries(index),
+        workers=(),
+        versions={},
+    )
+
+
+def adopt(
+    caretaker: Caretaker, storage: Storage, directory: str, read: Callable[[], Manifest]
+) -> Manifest:
+    """Puts the manifest in its place: the checkpoint is committed. Returns the manifest.
+
+    Args:
+      caretaker: Holds the directory.
+      storage: Where that is.
+      directory: Its absolute path or URL.
+      read: Makes the manifest; called twice, to see that nobody has changed the files.
+
+    Raises:
+      ConfigurationError: It has a manifest already, or is just being changed.
+      SupersededError: A job has begun meanwhile.
+      OSError: The manifest cannot be written.
+    """
+    found = read()
+    target = layout.join(directory, layout.manifest_name(found.name))
+    with caretaker.pending(found.name) as (attempt, folder):
+        manifest = dataclasses.replace(found, attempt=attempt)
+        staged = layout.join(folder, _STAGED)
+        caretaker.ownership.stage(staged, manifests.render(manifest))
+        if storage.exists(target):
+            raise ConfigurationError(f"{target} is there already: nothing to import.")
+        if read() != found:
+            raise ConfigurationError(f"{found.name} in {directory} is just being changed.")
+        storage.rename(staged, target)
+        storage.flush_directory(directory)
+    return manifest
+
+
+def _entries(index: Index) -> tuple[EntryRecord, ...]:
+    pieces: dict[str, list[PieceRecord]] = {}
+    for entry in index.stored:
+        pieces.setdefault(entry.key, []).append(_piece(entry))
+    return tuple(
+        EntryRecord(t.key, t.dtype, t.shape, tuple(pieces.get(t.key, ())))
+        for t in sorted(index.tensors, key=lambda t: t.key)
+    )
+
+
+def _piece(entry: BundleEntry) -> PieceRecord:
+    return PieceRecord(entry.shard, entry.offset, entry.size, entry.crc32c, entry.spec)
