@@ -149,9 +149,10 @@ def _describe(item: Item) -> str:
     if m is None:
         return f"{item.name}: {item.state}, {output.size(item.bytes)}"
     metrics = "".join(f", {name} {value:.6g}" for name, value in sorted(m.metrics.items()))
+    workers = f"{len(m.workers)} worker{'s' * (len(m.workers) != 1)}"
     return (
-        f"{item.name}: committed, step {m.step}, {output.size(m.bytes)} by {len(m.workers)} "
-        f"workers in {output.duration(m.seconds)}{metrics}"
+        f"{item.name}: committed, step {m.step}, {output.size(m.bytes)} by {workers} in "
+        f"{output.duration(m.seconds)}{metrics}"
     )
 
 

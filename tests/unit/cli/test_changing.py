@@ -1,0 +1,344 @@
+"""gc, prune, pin, unpin, import: what they do, and that they never race a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+import distckpt
+from distckpt.roles import owner
+from distckpt.roles.caretaker import Caretaker
+from distckpt.roles.catalog import Catalog
+from distckpt.storage.local import LocalStorage
+
+from .conftest import SCRIPT, VALUES, content, flip, names, owned_by
+
+CHANGING = [
+    ("gc",),
+    ("prune", "--max-to-keep", "1", "--keep", "LastVerified()", "--yes"),
+    ("import",),
+]
+
+
+def restored(path):
+    step, values = tf.Variable(0, dtype=tf.int64), tf.Variable(tf.zeros(VALUES))
+    tf.train.Checkpoint(step=step, values=values).restore(str(path)).expect_partial()
+    return int(step), float(values[0])
+
+
+def make_work(run):
+    """Leaves something to do for each of the commands; returns what `import` takes."""
+    (run / "ckpt-9.pending-00000001-000009-ab").mkdir()
+    (run / "ckpt-9.pending-00000001-000009-ab" / "probe").write_text("x")
+    for file in run.glob("ckpt-3.*"):
+        if not file.name.endswith(".json"):
+            shutil.copy(file, run / file.name.replace("ckpt-3", "old-3"))
+    return run / "old-3"
+
+
+def arguments(command, run, plain):
+    return [command[0], str(plain if command[0] == "import" else run), *command[1:]]
+
+
+# --- A job that may be running
+
+
+@pytest.mark.parametrize("command", CHANGING)
+def test_a_job_on_another_host_that_has_not_said_that_it_ended(shell, run, command):
+    plain = make_work(run)
+    owned_by(run)
+    before = content(run)
+    text = shell(*arguments(command, run, plain), code=2)
+    assert "A job may be saving to" in text
+    assert "elsewhere (pid 1, epoch 1) at 1970-01-01" in text
+    assert "--take-over" in text
+    assert content(run) == before
+    shell(*arguments(command, run, plain), "--take-over")
+    assert content(run) != before
+
+
+@pytest.mark.parametrize("command", CHANGING)
+def test_a_job_on_this_host_is_looked_for(shell, run, command):
+    plain = make_work(run)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as job:
+        who = {"host": socket.gethostname(), "pid": job.pid, "since": 4e9}
+        path = run / ".distckpt" / "epochs" / "00000001.json"
+        path.write_text(json.dumps(who))
+        assert "A job may be saving to" in shell(*arguments(command, run, plain), code=2)
+        job.communicate(b"\n")
+    shell(*arguments(command, run, plain))
+
+
+def test_another_process_of_the_same_number_is_not_the_job(shell, run):
+    make_work(run)
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": 1.0}
+    (run / ".distckpt" / "epochs" / "00000001.json").write_text(json.dumps(who))
+    shell("gc", run)
+
+
+def test_a_manager_says_at_its_end_that_it_has_ended(tmp_path):
+    program = (
+        "import tensorflow as tf, distckpt\n"
+        "c = tf.train.Checkpoint(v=tf.Variable(1.0))\n"
+        f"distckpt.CheckpointManager(c, {str(tmp_path / 'run')!r}, 3).save()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    found = owner.find(LocalStorage(), str(tmp_path / "run"))
+    assert found.ended is not None
+    assert not found.may_run
+    killed = program + "import os; os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed], capture_output=True)
+    found = owner.find(LocalStorage(), str(tmp_path / "run"))
+    assert (found.epoch, found.ended) == (2, None)
+    assert not found.may_run  # it was here, and is gone
+
+
+def test_a_job_that_is_started_meanwhile_wins(run):
+    """The one who takes the epoch is the only one; the other changes nothing."""
+    step = tf.Variable(0, dtype=tf.int64)
+    storage = LocalStorage()
+    with Caretaker(storage, str(run)) as caretaker:
+        manager = distckpt.CheckpointManager(tf.train.Checkpoint(step=step), run, 9)
+        manager.save(9)
+        with pytest.raises(distckpt.errors.SupersededError):
+            caretaker.clean_up(1.0)
+    assert not (run / ".distckpt/epochs/00000002.json").exists()
+    manager.save(10)
+
+
+def test_a_job_that_was_taken_over_stops_at_its_next_save(shell, run, tmp_path):
+    step = tf.Variable(0, dtype=tf.int64)
+    manager = distckpt.CheckpointManager(tf.train.Checkpoint(step=step), tmp_path / "mine", 9)
+    manager.save()
+    stale = tmp_path / "mine" / "ckpt-9.pending-00000001-000001-ab"
+    stale.mkdir()
+    assert "A job may be saving" in shell("gc", tmp_path / "mine", code=2)
+    shell("gc", tmp_path / "mine", "--take-over")
+    with pytest.raises(distckpt.errors.SupersededError):
+        manager.save()
+
+
+# --- gc
+
+
+def test_gc_removes_what_is_left_over_and_no_checkpoint(shell, run):
+    checkpoints = {k: v for k, v in content(run).items() if k.startswith("ckpt-")}
+    private = run / ".distckpt"
+    (run / "ckpt-9.pending-00000001-000009-ab").mkdir()
+    (run / "ckpt-9.pending-00000001-000009-ab" / "shard-00000-of-00001.index").write_text("xyz")
+    (run / ".ckpt-9.index.0123.tmp").write_text("x")
+    (run / ".distckpt-doctor-ab").mkdir()
+    (private / "holds").mkdir(exist_ok=True)
+    (private / "holds" / "ckpt-1.pin.json").write_text("{}")
+    (private / "holds" / "ckpt-3.lease-ab.json").write_text("{}")
+    (private / "quarantine").mkdir()
+    note = {"name": "ckpt-1", "index_crc32c": 5, "reason": "x"}
+    (private / "quarantine" / "ckpt-1.json").write_text(json.dumps(note))
+    (run / "model.data-00000-of-00002").write_text("not ours")
+    shown = shell.json("gc", run, "--dry-run")
+    assert len(shown["removed"]) == 6
+    assert [one["name"] for one in shown["left"]] == ["model.data-00000-of-00002"]
+    text = shell("gc", run)
+    assert "of a save of ckpt-9 that did not end" in text
+    assert "a lease on ckpt-3 that has run out" in text
+    assert "not distckpt's to remove" in text
+    left = {k: v for k, v in content(run).items() if k.startswith("ckpt-")}
+    assert left == checkpoints
+    assert sorted(content(run).keys() - left.keys()) == [
+        ".distckpt/epochs/00000002.json",
+        "checkpoint",
+        "model.data-00000-of-00002",
+    ]
+    assert not (run / ".distckpt-doctor-ab").exists()
+    assert "Nothing is left over" in shell("gc", run)
+
+
+def test_gc_finishes_a_deletion_that_has_begun(shell, run):
+    folder = run / "ckpt-3.pending-00000001-000009-ab"
+    folder.mkdir()
+    (run / "ckpt-3.manifest.json").rename(folder / "tombstone.json")
+    shell("gc", run)
+    assert names(run) == ["ckpt-2", "ckpt-4", "ckpt-5"]
+
+
+def test_a_dry_run_changes_nothing(shell, run):
+    plain = make_work(run)
+    before = content(run)
+    assert "would go" in shell("gc", run, "--dry-run")
+    assert "would go" in shell("prune", run, "--max-to-keep", "1", "--dry-run")
+    assert content(run) == before
+    assert plain.name in names(run)
+
+
+# --- prune
+
+
+def test_prune_by_the_rules_of_the_job_finds_nothing(shell, run):
+    assert "Nothing to delete" in shell("prune", run, "--dry-run")
+
+
+def test_prune_by_other_rules(shell, run):
+    rules = ["--max-to-keep", "1", "--keep", "EverySteps(40)"]
+    text = shell("prune", run, *rules, "--yes")
+    assert "Deleted 2, 2 stay." in text
+    assert names(run) == ["ckpt-4", "ckpt-5"]
+    assert restored(run / "ckpt-4") == (40, 4.0)
+    assert tf.train.latest_checkpoint(str(run)) == str(run / "ckpt-5")
+    state = tf.train.get_checkpoint_state(str(run))
+    assert [os.path.basename(p) for p in state.all_model_checkpoint_paths] == ["ckpt-4", "ckpt-5"]
+    assert "Nothing is left over" in shell("gc", run)
+
+
+def test_what_is_pinned_is_not_pruned(shell, run):
+    shell("pin", run / "ckpt-2")
+    shell("prune", run, "--max-to-keep", "1", "--yes")
+    assert names(run) == ["ckpt-2", "ckpt-5"]
+
+
+def test_prune_asks(shell, run):
+    text = shell("prune", run, "--max-to-keep", "1", code=2)
+    assert "say --yes, or --dry-run" in text
+    command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
+    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
+    assert "Delete 3 checkpoints" in done.stdout
+    assert len(names(run)) == 4
+
+
+def test_prune_without_rules(shell, run):
+    for manifest in run.glob("*.manifest.json"):
+        manifest.unlink()
+    assert "No manifest" in shell("prune", run, code=2)
+    assert "is not a keep policy" in shell("prune", run, "--keep", "All()", code=2)
+    assert "0 is not in the range" in shell("prune", run, "--max-to-keep", "0", code=2)
+
+
+# --- pin
+
+
+def test_pin_and_unpin(shell, run):
+    assert shell("pin", run / "ckpt-3", "--reason", "for the paper").endswith("is pinned.\n")
+    assert "was pinned already" in shell("pin", run / "ckpt-3.index")
+    assert "pinned (for the paper)" in shell("ls", run, "--why")
+    assert "is not pinned. Did you mean ckpt-3?" in shell("unpin", run / "ckpt-33", code=2)
+    assert "is pinned no more" in shell("unpin", run / "ckpt-3")
+    assert "is not pinned" in shell("unpin", run / "ckpt-3", code=2)
+    assert "There is no checkpoint 'ckpt-1'" in shell("pin", run / "ckpt-1", code=2)
+
+
+def test_a_pin_needs_no_end_of_the_job_and_does_not_stop_it(shell, tmp_path):
+    step = tf.Variable(0, dtype=tf.int64)
+    manager = distckpt.CheckpointManager(tf.train.Checkpoint(step=step), tmp_path / "run", 1)
+    path = manager.save()
+    shell("pin", tmp_path / "run")
+    manager.save()
+    assert manager.checkpoints[0] == path
+    shell("unpin", path)
+    manager.save()
+    assert len(manager.checkpoints) == 1
+
+
+# --- import
+
+
+def test_a_plain_checkpoint_becomes_a_committed_one(shell, run):
+    plain = make_work(run)
+    before = {k: v for k, v in content(run).items() if k.startswith("old-3")}
+    assert "is committed now: step 3, 4 tensors" in shell("import", plain)
+    after = {k: v for k, v in content(run).items() if k.startswith("old-3")}
+    assert after.keys() - before.keys() == {"old-3.manifest.json"}
+    assert all(after[k] == v for k, v in before.items())
+    shell("verify", plain)
+    manifest = Catalog(LocalStorage(), str(run)).manifest("old-3")
+    assert (manifest.order, manifest.step) == ((0, 3), 3)
+    found = {c["name"]: c for c in shell.json("ls", run)["checkpoints"]}
+    assert found["old-3"]["state"] == "committed"
+    assert found["ckpt-5"]["newest"]
+    assert "has a manifest already" in shell("import", plain, code=2)
+
+
+def test_the_step_can_be_said(shell, run):
+    plain = make_work(run)
+    shell("import", plain, "--step", "77")
+    assert Catalog(LocalStorage(), str(run)).manifest("old-3").step == 77
+
+
+def test_a_damaged_one_is_not_imported(shell, run):
+    plain = make_work(run)
+    flip(f"{plain}.data-00000-of-00001", 5000)
+    before = content(run)
+    assert "is damaged" in shell("import", plain, code=1)
+    assert content(run) == before
+
+
+def test_a_directory_of_plain_tensorflow_is_imported_and_goes_on(shell, tmp_path):
+    v = tf.Variable(1.0)
+    plain = tf.train.CheckpointManager(tf.train.Checkpoint(v=v), str(tmp_path / "run"), 3)
+    for _ in range(3):
+        plain.save()
+    for number in (1, 2, 3):
+        shell("import", tmp_path / "run" / f"ckpt-{number}")
+    checkpoint = tf.train.Checkpoint(v=v)
+    manager = distckpt.CheckpointManager(checkpoint, tmp_path / "run", 3)
+    assert manager.restore_or_initialize() == str(tmp_path / "run" / "ckpt-3")
+    manager.save()
+    assert names(tmp_path / "run") == ["ckpt-2", "ckpt-3", "ckpt-4"]
+
+
+def test_a_death_in_the_middle_of_an_import_leaves_the_plain_checkpoint(shell, run):
+    """What is half done is taken back by whoever comes next; the files are the user's."""
+    plain = make_work(run)
+    before = {k: v for k, v in content(run).items() if k.startswith("old-3")}
+    shell("import", plain)
+    folder = run / "old-3.pending-00000002-000001-ab"
+    folder.mkdir()
+    (run / "old-3.manifest.json").rename(folder / "imported.json")
+    owned_by(run, epoch=2, ended=2.0)
+    shell("gc", run)
+    assert {k: v for k, v in content(run).items() if k.startswith("old-3")} == before
+    shell("verify", plain)
+
+
+# --- Ctrl-C
+
+
+def test_ctrl_c_while_it_asks_changes_nothing(run):
+    before = content(run)
+    with subprocess.Popen(
+        ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        seen = ""
+        while "[y/N]" not in seen:
+            seen += process.stdout.read(1)
+        process.stdin.write("\x03")
+        process.stdin.flush()
+        process.communicate(timeout=30)
+    assert content(run) == before
+
+
+def test_help_shows_examples_and_exit_codes(shell):
+    text = shell("--help")
+    for name in ("doctor", "gc", "import", "ls", "pin", "prune", "unpin", "verify", "watch"):
+        assert name in text
+        own = shell(name, "--help")
+        assert f"distckpt {name}" in own
+        assert "Examples:" in own
+        assert "Exit codes:" in own
+
+
+def test_whatever_ends_a_command_it_gives_the_directory_back(run):
+    with pytest.raises(KeyboardInterrupt), Caretaker(LocalStorage(), str(run)):
+        raise KeyboardInterrupt
+    assert not owner.find(LocalStorage(), str(run)).may_run
+    assert pathlib.Path(run / ".distckpt" / "epochs" / "00000002.json").exists()
