@@ -112,6 +112,7 @@ def _place(storage: Storage, directory: str, hold: Pin | Lease, path: str) -> No
     storage.make_directory(layout.holds_folder(directory))
     storage.write(path, holds.render(hold), durable=True)
     storage.freshen(directory)
+    storage.flush_directory(directory)  # it may be a commit that nobody has been told of yet
     deadline = host.monotonic() + PATIENCE
     while _state(storage, directory, hold.name) != there:
         if host.monotonic() >= deadline:

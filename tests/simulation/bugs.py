@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from distckpt.core import layout, messages, retention, steps
+from distckpt.core import holds, layout, messages, retention, steps
 from distckpt.core.manifest import Manifest
 from distckpt.core.protocol import ChiefSave, WorkerSave
-from distckpt.errors import Failure
-from distckpt.roles import catalog, patient, pruner
+from distckpt.errors import ConfigurationError, Failure
+from distckpt.roles import catalog, holding, patient, pruner
 from distckpt.roles.checkpoint_files import CheckpointFiles
 from distckpt.roles.committer import Committer
 from distckpt.roles.keys import Keys
@@ -55,6 +55,8 @@ FOCUS: dict[str, dict[str, Any]] = {
         "lag": 0.0,
         "kinds": ["second_job", "pause"],
     },
+    "a_pin_is_looked_for_only_before": {"pins": True, "max_to_keep": 1, "names": 0},
+    "a_pin_is_granted_without_a_second_look": {"pins": True, "max_to_keep": 1, "names": 0},
     "the_first_checkpoint_is_forgotten": {"strict": True},
     "write_on_when_the_save_is_over": {"deadline": 3.0, "kinds": ["fail_once"]},
 }
@@ -353,6 +355,26 @@ def tombstone_after_the_data() -> list[Change]:
         return original(self, name, folder)
 
     return [(pruner.Pruner, "_bury", bury)]
+
+
+@_bug
+def a_pin_is_looked_for_only_before() -> list[Change]:
+    """Once a deletion has begun, nobody looks whether the checkpoint has been pinned meanwhile."""
+    return [(Recovery, "_put_back", lambda *args: False)]
+
+
+@_bug
+def a_pin_is_granted_without_a_second_look() -> list[Change]:
+    """Whoever pins does not look whether the checkpoint is still there."""
+    original = holding._state
+
+    def place(storage, directory, hold, path):
+        if original(storage, directory, hold.name) is None:
+            raise ConfigurationError("there is none")
+        storage.make_directory(layout.holds_folder(directory))
+        storage.write(path, holds.render(hold), durable=True)
+
+    return [(holding, "_place", place)]
 
 
 @_bug

@@ -48,6 +48,7 @@ class Oracle:
       acknowledged: The newest checkpoint that some worker was told is saved.
       newest: The newest checkpoint that is committed.
       commits: How many have been.
+      held: Names of checkpoints that somebody has pinned, and was told so.
     """
 
     def __init__(self, disk: Disk, *, collective: bool, own: bool) -> None:
@@ -57,6 +58,7 @@ class Oracle:
         self.acknowledged: Order = (0, 0)
         self.newest: Order = (0, 0)
         self.commits = 0
+        self.held: set[str] = set()
         self._history: list[tuple[float, Order]] = []
         self._seen: dict[str, Manifest] = {}
         self._pinned: dict[str, str] = {}

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from distckpt.core import layout
 from distckpt.core.delays import Patience
+from distckpt.core.holds import Pin
 from distckpt.errors import (
     CommitUnknownError,
     CoordinationError,
     DistckptError,
     SupersededError,
 )
+from distckpt.roles import holding
+from distckpt.storage.temporary import is_temporary
 
 from . import faults
 from .choices import Choices
@@ -29,6 +32,8 @@ from .world import ProcessDied, Task, Violation, World
 # Seconds until a job is started again.
 RESTARTS = (0.0, 1.0, 20.0)
 MOST_JOBS = 4
+# Where the numbers begin of those who pin.
+PINNERS = 90
 # Faults strike at the first so many events: few runs have more.
 SPAN = 160
 
@@ -48,6 +53,7 @@ class Settings:
     deadline: float
     slow_factor: float
     own: bool
+    pins: bool
 
     @classmethod
     def choose(cls, choices: Choices) -> Settings:
@@ -64,6 +70,7 @@ class Settings:
             deadline=choices.of(3.0, 10.0),
             slow_factor=choices.of(1.0, 3.0),
             own=choices.of(False, False, True),
+            pins=choices.of(False, False, True),
         )
 
 
@@ -194,6 +201,27 @@ class Run:
         )
         self._jobs.append([self._process(job, index, saves, after) for index in range(count)])
         self.world.tell("operator", f"starts job {job.number} with {count} workers")
+        if self.settings.pins and not self._final:
+            self._start_pinner(after + self.choices.below(60) * 0.005)
+
+    def _start_pinner(self, after: float) -> None:
+        """Lets somebody pin a checkpoint, on a machine of his own, a little later."""
+        job = SimulatedJob(self.world, PINNERS + len(self._jobs), 1, slow=False)
+        pinner = self._process(job, 0, 0, after)
+        pinner.work = lambda: self._pin(pinner)  # type: ignore[method-assign]
+
+    def _pin(self, pinner: Process) -> None:
+        names = sorted(self.oracle.committed())
+        if not names:
+            return
+        name = names[self.choices.below(len(names))]
+        try:
+            holding.pin(pinner.storage, RUN, Pin(name, "somebody"))
+        except (DistckptError, OSError) as error:
+            self.world.tell(pinner.name, f"pin of {name}: {error!r}")
+        else:
+            self.world.tell(pinner.name, f"pin of {name}: granted")
+            self.oracle.held.add(name)
 
     def _process(self, job: SimulatedJob, index: int, saves: int, after: float) -> Process:
         storage = SimulatedStorage(
@@ -237,9 +265,18 @@ class Run:
         left = leftovers(self.disk, self.oracle)
         if left:
             raise Violation(f"left over: {', '.join(left)}")
-        keep, kept = self.settings.max_to_keep, len(self.oracle.committed())
-        if keep is not None and kept > keep + self.oracle.pinned:
+        committed = self.oracle.committed()
+        keep, kept = self.settings.max_to_keep, len(committed)
+        pins = {hold[0] for hold in map(layout.parse_hold_name, self._holds()) if hold}
+        if keep is not None and kept > keep + self.oracle.pinned + len(pins):
             raise Violation(f"{kept} checkpoints are kept instead of {keep}")
+        lost = self.oracle.held - committed.keys()
+        if lost and self.settings.durable:
+            raise Violation(f"pinned, and deleted: {', '.join(sorted(lost))}")
+
+    def _holds(self) -> list[str]:
+        folder = self.disk.find(layout.holds_folder(RUN))
+        return list(folder.entries) if isinstance(folder, Folder) else []
 
     # --- Faults
 
@@ -332,13 +369,14 @@ def leftovers(disk: Disk, oracle: Oracle) -> list[str]:
         expected |= {f"{RUN}/{file}" for file in [*files, *(f.name for f in manifest.files)]}
     found = set(_paths(disk.root, ""))
     epochs = {path for path in found if path.startswith(layout.epochs_folder(RUN))}
-    found -= {p for p in found if p.startswith(layout.quarantine_folder(RUN))}
+    for folder in (layout.quarantine_folder, layout.holds_folder):
+        found -= {p for p in found if p.startswith(folder(RUN)) and not is_temporary(p)}
     if len(epochs) != 1:
         return sorted(epochs)
     return sorted((found - epochs) ^ expected)
 
 
-_STAY = (layout.PRIVATE_FOLDER, "quarantine", "abandoned")
+_STAY = (layout.PRIVATE_FOLDER, "quarantine", "abandoned", "holds")
 
 
 def _paths(folder: Folder, path: str) -> list[str]:
