@@ -22,6 +22,9 @@ from distckpt.launcher.supervisor import Action, Kill, Policy, Say, Send, Superv
 _FOREVER = 3600.0
 
 
+_TAKEN_CARE_OF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class SignalInbox:
     """Collects the signals that this process gets, and wakes the one who waits for them."""
 
@@ -37,17 +40,21 @@ class SignalInbox:
     def take(self) -> list[int]:
         """Returns the signals that came since the last call, in their order."""
         try:
-            return list(os.read(self._reading, 4096))
+            return [n for n in os.read(self._reading, 4096) if n in _TAKEN_CARE_OF]
         except BlockingIOError:
             return []
 
-    def put(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler. One byte a signal, so there is no state that it could interrupt."""
-        with contextlib.suppress(BlockingIOError):  # 64 KiB of signals are enough
-            os.write(self._writing, bytes([number]))
+    def open(self) -> int:
+        """Lets signals in; returns where they went before. In the main thread.
+
+        The interpreter writes each signal's number into the pipe in the very moment it comes. A
+        handler in Python would run later: not while this thread is in ``select``, if the signal has
+        come just before, and so maybe not for minutes.
+        """
+        return signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
     def close(self) -> None:
-        """Closes the pipe; the handlers must have been removed."""
+        """Closes the pipe; signals must go elsewhere again."""
         os.close(self._reading)
         os.close(self._writing)
 
@@ -59,17 +66,24 @@ def signals() -> Iterator[SignalInbox]:
     SIGHUP (the terminal was closed) stays ignored if it was: that is what nohup asks for.
     """
     inbox = SignalInbox()
+    is_main = threading.current_thread() is threading.main_thread()
+    elsewhere = inbox.open() if is_main else -1
     before = {}
     try:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    before[number] = signal.signal(number, inbox.put)
+        for number in _TAKEN_CARE_OF if is_main else ():
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, _nothing)
         yield inbox
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if is_main:
+            signal.set_wakeup_fd(elsewhere)
         inbox.close()
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Takes a signal: without a handler the interpreter would not be told of it."""
 
 
 def launch(spec: LaunchSpec) -> LaunchResult:

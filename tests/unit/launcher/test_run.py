@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from distckpt.launcher import CommandError, LaunchSpec, launch
+from distckpt.launcher.run import SignalInbox, signals
 
 
 def spec(code: str, **options) -> LaunchSpec:
@@ -60,3 +64,27 @@ def test_it_works_on_another_thread_where_signals_cannot_be_taken() -> None:
     thread.start()
     thread.join(30.0)
     assert results[0].exit_code == 0
+
+
+def test_a_signal_is_seen_also_while_the_interpreter_cannot_run_a_handler() -> None:
+    """As when it comes just before a wait: then no handler in Python would run before its end."""
+    seen: list[bool] = []
+
+    def interrupt(inbox: SignalInbox, main: int) -> None:
+        time.sleep(0.05)
+        signal.pthread_kill(main, signal.SIGINT)
+        ready, _, _ = select.select([inbox], [], [], 5.0)
+        seen.append(bool(ready) and computing)
+
+    with signals() as inbox:
+        computing = True
+        other = threading.Thread(target=interrupt, args=(inbox, threading.get_ident()))
+        other.start()
+        hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2_000_000)  # a second of C without Python
+        computing = False
+        other.join()
+        assert seen == [True]
+        assert inbox.take() == [signal.SIGINT]
+        assert inbox.take() == []
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
