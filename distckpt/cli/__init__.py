@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import click
 
+from distckpt.cli.diff import diff_command
 from distckpt.cli.doctor import doctor_command
+from distckpt.cli.export import export_command
 from distckpt.cli.gc import gc_command
 from distckpt.cli.import_ import import_command
 from distckpt.cli.launch import launch_command
 from distckpt.cli.ls import ls_command
 from distckpt.cli.pin import pin_command, unpin_command
 from distckpt.cli.prune import prune_command
+from distckpt.cli.show import show_command
 from distckpt.cli.verify import verify_command
 from distckpt.cli.watch import watch_command
 
@@ -48,13 +51,16 @@ def main() -> None:
 
 
 for command in (
+    diff_command,
     doctor_command,
+    export_command,
     gc_command,
     import_command,
     launch_command,
     ls_command,
     pin_command,
     prune_command,
+    show_command,
     unpin_command,
     verify_command,
     watch_command,

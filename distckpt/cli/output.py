@@ -12,11 +12,13 @@ limit to the width, so that other programs can read it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -26,6 +28,7 @@ from distckpt.errors import CheckpointDamagedError, DistckptError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 FINE = 0
 WRONG = 1
@@ -89,7 +92,12 @@ def explain(error: OSError) -> str:
 
 def print_json(value: Any) -> None:
     """Prints a value as one JSON document."""
-    click.echo(json.dumps(value, indent=1, allow_nan=True))
+    click.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def number(value: float) -> float | str:
+    """Returns what stands for a number in JSON, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else str(value)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
@@ -130,6 +138,33 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console = Console(stderr=stderr, highlight=False, width=_NO_LIMIT)
     return console
+
+
+@contextlib.contextmanager
+def progress(*, show: bool) -> Iterator[Progress | None]:
+    """Yields rich's progress bars for bytes, on standard error; None if it is no terminal."""
+    console = make_console(stderr=True)
+    if not show or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield bars
 
 
 def size(count: int | float | None) -> str:

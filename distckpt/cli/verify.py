@@ -125,25 +125,5 @@ class Bar:
 @contextlib.contextmanager
 def _bar(name: str, show: bool) -> Iterator[Bar | None]:
     """Yields a bar, on a terminal; it goes when it is done."""
-    console = output.make_console(stderr=True)
-    if not show or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield Bar(progress, name)
+    with output.progress(show=show) as progress:
+        yield Bar(progress, name) if progress is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,7 +74,9 @@ class Item:
             "workers": len(m.workers) if m else None,
             "seconds": m.seconds if m else None,
             "epoch": m.epoch if m else None,
-            "metrics": m.metrics if m else {},
+            "metrics": {k: v if math.isfinite(v) else str(v) for k, v in m.metrics.items()}
+            if m
+            else {},
             "newest": self.newest,
             "listed": self.listed,
             "pinned": dataclasses.asdict(self.pin) if self.pin else None,

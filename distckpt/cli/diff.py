@@ -1,0 +1,100 @@
+"""``distckpt diff``: what differs between two checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from distckpt.cli import output
+from distckpt.cli.show import open_tensors
+from distckpt.cli.target import find_checkpoint
+
+if TYPE_CHECKING:
+    from distckpt.roles.compare import Difference
+    from distckpt.roles.tensors import Tensor
+
+_EPILOG = """\b
+Examples:
+  distckpt diff /checkpoints/run-1/ckpt-110 /checkpoints/run-1/ckpt-120
+  distckpt diff /old/ckpt-9 /new/ckpt-9 --most 10 --json
+
+\b
+Exit codes:
+  0            the tensors are the same, bit for bit
+  1            they are not, or one that must be read is damaged
+  2            not done: wrong usage, no such checkpoint, no rights
+  130          interrupted (Ctrl-C)
+"""
+
+
+@click.command("diff", cls=output.Command, epilog=_EPILOG)
+@click.argument("first")
+@click.argument("second")
+@click.option("--most", type=click.IntRange(0), metavar="N", help="Show N differences at the most.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def diff_command(first: str, second: str, most: int | None, as_json: bool) -> None:
+    """Compare the tensors of the checkpoints FIRST and SECOND.
+
+    What is in one alone, or of another type or shape, comes first; then what has changed, by the
+    norm of the change in relation to that of the value before. How a tensor is divided between
+    files and workers makes no difference. Tensors with equal checksums are not read.
+    """
+    from distckpt.roles import compare
+
+    targets = [find_checkpoint(first), find_checkpoint(second)]
+    found = list(compare.compare(*map(open_tensors, targets)))
+    unlike = sorted((d for d in found if d.kind != compare.SAME), key=compare.by_size)
+    shown = unlike if most is None else unlike[:most]
+    if as_json:
+        output.print_json(
+            {
+                "first": targets[0].path,
+                "second": targets[1].path,
+                "same": len(found) - len(unlike),
+                "different": len(unlike),
+                "differences": [difference.to_json() for difference in shown],
+            }
+        )
+    else:
+        _print(shown, len(unlike), len(found) - len(unlike))
+    click.get_current_context().exit(output.WRONG if unlike else output.FINE)
+
+
+def _print(shown: list[Difference], different: int, same: int) -> None:
+    if shown:
+        output.print_table(
+            ["tensor", "largest", "norm", "relative", "what"],
+            [
+                [_key(d), _number(d.largest), _number(d.norm), _number(d.relative), _what(d)]
+                for d in shown
+            ],
+            right="lrrrl",
+        )
+    if different > len(shown):
+        click.echo(f"... and {different - len(shown)} more")
+    click.echo(f"{different} different, {same} the same")
+
+
+def _key(difference: Difference) -> str:
+    tensor = difference.left or difference.right
+    assert tensor is not None
+    return tensor.short_key
+
+
+def _what(difference: Difference) -> str:
+    from distckpt.roles.compare import OTHER_KIND
+
+    if difference.kind != OTHER_KIND:
+        return difference.kind
+    assert difference.left is not None
+    assert difference.right is not None
+    return f"{_type(difference.left)}, then {_type(difference.right)}"
+
+
+def _type(tensor: Tensor) -> str:
+    return f"{tensor.dtype}{list(tensor.shape)}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

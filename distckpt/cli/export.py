@@ -1,0 +1,73 @@
+"""``distckpt export``: writes a checkpoint in another form."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import click
+
+from distckpt.cli import output
+from distckpt.cli.show import choose, open_tensors
+from distckpt.cli.target import find_checkpoint
+from distckpt.errors import ConfigurationError
+
+_EPILOG = f"""\b
+Examples:
+  distckpt export /checkpoints/run-1 model/best
+  distckpt export /checkpoints/run-1/ckpt-120 model.npz --to npz --filter 'model/*'
+  distckpt export /checkpoints/run-1/ckpt-120 model.safetensors --to safetensors
+
+{output.CODES}"""
+
+
+@click.command("export", cls=output.Command, epilog=_EPILOG)
+@click.argument("checkpoint")
+@click.argument("out")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["plain", "npz", "safetensors"]),
+    default="plain",
+    show_default=True,
+    help="plain: a TensorFlow checkpoint of one data file.",
+)
+@click.option("--filter", "pattern", metavar="GLOB", help="Only tensors whose keys fit.")
+@click.option("--force", is_flag=True, help="Replace what is there.")
+def export_command(checkpoint: str, out: str, form: str, pattern: str | None, force: bool) -> None:
+    """Write CHECKPOINT (or a directory's newest) to OUT, for other programs. It stays as it is.
+
+    Every byte is checked on the way. OUT appears when it is complete; after an error or Ctrl-C
+    nothing of it is left. npz and safetensors have no place for strings: those, and TensorFlow's
+    object graph among them, are left out. In both, bfloat16 and float8 become float32, which holds
+    them exactly; safetensors takes as much memory as the tensors.
+    """
+    from distckpt.roles import export
+
+    target = find_checkpoint(checkpoint)
+    tensors = open_tensors(target)
+    chosen = choose(tensors, pattern)
+    if not chosen:
+        raise ConfigurationError(f"No tensor of {target.path} fits {pattern!r}.")
+    path = os.path.abspath(out) if "://" not in out else out
+    total = sum(tensor.bytes for tensor in chosen)
+    with _bar(target.name, total) as advance:
+        left_out = export.export(tensors, chosen, path, form, advance, replace=force)
+    written = sum(os.path.getsize(file) for file in export.files_of(path, form))
+    click.echo(f"{path}: {len(chosen) - len(left_out)} tensors, {output.size(written)}")
+    if left_out:
+        names = ", ".join(tensor.short_key for tensor in left_out[:3])
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        click.echo(f"Left out, for {form} has no place for their types: {names}{more}")
+
+
+@contextlib.contextmanager
+def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields what advances a progress bar, if there is a terminal to show it."""
+    with output.progress(show=True) as progress:
+        if progress is None:
+            yield lambda size: None
+            return
+        task = progress.add_task(name, total=total)
+        yield lambda size: progress.advance(task, size)

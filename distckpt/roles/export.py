@@ -1,0 +1,168 @@
+"""Writes a checkpoint in another form. Any process; the checkpoint itself is only read.
+
+    plain        one TensorFlow checkpoint of a single data file, with whole tensors
+    npz          NumPy's: a zip of one .npy file for each tensor
+    safetensors  through the package of that name; all tensors are in memory at once
+
+Every byte that is read is checked against its checksum. Files appear under their names only when
+they are complete and flushed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from distckpt.core import crc32c, layout
+from distckpt.core.bundle_single import Place, single_index
+from distckpt.errors import ConfigurationError, UnsupportedOptionError
+from distckpt.roles.tensors import Tensor, Tensors
+from distckpt.storage.temporary import temporary_path
+
+if TYPE_CHECKING:
+    from distckpt.core.values import Array
+
+PLAIN, NPZ, SAFETENSORS = "plain", "npz", "safetensors"
+# What has no counterpart outside of TensorFlow.
+_FOREIGN = ("string", "variant", "resource")
+
+Advance = Callable[[int], None]
+
+
+def export(
+    tensors: Tensors,
+    chosen: Sequence[Tensor],
+    path: str,
+    form: str,
+    advance: Advance = lambda size: None,
+    *,
+    replace: bool = False,
+) -> list[Tensor]:
+    """Writes tensors of a checkpoint to `path`.
+
+    Args:
+      tensors: The checkpoint.
+      chosen: Which of its tensors.
+      path: A local path: of a checkpoint ("out/model"; its folder is made), or of a file.
+      form: PLAIN, NPZ or SAFETENSORS.
+      advance: Is told how many bytes have been read, each time.
+      replace: Whether what is there may be replaced.
+
+    Returns:
+      The tensors that were left out, because the form has no place for their type.
+
+    Raises:
+      ConfigurationError: Something is there already, or the path is no local one.
+      UnsupportedOptionError: The package safetensors is missing.
+      CheckpointDamagedError: The checkpoint is damaged.
+      OSError: The file cannot be written.
+    """
+    if "://" in path:
+        raise ConfigurationError(f"{path}: give a local path; other programs read it from there.")
+    for file in files_of(path, form):
+        if os.path.lexists(file) and not replace:
+            raise ConfigurationError(f"{file} is there already; --force replaces it.")
+    os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
+    if form == PLAIN:
+        _plain(tensors, chosen, path, advance)
+        return []
+    write = _npz if form == NPZ else _safetensors
+    wanted = [tensor for tensor in chosen if tensor.dtype not in _FOREIGN]
+    write(tensors, wanted, path, advance)
+    return [tensor for tensor in chosen if tensor.dtype in _FOREIGN]
+
+
+def files_of(path: str, form: str) -> list[str]:
+    """Returns the paths of the files that an export makes."""
+    if form != PLAIN:
+        return [path]
+    return [layout.data_name(path, 0, 1), layout.index_name(path)]
+
+
+def _plain(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advance) -> None:
+    places: dict[str, Place] = {}
+    data, index = files_of(path, PLAIN)
+    with _complete(data) as file:
+        for tensor in chosen:
+            content, masked = _content(tensors, tensor)
+            places[tensor.key] = Place(file.tell(), len(content), masked)
+            file.write(content)
+            advance(tensor.bytes)
+        # The index comes last: without it there is no checkpoint. An old one must not be taken for
+        # that of the new data.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(index)
+    with _complete(index) as file:
+        file.write(single_index(tensors.index_data, places))
+
+
+def _content(tensors: Tensors, tensor: Tensor) -> tuple[bytes, int]:
+    """Returns the bytes of a whole tensor, and their masked checksum."""
+    if len(tensor.pieces) == 1 and not tensor.pieces[0].spec:
+        (piece,) = tensor.pieces
+        return tensors.raw(piece), piece.crc32c
+    content = tensors.read(tensor).tobytes()
+    return content, crc32c.mask(crc32c.value(content))
+
+
+def _npz(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advance) -> None:
+    import numpy as np
+
+    with (
+        _complete(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for tensor in chosen:
+            with archive.open(f"{tensor.short_key}.npy", "w", force_zip64=True) as member:
+                value = _known_to_numpy(tensors.read(tensor))
+                np.lib.format.write_array(member, value, allow_pickle=False)
+            advance(tensor.bytes)
+
+
+def _known_to_numpy(value: Array) -> Array:
+    """Returns a value of bfloat16, float8 or the like in a type that NumPy's files know."""
+    import numpy as np
+
+    if value.dtype.kind in "biufc" and np.dtype(value.dtype.str) == value.dtype:
+        return value
+    return value.astype(np.int8 if "int" in value.dtype.name else np.float32)
+
+
+def _safetensors(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advance) -> None:
+    try:
+        from safetensors import numpy as library
+    except ImportError:
+        raise UnsupportedOptionError(
+            "The package safetensors is missing: pip install 'distckpt[export]'."
+        ) from None
+    import numpy as np
+
+    values: dict[str, Any] = {}
+    for tensor in chosen:
+        values[tensor.short_key] = np.ascontiguousarray(_known_to_numpy(tensors.read(tensor)))
+        advance(tensor.bytes)
+    metadata = {"checkpoint": tensors.name}
+    if tensors.manifest is not None:
+        metadata["step"] = str(tensors.manifest.step)
+    with _complete(path) as file:
+        file.write(library.save(values, metadata))
+
+
+@contextlib.contextmanager
+def _complete(path: str) -> Iterator[IO[bytes]]:
+    """Yields a file that gets its name when it is complete; nothing is left after an error."""
+    temporary = temporary_path(path)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

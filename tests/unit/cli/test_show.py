@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from .conftest import content, flip
+
+
+def test_the_newest_or_a_named_one(shell, run):
+    text = shell("show", run)
+    assert text.startswith(f"{run / 'ckpt-5'}: step 50, loss 0.2, saved ")
+    assert "worker 0 on " in text
+    assert "4 of 4 tensors" in text
+    row = next(line for line in text.splitlines() if line.startswith("values"))
+    assert row.split() == ["values", "float32", "20000", "78.1", "KiB", "0", "data-00000-of-00001"]
+    assert shell("show", run / "ckpt-3").startswith(str(run / "ckpt-3"))
+
+
+def test_filters_and_values(shell, run):
+    text = shell("show", run, "--filter", "v*", "--values")
+    assert "min 5 mean 10004.5 max 20004" in text
+    assert "1 of 4 tensors" in text
+    assert "50" in shell("show", run, "--filter", "step", "--values").splitlines()[-2]
+    assert ".ATTRIBUTES" in shell("show", run, "--full-keys")
+
+
+def test_json(shell, run):
+    document = shell.json("show", run, "--values", "--filter", "s*")
+    assert (document["step"], document["metrics"]) == (50, {"loss": 0.2})
+    tensors = {t["key"].partition("/")[0]: t for t in document["tensors"]}
+    assert tensors["step"]["values"] == 50
+    assert tensors["save_counter"]["values"] == 5
+    assert tensors["step"]["workers"] == [0]
+
+
+def test_odd_values(shell, tmp_path):
+    checkpoint = tf.train.Checkpoint(
+        nan=tf.Variable([math.nan, math.inf, *[1.0] * 9]),
+        text=tf.Variable(["a", "b" * 99, "c"]),
+        empty=tf.Variable(tf.zeros((0, 3))),
+        half=tf.Variable(tf.zeros(3, tf.bfloat16)),
+        complex=tf.Variable([1j, 2j]),
+    )
+    checkpoint.write(str(tmp_path / "odd"))
+    text = shell("show", tmp_path / "odd", "--values")
+    assert "min 1 mean 1 max 1 std 0, 2 not finite" in text
+    assert "b'a'" in text
+    assert "(99 bytes)" in text
+    assert "a plain TensorFlow checkpoint" in text
+    document = shell.json("show", tmp_path / "odd", "--values")
+    values = {t["key"].partition("/")[0]: t["values"] for t in document["tensors"]}
+    assert values["nan"][:3] == ["nan", "inf", 1.0]
+    assert values["complex"] == [[0.0, 1.0], [0.0, 2.0]]
+
+
+def test_what_is_damaged_is_not_shown(shell, run):
+    flip(run / "ckpt-5.data-00000-of-00001", 5000)
+    shell("show", run)
+    assert "is damaged in data file 0" in shell("show", run, "--values", code=1)
+    flip(run / "ckpt-5.index")
+    assert "Error: " in shell("show", run / "ckpt-5", code=1)
+
+
+def test_two_checkpoints_are_compared(shell, run):
+    before = content(run)
+    text = shell("diff", run / "ckpt-4", run / "ckpt-5", code=1)
+    assert "3 different, 1 the same" in text
+    rows = [line.split() for line in text.splitlines()[1:-1]]
+    assert [row[0] for row in rows] == ["save_counter", "step", "values"]
+    assert rows[2][1] == "1"
+    assert "0 different, 4 the same" in shell("diff", run / "ckpt-5", run)
+    assert "... and 2 more" in shell("diff", run / "ckpt-4", run, "--most", "1", code=1)
+    document = shell.json("diff", run / "ckpt-4", run / "ckpt-5", code=1)
+    assert document["different"] == 3
+    assert document["differences"][1]["largest"] == 10.0
+    assert content(run) == before
+
+
+def test_what_is_in_one_alone_comes_first(shell, run, tmp_path):
+    tf.train.Checkpoint(step=tf.Variable(1.0), more=tf.Variable(1.0)).write(str(tmp_path / "other"))
+    lines = shell("diff", run, tmp_path / "other", code=1).splitlines()
+    text = "\n".join(lines)
+    assert "only in the first" in text
+    assert "only in the second" in text
+    assert "int64[], then float32[]" in text
+
+
+@pytest.mark.parametrize("command", ["show", "diff"])
+def test_names_that_are_not_there(shell, run, command):
+    arguments = [run / "ckpt-7"] if command == "show" else [run, run / "ckpt-7"]
+    assert "Did you mean ckpt-" in shell(command, *arguments, code=2)
+
+
+def test_tensorflow_is_not_imported(run):
+    program = (
+        "import sys; from distckpt.cli import main\n"
+        f"run = {str(run)!r}\n"
+        "for words in (['show', run, '--values'], ['diff', run, run]):\n"
+        "    try: main(words)\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
