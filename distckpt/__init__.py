@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from distckpt.manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
     from distckpt.preemption import handle_preemption as handle_preemption
+    from distckpt.reader import Reader as Reader
+    from distckpt.reader import checkpoints_iterator as checkpoints_iterator
 
 _WHERE = {
     "CheckpointManager": "distckpt.manager",
     "IndexedInput": "distckpt.data.indexed_input",
     "ManagerOptions": "distckpt.options",
+    "Reader": "distckpt.reader",
     "SharedDirectory": "distckpt.coordination.shared_directory",
     "WorkerInput": "distckpt.data.worker_input",
     "WorkerStates": "distckpt.core.worker_states",
+    "checkpoints_iterator": "distckpt.reader",
     "errors": "distckpt.errors",
     "exit_codes": "distckpt.exit_codes",
     "keep": "distckpt.keep",
@@ -49,9 +53,11 @@ __all__ = [
     "CheckpointManager",
     "IndexedInput",
     "ManagerOptions",
+    "Reader",
     "SharedDirectory",
     "WorkerInput",
     "WorkerStates",
+    "checkpoints_iterator",
     "errors",
     "exit_codes",
     "handle_preemption",

@@ -23,7 +23,7 @@ LEVELS = (
     ("distckpt.storage",),
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),
-    ("distckpt.manager", "distckpt.keras", "distckpt.data", "distckpt.launcher"),
+    ("distckpt.manager", "distckpt.reader", "distckpt.keras", "distckpt.data", "distckpt.launcher"),
     ("distckpt.cli", "distckpt.preemption"),
     ("distckpt", "distckpt.__main__", "distckpt.testing"),
 )
