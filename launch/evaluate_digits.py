@@ -1,9 +1,9 @@
-"""Evaluates each checkpoint of launch/digits.py as it comes. Only reads; needs no distckpt.
+"""Evaluates each checkpoint of launch/digits.py as it comes. Only reads.
 
     python launch/evaluate_digits.py --directory /tmp/digits --timeout 60
 
-It may be started, stopped and started again at any time, beside the training or after it. What
-distckpt writes is a plain TensorFlow checkpoint, so TensorFlow's own `checkpoints_iterator` does.
+It may be started, stopped and started again at any time, beside the training or after it. A lease
+keeps the checkpoint that it reads from being deleted; with --no-lease it writes nothing at all.
 """
 
 from __future__ import annotations
@@ -14,17 +14,25 @@ import numpy as np
 import tensorflow as tf
 from digits import load_data, make_model
 
+import distckpt
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", required=True, help="of the training's checkpoints")
     parser.add_argument("--timeout", type=float, help="seconds without a new one, to end after")
+    parser.add_argument("--no-lease", action="store_true", help="write nothing into the directory")
     arguments = parser.parse_args()
 
     _, (images, labels) = load_data()
     model = make_model()
     checkpoint = tf.train.Checkpoint(model=model)
-    for path in tf.train.checkpoints_iterator(arguments.directory, timeout=arguments.timeout):
+    new_ones = distckpt.checkpoints_iterator(
+        arguments.directory,
+        timeout=arguments.timeout,
+        lease_seconds=None if arguments.no_lease else 600.0,
+    )
+    for path in new_ones:
         try:
             checkpoint.restore(path).expect_partial()
         except (tf.errors.OpError, ValueError) as error:  # pruned while it was being read
