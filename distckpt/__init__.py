@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distckpt import errors as errors
+    from distckpt import events as events
     from distckpt import exit_codes as exit_codes
     from distckpt import keep as keep
+    from distckpt import listeners as listeners
     from distckpt import policies as policies
     from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
     from distckpt.coordination.shared_directory import SharedDirectory as SharedDirectory
@@ -38,13 +40,15 @@ _WHERE = {
     "WorkerStates": "distckpt.core.worker_states",
     "checkpoints_iterator": "distckpt.reader",
     "errors": "distckpt.errors",
+    "events": "distckpt.events",
     "exit_codes": "distckpt.exit_codes",
     "keep": "distckpt.keep",
     "handle_preemption": "distckpt.preemption",
+    "listeners": "distckpt.listeners",
     "policies": "distckpt.policies",
     "wait_for_workers": "distckpt.coordination.rendezvous",
 }
-_MODULES = ("errors", "exit_codes", "keep", "policies")
+_MODULES = ("errors", "events", "exit_codes", "keep", "listeners", "policies")
 
 if os.environ.get("DISTCKPT_EXIT_CODES") == "1":  # a worker that `distckpt launch` started in a pod
     importlib.import_module("distckpt.exit_codes").install()
@@ -59,9 +63,11 @@ __all__ = [
     "WorkerStates",
     "checkpoints_iterator",
     "errors",
+    "events",
     "exit_codes",
     "handle_preemption",
     "keep",
+    "listeners",
     "policies",
     "wait_for_workers",
 ]

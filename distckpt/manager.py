@@ -24,12 +24,14 @@ from distckpt.core.delays import Patience
 from distckpt.core.replicas import Check
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import DirectoryError, DistckptError
+from distckpt.events import Preempted, SaveSkipped
 from distckpt.options import ManagerOptions
 from distckpt.roles import grace
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
+from distckpt.roles.emitter import Emitter
 from distckpt.roles.flight import Flight
 from distckpt.roles.keys import Keys
 from distckpt.roles.ownership import ownership_of
@@ -39,6 +41,7 @@ from distckpt.roles.pruner import Pruner
 from distckpt.roles.recorder import Label
 from distckpt.roles.restore import RestoreSession
 from distckpt.roles.session import SaveSession
+from distckpt.roles.story import Story
 from distckpt.roles.withdrawal import withdraw
 from distckpt.roles.writer import Writer
 from distckpt.state.base import CapturedState
@@ -180,6 +183,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         self._committer: Committer | None = None
         self._capture: Capture | None = None
         self._flight = Flight()
+        self._emit = Emitter()  # until it is known which worker this is
 
     # --- What is there --------------------------------------------------------------------------
 
@@ -253,6 +257,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         numbers = arguments.metrics(metrics)
         in_background = self._options.enable_async or asks_for_async(options)
         coordinator, agreement = self._connect()
+        skipped = self._pace.skipped
         try:
             if not self._pace.due(
                 agreement,
@@ -260,6 +265,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 in_flight=self._flight.busy,
                 skip_when_busy=in_background and self._options.when_busy == "skip",
             ):
+                if self._pace.skipped > skipped:
+                    self._emit(SaveSkipped, skipped=self._pace.skipped)
                 return None
             self.sync()
             name = layout.numbered_name(self._name, self._counter.advance(checkpoint_number))
@@ -292,7 +299,12 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         metrics: dict[str, float],
     ) -> None:
         keys = Keys(self._namespace, "save", next(self._calls["save"]))
-        state, session = self._hold(coordinator, keys, name, options, metrics)
+        story = Story(name, self._label(name, metrics), self._emit)
+        try:
+            state, session = self._hold(coordinator, keys, story, name, options)
+        except Exception as error:
+            story.failed(error)
+            raise
         session.hold()
 
         def finish() -> None:
@@ -307,18 +319,20 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
         if in_background and state.held:
             self._flight.start(finish, f"save() of {name}")
+            story.resumed()
             return
         if in_background:
             _log.warning("%s is saved without enable_async: its state cannot be held.", name)
         finish()
+        story.resumed()
 
     def _hold(
         self,
         coordinator: Coordinator,
         keys: Keys,
+        story: Story,
         name: str,
         options: tf.train.CheckpointOptions | None,
-        metrics: dict[str, float],
     ) -> tuple[CapturedState, SaveSession]:
         """Takes hold of this worker's share of the state; returns it and the save it is for."""
         if self._capture is None:
@@ -353,12 +367,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             keys,
             name=name,
             directory=self._directory_path,
-            label=Label(self._step(layout.split_number(name)[1] or 0), metrics, self._books.rules),
+            label=story.label,
             plan=plan,
             state=state,
             patience=Patience(self._options.save_deadline, self._options.slow_factor),
             check=check,
             own=own,
+            story=story,
         )
 
     def _check(self, coordinator: Coordinator) -> Check:
@@ -367,6 +382,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             return Check()
         options, turn = self._options, next(self._turns)
         return Check(options.check_replicas, options.check_replicas_every, turn)
+
+    def _label(self, name: str, metrics: dict[str, float]) -> Label:
+        number = layout.split_number(name)[1] or 0
+        return Label(self._step(number), metrics, self._books.rules)
 
     def _step(self, number: int) -> int:
         """Returns what the manifest calls the step; `number` if there is no counter to read."""
@@ -411,6 +430,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             seconds = min(seconds, max(1.0, seconds_left))
         return grace.has_time(coordinator, keys, seconds_left, expected, Patience(seconds))
 
+    def told_to_end(self, seconds_left: float | None) -> None:
+        """Tells the listeners that this worker is about to end. Also in a signal handler."""
+        self._emit(Preempted, seconds_left=seconds_left)
+
     def leave(self) -> None:
         """Says that this worker is about to end. Every worker, same point.
 
@@ -449,6 +472,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             lambda name: self._restore(name, coordinator),
             patience=Patience(self._options.restore_deadline, self._options.slow_factor),
             verify_data=self._options.verify_on_restore,
+            emitter=self._emit,
         )
         name = session.run()
         if name is not None:
@@ -481,10 +505,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         trace: TracebackType | None,
     ) -> None:
         """Waits for the save in flight. An error of the body is not replaced by one of the save."""
-        if error is None:
-            self.sync()
-        else:
-            self._flight.wait()
+        try:
+            if error is None:
+                self.sync()
+            else:
+                self._flight.wait()
+        finally:
+            self._emit.flush()
 
     def _init_base(self, checkpoint: Any, directory: str, max_to_keep: Any, *rest: Any) -> None:
         """Initialises the base class, which raises on bad arguments and reads `checkpoint`."""
@@ -506,6 +533,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         if self._agreement is None:
             deadline = self._options.save_deadline
             self._agreement = Agreement(self._coordinator, self._namespace, deadline)
+            index, count = self._coordinator.index, self._coordinator.count
+            self._emit = Emitter(self._options.listeners, self._directory_path, index, count)
         if self._committer is None and self._coordinator.is_chief:
             durable = self._options.durable
             owner = ownership_of(self._storage, self._directory_path, durable=durable)

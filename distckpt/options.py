@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import ConfigurationError
 from distckpt.keep import KeepPolicy
+from distckpt.events import Listener
 from distckpt.policies import SavePolicy
 
 _WORDS = {"when_busy": ("wait", "skip"), "check_replicas": ("off", "warn", "error")}
@@ -57,6 +58,8 @@ class ManagerOptions:
         True``) go on where they were; all others begin anew, and a warning names them. "drop": all
         begin anew. "error": nothing is restored. Or a function, called on every worker with a
         `WorkerStates`, which restores what it wants to. Default: "redivide".
+      listeners: Functions that are called with each event, see `distckpt.events`, on a thread of
+        their own; `distckpt.listeners` has some. Whatever they do, saving goes on. Default: none.
     """
 
     save_deadline: float = 600.0
@@ -72,6 +75,7 @@ class ManagerOptions:
     check_replicas: str = "off"
     check_replicas_every: int = 1
     worker_state_on_resize: str | Callable[[WorkerStates], None] = "redivide"
+    listeners: Sequence[Listener] = ()
 
     def __post_init__(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
@@ -113,12 +117,22 @@ class ManagerOptions:
                 "ManagerOptions.keep must be one of distckpt.keep, e.g. EverySteps(1000), or None; "
                 f"got {self.keep!r}."
             )
+        if not _are_functions(self.listeners):
+            raise ConfigurationError(
+                "ManagerOptions.listeners must be a list of functions that take an event, "
+                f"got {self.listeners!r}."
+            )
+        object.__setattr__(self, "listeners", tuple(self.listeners))
         for name in ("write_threads", "check_replicas_every"):
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise ConfigurationError(
                     f"ManagerOptions.{name} must be a positive integer, got {count!r}."
                 )
+
+
+def _are_functions(value: object) -> bool:
+    return isinstance(value, Sequence) and all(map(callable, value))
 
 
 def _is_number(value: object) -> bool:

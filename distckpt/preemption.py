@@ -76,7 +76,7 @@ def handle_preemption(
         raise ConfigurationError(
             f"manager must be a distckpt.CheckpointManager, got {type(manager).__name__}."
         )
-    notice = _Notice(_grace(grace_seconds), manager.longest_wait)
+    notice = _Notice(_grace(grace_seconds), manager.longest_wait, manager.told_to_end)
     end = _End(manager, notice)
     handler = tf.distribute.experimental.PreemptionCheckpointHandler(
         _resolver(manager),
@@ -98,11 +98,18 @@ class _Notice:
     Args:
       grace: Seconds it has from then on; None if that is not known.
       longest: Seconds after which it ends in that case, whatever hangs.
+      told: Called with `grace` when it is told to end.
     """
 
-    def __init__(self, grace: float | None, longest: float) -> None:
+    def __init__(
+        self,
+        grace: float | None,
+        longest: float,
+        told: Callable[[float | None], None] = lambda grace: None,
+    ) -> None:
         self._grace = grace
         self._longest = longest
+        self._told = told
         self._at: float | None = None
         self._timer: threading.Timer | None = None
 
@@ -145,6 +152,7 @@ class _Notice:
         self._timer = threading.Timer(seconds, self._give_up, [seconds])
         self._timer.daemon, self._timer.name = True, "distckpt grace"
         self._timer.start()
+        self._told(self._grace)
 
     def heeded(self) -> None:
         """What was to be done has been done."""

@@ -17,6 +17,7 @@ import math
 from typing import Any
 
 from distckpt.core import layout
+from distckpt.core.phases import Phase
 from distckpt.errors import ManifestError
 
 FORMAT = "distckpt-manifest"
@@ -68,13 +69,17 @@ class EntryRecord:
 
 @dataclasses.dataclass(frozen=True)
 class WorkerRecord:
-    """What one worker did: host and process, bytes it wrote, seconds that took, flush included."""
+    """What one worker did: host and process, bytes it wrote, seconds that took, flush included.
+
+    `phases` tells what it did when, in order; empty if the manifest does not say.
+    """
 
     worker: int
     host: str
     pid: int
     bytes: int
     seconds: float
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,11 +222,13 @@ class Manifest:
 def render(manifest: Manifest) -> bytes:
     """Returns the file's content: one JSON object, with one line for each tensor entry."""
     body = _to_json(manifest)
-    rows = body.pop("entries")
+    lists = {name: body.pop(name) for name in ("phases", "entries") if name in body}
     head = json.dumps(body, indent=1)[:-2]  # without the closing "\n}"
     encode = json.JSONEncoder(separators=(",", ":")).encode
-    lines = ",\n".join(map(encode, rows))
-    return f'{head},\n "entries": [\n{lines}\n ]\n}}\n'.encode()
+    for name, rows in lists.items():
+        lines = ",\n".join(map(encode, rows))
+        head += f',\n "{name}": [\n{lines}\n ]'
+    return f"{head}\n}}\n".encode()
 
 
 def parse(data: bytes, source: str = "manifest") -> Manifest:
@@ -276,7 +283,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "seconds": m.seconds,
         "follows": dataclasses.asdict(m.follows) if m.follows else None,
         "versions": m.versions,
-        "workers": [dataclasses.asdict(w) for w in m.workers],
+        "workers": [_worker_to_json(w) for w in m.workers],
         "index": dataclasses.asdict(m.index),
         "files": [dataclasses.asdict(f) for f in m.files],
     }
@@ -293,10 +300,18 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
             "files": m.replaces.files,
             "manifest": _to_json(old) if old else None,
         }
+    if any(w.phases for w in m.workers):
+        body["phases"] = [w.phases for w in m.workers]
     body["entries"] = [
         [e.key, e.dtype, e.shape, [_piece_row(p) for p in e.pieces]] for e in m.entries
     ]
     return body
+
+
+def _worker_to_json(record: WorkerRecord) -> dict[str, Any]:
+    plain = dataclasses.asdict(dataclasses.replace(record, phases=()))
+    del plain["phases"]  # they are a list of their own, one line for each worker
+    return plain
 
 
 def _piece_row(piece: PieceRecord) -> list[Any]:
@@ -335,16 +350,7 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         index=_index(body["index"], name),
         files=files,
         entries=tuple(_entry(row, len(files)) for row in body["entries"]),
-        workers=tuple(
-            WorkerRecord(
-                _count(w["worker"]),
-                str(w["host"]),
-                _count(w["pid"]),
-                _count(w["bytes"]),
-                _seconds(w["seconds"]),
-            )
-            for w in body["workers"]
-        ),
+        workers=_workers(body["workers"], body.get("phases")),
         versions={str(k): str(v) for k, v in body["versions"].items()},
         replaces=replaces,
         follows=_pointer(body["follows"]) if body.get("follows") is not None else None,
@@ -365,6 +371,22 @@ def _retention(data: dict[str, Any]) -> Retention:
         None if most is None else _count(most),
         None if hours is None else _seconds(hours),
         str(data["keep"]),
+    )
+
+
+def _workers(rows: list[Any], phases: list[Any] | None) -> tuple[WorkerRecord, ...]:
+    if phases is None:
+        phases = [()] * len(rows)
+    return tuple(
+        WorkerRecord(
+            _count(w["worker"]),
+            str(w["host"]),
+            _count(w["pid"]),
+            _count(w["bytes"]),
+            _seconds(w["seconds"]),
+            tuple(Phase(str(name), _seconds(at), _seconds(took)) for name, at, took in did),
+        )
+        for w, did in zip(rows, phases, strict=True)
     )
 
 

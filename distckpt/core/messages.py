@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
+from distckpt.core.phases import Phase
 from distckpt.core.plan import Entry
 from distckpt.errors import Failure
 
@@ -100,6 +101,7 @@ class Report:
       copies: The checksums of this worker's copies of what others write, see `core.replicas`; None
         if it does not compare.
       own: What only this worker has; None if the program gave nothing of the kind.
+      phases: What it did when, in order.
     """
 
     worker: int
@@ -112,6 +114,7 @@ class Report:
     extras: tuple[WrittenFile, ...] = ()
     copies: tuple[int, ...] | None = None
     own: WrittenState | None = None
+    phases: tuple[Phase, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -250,6 +253,7 @@ def answer_from_json(text: str) -> Report | Refusal:
     data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])
     data["copies"] = tuple(data["copies"]) if data["copies"] is not None else None
     data["own"] = _state_from_json(data["own"]) if data["own"] is not None else None
+    data["phases"] = tuple(Phase(*row) for row in data["phases"])
     data["pieces"] = tuple(
         WrittenPiece(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in data["pieces"]
     )

@@ -127,20 +127,24 @@ class Books:
         self._write_notes()
         self._write_pointer(folder)
 
-    def prune(self, folder: str) -> None:
+    def prune(self, folder: str) -> tuple[str, ...]:
         """Lets retention decide and deletes. Never raises. `folder` as for `record`.
 
         TensorFlow's file is written before anything is deleted and again after, as TensorFlow does.
         While it cannot be written, nothing is deleted: it would name what is not there.
+
+        Returns:
+          The names of what is deleted.
         """
         if not self._may_delete or self.delete is None:
-            return
+            return ()
         decided, self._decided = self._decided or self.decide(), None
         self.last_preserved = decided.last_preserved
         still = self.delete([k.name for k in decided.victims])
         self.active = (*(k for k in decided.victims if k.name in still), *decided.active)
         if decided.victims or decided.preserved:
             self._write_pointer(folder)
+        return tuple(k.name for k in decided.victims if k.name not in still)
 
     def decide(self) -> retention.Sweep:
         """Returns what retention decides now. Deletes nothing. Any process."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from multiprocessing.util import Finalize
 
 from distckpt.errors import ConfigurationError
+from distckpt.roles import emitter
 
 _log = logging.getLogger("distckpt")
 # Added to the niceness of the thread, so that training gets the cores first. Measured on 2 cores
@@ -124,6 +125,7 @@ def _at_exit() -> None:
             "another save() was called to hear of it. %s",
             flight._error,
         )
+    emitter.flush_all()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

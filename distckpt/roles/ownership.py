@@ -28,6 +28,8 @@ from distckpt.errors import (
 from distckpt.roles import host, owner
 from distckpt.storage.base import Storage
 
+_TAKEN_OVER = " has been taken over by "
+
 
 class Ownership:
     """This process's hold on one directory. Chief only. Thread-safe.
@@ -138,7 +140,7 @@ class Ownership:
         highest = max(self._taken(), default=0)
         if self._epoch is None or highest > self._epoch:
             raise SupersededError(
-                f"{self._directory} has been taken over by "
+                f"{self._directory}{_TAKEN_OVER}"
                 f"{owner.read(self._storage, self._directory, highest)}. This process "
                 f"({host.name()}, pid {host.pid()}, epoch {self._epoch}) neither "
                 "commits nor prunes there any more. If both should run, give each its own "
@@ -246,6 +248,14 @@ class Ownership:
             # It may be the job that has made it. If it may not be opened, it is none of ours.
             with contextlib.suppress(PermissionError, FileNotFoundError):
                 self._storage.flush_directory(folder)
+
+
+def successor_in(text: str) -> str:
+    """Returns who has taken over, as the text of a `SupersededError` says; else "".
+
+    The error may come from another worker, and then its text is all there is.
+    """
+    return text.partition(_TAKEN_OVER)[2].partition(". This process ")[0]
 
 
 _registry: dict[tuple[int, str], Ownership] = {}

@@ -42,15 +42,23 @@ class Reporter:
       coordinator: The job.
       keys: The keys of the call.
       interval: Seconds between two words, and before the first.
+      entered: Is told at once, whenever a phase begins.
 
     Attributes:
       at_once: Whether a word that is due is said when there is news, and not by a thread.
     """
 
-    def __init__(self, coordinator: Coordinator, keys: Keys, interval: float) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        keys: Keys,
+        interval: float,
+        entered: Callable[[str], None] = lambda phase: None,
+    ) -> None:
         self._coordinator = coordinator
         self._keys = keys
         self._interval = interval
+        self._entered = entered
         self._lock = threading.Lock()
         self._now = Progress(coordinator.index, host.name(), host.pid(), "arriving")
         self._measure: Callable[[], int] | None = None
@@ -67,6 +75,7 @@ class Reporter:
           total: Of how many bytes, if they are counted.
           measure: Finds out how many are done; else `add` says so.
         """
+        self._entered(phase)
         with self._lock:
             self._now = dataclasses.replace(self._now, phase=phase, done=0, total=total)
             self._measure = measure

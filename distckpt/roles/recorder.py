@@ -93,7 +93,7 @@ class Recorder:
             files=(*data, *extra_files(opening.name, reports), *states.files),
             entries=merged_entries(reports),
             workers=tuple(
-                WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds) for r in reports
+                WorkerRecord(r.worker, r.host, r.pid, r.bytes, r.seconds, r.phases) for r in reports
             ),
             versions=_versions(),
             follows=self._catalog.pointer(),

@@ -19,6 +19,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 
+from distckpt import events
 from distckpt.coordination.base import Coordinator
 from distckpt.core import layout, messages, steps
 from distckpt.core.delays import Patience
@@ -34,6 +35,7 @@ from distckpt.errors import (
 from distckpt.roles import host, progress
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
+from distckpt.roles.emitter import Emitter
 from distckpt.roles.keys import Keys
 from distckpt.roles.patient import PatientReader
 from distckpt.roles.progress import Hearing, Reporter
@@ -63,6 +65,7 @@ class RestoreSession:
         to blame.
       patience: How long to wait for others in each step.
       verify_data: Whether to read all bytes before restoring.
+      emitter: Tells the listeners.
     """
 
     def __init__(
@@ -76,7 +79,10 @@ class RestoreSession:
         *,
         patience: Patience,
         verify_data: bool,
+        emitter: Emitter | None = None,
     ) -> None:
+        self._emit = emitter or Emitter()
+        self._began = host.monotonic()
         self._coordinator = coordinator
         self._storage = storage
         self._directory = directory
@@ -110,10 +116,25 @@ class RestoreSession:
             self._coordinator.publish(self._keys.ready(self._coordinator.index), "")
             with progress.telling(self._reporter, self._patience.interval):
                 outcome = self._lead() if self._coordinator.is_chief else self._follow()
+        self._emit_end(outcome)
         if outcome.failure is not None:
             me = self._coordinator.index
             raise outcome.failure.to_error(me) from self._cause
         return outcome.name
+
+    def _emit_end(self, outcome: Outcome) -> None:
+        failure, name = outcome.failure, outcome.name
+        if failure is not None:
+            self._emit(
+                events.RestoreFailed,
+                error=failure.kind,
+                message=failure.message,
+                culprit=failure.worker,
+            )
+        elif name is not None:
+            seconds = host.monotonic() - self._began
+            path = layout.join(self._directory, name)
+            self._emit(events.Restored, name=name, path=path, seconds=seconds)
 
     # --- Chief ----------------------------------------------------------------------------------
 
@@ -163,6 +184,7 @@ class RestoreSession:
                 _log.info("Another process has changed %s meanwhile; looking again.", name)
                 return None
             _log.warning("%s is not usable: %s", name, verdict.failure.message)
+            self._emit(events.FellBack, name=name, reason=verdict.failure.message)
             self._books.quarantine(name, before, verdict.failure.message)
         return self._give_up(refused)
 

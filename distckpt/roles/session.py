@@ -36,6 +36,7 @@ from distckpt.roles.keys import Keys
 from distckpt.roles.parallel import run_all
 from distckpt.roles.progress import Hearing, Reporter
 from distckpt.roles.recorder import Label
+from distckpt.roles.story import Story
 from distckpt.roles.waiting import Waiting
 from distckpt.roles.writer import THREADS, Writer
 from distckpt.state.base import CapturedState, OwnState
@@ -69,8 +70,8 @@ class Bookkeeper(Protocol):
     def record(self, manifest: Manifest, folder: str) -> None:
         """Puts the new checkpoint on the list, by way of the pending folder. Never raises."""
 
-    def prune(self, folder: str) -> None:
-        """Deletes what retention gives up. Never raises."""
+    def prune(self, folder: str) -> tuple[str, ...]:
+        """Deletes what retention gives up, and returns the names. Never raises."""
 
     def outcome(self, name: str) -> Outcome:
         """Returns what all workers must know of the list, as `prune` will leave it."""
@@ -93,6 +94,7 @@ class SaveSession:
       patience: How long to wait for others.
       check: What of the workers' copies is compared.
       own: What only this worker has; None if the program gave nothing of the kind.
+      story: What has happened so far, and who is to hear of it.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class SaveSession:
         patience: Patience,
         check: Check = Check(),  # noqa: B008 - it is frozen
         own: OwnState | None = None,
+        story: Story | None = None,
     ) -> None:
+        self._story = story or Story(name, label)
         self._coordinator = coordinator
         self._writer = writer
         self._committer = committer
@@ -124,7 +128,7 @@ class SaveSession:
         self._own = own
         self._started = host.monotonic()
         self._patience = patience
-        self._reporter = Reporter(coordinator, keys, patience.interval)
+        self._reporter = Reporter(coordinator, keys, patience.interval, self._story.enter)
         self._hearing = Hearing(keys)
         self._waiting = Waiting(
             coordinator,
@@ -159,6 +163,7 @@ class SaveSession:
         self._holding = True
         self._drive(lambda: not self._has_read and isinstance(self._todo[0], _BEFORE_READING))
         self._holding = False
+        self._story.held()
 
     def run(self) -> Outcome:
         """Does all the rest.
@@ -181,7 +186,9 @@ class SaveSession:
         if self._outcome.warning:
             _log.warning("%s", self._outcome.warning)
         if self._failure is not None:
-            raise self._failure.to_error(self._coordinator.index) from self._cause
+            error = self._failure.to_error(self._coordinator.index)
+            self._story.failed(error)
+            raise error from self._cause
         return self._outcome
 
     def _drive(self, wanted: Callable[[], bool]) -> None:
@@ -239,7 +246,7 @@ class SaveSession:
             case steps.SendAnswer(answer):
                 self._publish(self._keys.answer(self._coordinator.index), messages.to_json(answer))
             case steps.AwaitAnswer(workers):
-                return self._waiting.for_answer(workers)
+                return self._take_answer(self._waiting.for_answer(workers))
             case steps.Merge(reports):
                 return self._attempt(lambda: self._merge(reports))
             case steps.Commit(reports):
@@ -307,7 +314,9 @@ class SaveSession:
             report = self._writer.write(
                 opening, self._state, share, self._is_over, self._reporter, self._own
             )
-            return steps.Written(dataclasses.replace(report, copies=copies))
+            report = dataclasses.replace(report, copies=copies, phases=self._story.phases())
+            self._story.written(report)
+            return steps.Written(report)
         except SaveFailedError:
             if self._trouble is not None:
                 return self._trouble
@@ -332,6 +341,7 @@ class SaveSession:
     def _merge(self, reports: tuple[messages.Report, ...]) -> steps.Event:
         assert self._committer is not None
         assert self._opening is not None
+        self._story.gathered()
         self._committer.merge(self._opening, reports)
         return steps.Merged()
 
@@ -340,11 +350,16 @@ class SaveSession:
         assert self._opening is not None
         assert self._books is not None
         seconds = host.monotonic() - self._started
+        # The chief has done something since its own report.
+        mine = dataclasses.replace(reports[0], phases=self._story.phases())
         self._committing = True
-        manifest = self._committer.commit(self._opening, reports, self._label, seconds)
+        manifest = self._committer.commit(
+            self._opening, (mine, *reports[1:]), self._label, seconds
+        )
         self._committed = True
         books, folder = self._books, self._committer.folder(self._opening)
         self._afterwards(lambda: books.record(manifest, folder))
+        self._afterwards(lambda: self._story.committed(self._plan))
         return steps.Committed()
 
     def _prune(self) -> steps.Event:
@@ -352,7 +367,7 @@ class SaveSession:
         assert self._opening is not None
         assert self._books is not None
         books, folder = self._books, self._committer.folder(self._opening)
-        self._afterwards(lambda: books.prune(folder))
+        self._afterwards(lambda: self._story.pruned(books.prune(folder)))
         self._afterwards(self._close)
         return steps.Pruned()
 
@@ -392,13 +407,22 @@ class SaveSession:
             self._opening = event.opening
         return event
 
+    def _take_answer(self, event: steps.Event) -> steps.Event:
+        if isinstance(event, steps.Answered):
+            self._story.answered(event.answer.worker)
+        return event
+
     def _take_outcome(self, event: steps.Event) -> steps.Event:
         if isinstance(event, steps.Told):
             self._outcome = event.outcome
+            if event.outcome.failure is None:
+                self._story.committed(self._plan)
         return event
 
     def _interrupted(self, error: BaseException) -> None:
         """Lets the others know that this worker gave up, so that none waits in vain."""
+        if not self._committed:
+            self._story.failed(error)
         where = self._coordinator.name(self._coordinator.index)
         kind = CommitUnknownError if self._committing else SaveFailedError
         failure = Failure(

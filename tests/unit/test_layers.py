@@ -17,13 +17,16 @@ ROOT = pathlib.Path(distckpt.__file__).parent
 # From the bottom up. What is on one level may not see its neighbours, but for its own package.
 LEVELS = (
     ("distckpt.errors",),
-    ("distckpt.policies", "distckpt.keep", "distckpt.exit_codes"),
+    ("distckpt.policies", "distckpt.keep", "distckpt.exit_codes", "distckpt.events"),
     ("distckpt.core",),
     ("distckpt.options", "distckpt.arguments"),
     ("distckpt.storage",),
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),
-    ("distckpt.manager", "distckpt.reader", "distckpt.keras", "distckpt.data", "distckpt.launcher"),
+    (
+        *("distckpt.manager", "distckpt.reader", "distckpt.keras", "distckpt.data"),
+        *("distckpt.launcher", "distckpt.listeners", "distckpt.drawing"),
+    ),
     ("distckpt.cli", "distckpt.preemption"),
     ("distckpt", "distckpt.__main__", "distckpt.testing"),
 )
@@ -44,6 +47,7 @@ NEED_TENSORFLOW = {
     "distckpt.data.shuffle",
     "distckpt.data.stepping",
     "distckpt.data.worker_input",
+    "distckpt.listeners.tensorboard",
     "distckpt.coordination.choose",
     "distckpt.coordination.tensorflow_service",
     "distckpt.testing.coordinator_contract",

@@ -20,6 +20,7 @@ from distckpt.core.manifest import (
     StateRecord,
     WorkerRecord,
 )
+from distckpt.core.phases import Phase
 from distckpt.errors import ManifestError
 
 COUNT = st.integers(0, 2**63)
@@ -28,6 +29,9 @@ CRC = st.integers(0, 2**32 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NAME = st.from_regex(r"[a-z]{1,6}[-.][0-9]{1,4}", fullmatch=True)
 SECONDS = st.floats(0, 1e12, allow_nan=False)
+
+PHASES = st.lists(st.builds(Phase, TEXT, SECONDS, SECONDS), max_size=3).map(tuple)
+WORKERS = st.builds(WorkerRecord, COUNT, TEXT, COUNT, COUNT, SECONDS, PHASES)
 
 
 @st.composite
@@ -61,9 +65,7 @@ def manifest_values(draw, name=None):
         index=draw(index),
         files=files,
         entries=tuple(draw(st.lists(entry, max_size=4))),
-        workers=tuple(
-            draw(st.lists(st.builds(WorkerRecord, COUNT, TEXT, COUNT, COUNT, SECONDS), max_size=3))
-        ),
+        workers=tuple(draw(st.lists(WORKERS, max_size=3))),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
         replaces=replaces,
         follows=draw(st.none() | st.builds(Pointer, CRC, st.none() | CRC)),
@@ -407,3 +409,27 @@ def test_the_index_of_a_checkpoint_has_one_name():
     manifest = example_manifest(index=IndexRecord("ckpt-12.data-00000-of-00001", 1, 1))
     with pytest.raises(ManifestError, match="not the index of ckpt-12"):
         manifests.parse(manifests.render(manifest))
+
+
+TIMED = (Phase("hold", 1.7e9, 0.25), Phase("write", 1.7e9 + 0.25, 3.0))
+
+
+def test_the_phases_of_a_worker_take_one_line():
+    workers = (WorkerRecord(0, "a", 1, 4096, 0.2, TIMED), WorkerRecord(1, "b", 1, 4096, 0.2))
+    data = manifests.render(example_manifest(workers=workers))
+    assert b'\n[["hold",1700000000.0,0.25],["write",1700000000.25,3.0]],\n[]\n' in data
+    assert manifests.parse(data).workers == workers
+
+
+def test_a_manifest_without_phases_is_read():
+    assert b"phases" not in manifests.render(example_manifest())
+    assert manifests.parse(manifests.render(example_manifest())).workers[0].phases == ()
+
+
+@pytest.mark.parametrize(
+    "phases", [[], [[], []], [[["hold", 1.0]]], [[["hold", "x", 1.0]]], [1], 1, [[["a", 1e999, 1]]]]
+)
+def test_phases_that_make_no_sense_are_refused(phases):
+    body = json.loads(manifests.render(example_manifest()))
+    with pytest.raises(ManifestError, match="is damaged"):
+        manifests.parse(json.dumps({**body, "phases": phases}).encode())

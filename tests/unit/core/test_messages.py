@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distckpt.core import messages as m
+from distckpt.core.phases import ALL, Phase
 from distckpt.core.plan import Entry
 from distckpt.errors import Failure
 
@@ -24,6 +25,7 @@ def tuples(of):
 FILES = tuples(st.builds(m.WrittenFile, TEXT, COUNT))
 STATES = st.builds(m.WrittenState, TEXT, st.builds(m.WrittenFile, TEXT, COUNT), COUNT, FILES)
 PIECES = tuples(st.builds(m.WrittenPiece, TEXT, TEXT, SHAPE, TEXT, COUNT, COUNT, COUNT, COUNT))
+PHASES = tuples(st.builds(Phase, TEXT, SECONDS, SECONDS))
 ENTRIES = tuples(st.builds(Entry, TEXT, TEXT, SHAPE, COUNT, st.booleans(), TEXT, st.booleans()))
 KINDS = {
     "roll": (st.builds(m.Roll, TEXT, st.booleans()), m.roll_from_json),
@@ -41,6 +43,7 @@ KINDS = {
             FILES,
             st.none() | tuples(COUNT),
             st.none() | STATES,
+            PHASES,
         ),
         m.answer_from_json,
     ),
@@ -102,6 +105,13 @@ def test_a_large_report_stays_small():
     piece = m.WrittenPiece("layer-123/kernel/.ATTRIBUTES/VALUE", "float32", (3, 4), "", 0, 9, 9, 9)
     report = m.Report(1, "h", 2, 0.0, (), (), (piece,) * 10_000)
     assert len(m.to_json(report)) < 1_000_000
+
+
+def test_the_phases_of_a_worker_are_few_bytes():
+    """The chief has them from all of 1,024 workers at every save."""
+    phases = tuple(Phase(name, 1764139577.1234, 0.123456) for name in ALL)
+    short = m.to_json(m.Report(1, "h", 2, 0.0, (), (), ()))
+    assert len(m.to_json(m.Report(1, "h", 2, 0.0, (), (), (), phases=phases))) < len(short) + 400
 
 
 def test_a_large_refusal_stays_small():

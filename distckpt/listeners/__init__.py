@@ -1,0 +1,37 @@
+"""Listeners that are ready made, to be given as `ManagerOptions.listeners`; docs/events.md.
+
+    from distckpt.listeners import JsonLines, Log, Prometheus, TensorBoard
+
+Any function that takes an event is one, too. Names are imported when they are first used: some
+need TensorFlow, or a package that is an extra.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distckpt.listeners.jsonl import JsonLines as JsonLines
+    from distckpt.listeners.log import Log as Log
+    from distckpt.listeners.prometheus import Prometheus as Prometheus
+    from distckpt.listeners.tensorboard import TensorBoard as TensorBoard
+
+_WHERE = {
+    "JsonLines": "distckpt.listeners.jsonl",
+    "Log": "distckpt.listeners.log",
+    "Prometheus": "distckpt.listeners.prometheus",
+    "TensorBoard": "distckpt.listeners.tensorboard",
+}
+
+__all__ = ["JsonLines", "Log", "Prometheus", "TensorBoard"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'distckpt.listeners' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
