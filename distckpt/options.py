@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import ConfigurationError
-from distckpt.keep import KeepPolicy
 from distckpt.events import Listener
+from distckpt.keep import KeepPolicy
 from distckpt.policies import SavePolicy
 
 _WORDS = {"when_busy": ("wait", "skip"), "check_replicas": ("off", "warn", "error")}

@@ -18,6 +18,7 @@ from distckpt.cli.ls import ls_command
 from distckpt.cli.pin import pin_command, unpin_command
 from distckpt.cli.prune import prune_command
 from distckpt.cli.show import show_command
+from distckpt.cli.timeline import timeline_command
 from distckpt.cli.verify import verify_command
 from distckpt.cli.watch import watch_command
 
@@ -61,6 +62,7 @@ for command in (
     pin_command,
     prune_command,
     show_command,
+    timeline_command,
     unpin_command,
     verify_command,
     watch_command,

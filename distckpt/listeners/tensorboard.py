@@ -10,6 +10,12 @@ import tensorflow as tf
 from distckpt import events
 from distckpt.events import Event
 
+# What ``tf.summary.scalar`` writes, which itself needs the package tensorboard.
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
+    data_class="DATA_CLASS_SCALAR",
+)
+
 
 class TensorBoard:
     """Writes scalars with ``tf.summary``, for each worker under a name of its own.
@@ -37,7 +43,7 @@ class TensorBoard:
         step = self._steps.get(getattr(event, "name", ""), 0)
         with self._writer_of(event.worker).as_default(step):
             for name, value in found.items():
-                tf.summary.scalar(f"checkpoint/{name}", value)
+                tf.summary.write(f"checkpoint/{name}", tf.constant(value), metadata=_SCALAR)
         self._writer.flush()
 
     def _scalars(self, event: Event) -> dict[str, float]:

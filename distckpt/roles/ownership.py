@@ -268,11 +268,11 @@ def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownershi
     with _registry_lock:
         if key not in _registry:
             _registry[key] = Ownership(storage, directory, durable=durable)
-            atexit.register(_release, key)
+            atexit.register(_release, key[0], _registry[key])
         return _registry[key]
 
 
-def _release(key: tuple[int, str]) -> None:
-    """Says at the end of this process, not of a forked one, that it has ended."""
-    if key[0] == host.pid():
-        _registry[key].release()
+def _release(pid: int, ownership: Ownership) -> None:
+    """Says at the end of the process that it has ended; not at that of a forked one."""
+    if pid == host.pid():
+        ownership.release()

@@ -353,9 +353,7 @@ class SaveSession:
         # The chief has done something since its own report.
         mine = dataclasses.replace(reports[0], phases=self._story.phases())
         self._committing = True
-        manifest = self._committer.commit(
-            self._opening, (mine, *reports[1:]), self._label, seconds
-        )
+        manifest = self._committer.commit(self._opening, (mine, *reports[1:]), self._label, seconds)
         self._committed = True
         books, folder = self._books, self._committer.folder(self._opening)
         self._afterwards(lambda: books.record(manifest, folder))

@@ -11,7 +11,7 @@ from distckpt import events
 
 KINDS = [k for k in vars(events).values() if isinstance(k, type) and issubclass(k, events.Event)]
 COMMON = {"time": 1.5, "worker": 1, "workers": 3, "directory": "/run"}
-VALUES = {"names": ("ckpt-1",), "culprit": None, "seconds_left": None}
+VALUES = {"names": ("ckpt-1",), "culprit": None, "seconds_left": None, "metrics": {"loss": 0.5}}
 
 
 def example(kind):

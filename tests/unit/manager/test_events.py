@@ -104,7 +104,8 @@ def test_a_save_of_one_worker(make, tmp_path):
     assert 0 < shard.write_seconds + shard.flush_seconds <= shard.seconds + 0.01
     forget(heard)
     with manager:
-        manager.save()
+        manager.save(metrics={"loss": 0.5})
+    assert heard.only(events.Committed).metrics == {"loss": 0.5}
     assert heard.only(events.Pruned).names == ("ckpt-1",)
 
 
