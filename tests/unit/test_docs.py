@@ -14,6 +14,7 @@ import textwrap
 
 import pytest
 
+import distckpt
 from distckpt import errors
 from distckpt.core import manifest as manifests
 from distckpt.options import ManagerOptions
@@ -90,7 +91,15 @@ def test_every_relative_link_leads_somewhere(page):
 
 def test_every_page_of_the_documentation_can_be_reached_from_its_index():
     linked = {link.partition("#")[0] for link in LINK.findall(text("docs/index.md"))}
-    assert {p.name for p in ROOT.glob("docs/*.md")} - linked == {"index.md"}
+    pages = {str(p.relative_to(ROOT / "docs")) for p in ROOT.glob("docs/**/*.md")}
+    assert pages - linked == {"index.md"}
+
+
+@pytest.mark.parametrize("name", distckpt.__all__)
+def test_every_public_name_is_in_the_generated_reference(name):
+    """A page in docs/reference has a line such as "::: distckpt.CheckpointManager"."""
+    pages = "\n".join(page.read_text() for page in ROOT.glob("docs/reference/*.md"))
+    assert re.search(rf"^::: distckpt\.{name}$", pages, re.MULTILINE)
 
 
 # --- The failure table ----------------------------------------------------------------------------
