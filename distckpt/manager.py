@@ -222,7 +222,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
         Returns when the checkpoint is committed; with ``enable_async`` as soon as the state is
         held, and the rest is done in the background. After an error nothing of the attempt is left,
-        the last checkpoint stands, and the manager can be used again.
+        the last checkpoint stands, and the manager can be used again. The error may be about the
+        asynchronous save before, unless `sync` has raised it; then this call has saved nothing, and
+        is to be made again.
 
         Args:
           checkpoint_number: The number in the checkpoint's name: an integer, an integer variable or
@@ -250,9 +252,6 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             ``ManagerOptions(check_replicas="error")``.
           ConfigurationError: The workers' states, numbers or directories differ, the directory
             cannot be used, or `options` cannot be honoured.
-
-          Any of these may be about the asynchronous save before, unless `sync` has raised it. Then
-          this call has saved nothing; call again.
         """
         numbers = arguments.metrics(metrics)
         in_background = self._options.enable_async or asks_for_async(options)

@@ -1,0 +1,5 @@
+"""A program on its own: what `as_worker` has set is gone."""
+
+import os
+
+os.environ.pop("TF_CONFIG", None)
