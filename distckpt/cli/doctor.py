@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from distckpt import exit_codes
-from distckpt.errors import ConfigurationError
+from distckpt.cli import output
+from distckpt.errors import ConfigurationError, DistckptError
+
+if TYPE_CHECKING:
+    from distckpt.roles.finding import Finding
+    from distckpt.storage.base import Storage
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?")
@@ -17,55 +23,103 @@ _EPILOG = """\b
 Examples:
   distckpt doctor /checkpoints/run-1
   distckpt doctor /checkpoints --free 20GiB
+  srun distckpt doctor /checkpoints/run-1 --workers $SLURM_NTASKS
 
 \b
 Exit codes:
-  0            all is well
+  0            all is well, but for what has a WARN
   2            wrong usage
+  69           not all of --workers have come, or one has gone; start them again
   78           the directory cannot serve; starting the job again is useless
+  130          interrupted (Ctrl-C)
 """
 
 
-@click.command("doctor", epilog=_EPILOG)
+@click.command("doctor", cls=output.Command, epilog=_EPILOG)
 @click.argument("directory")
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="So many processes run this at the same time, on as many hosts: let them meet, and look "
+    "whether they can save together.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="How long to wait for the others.",
+)
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many checkpoints there are to be room for; by default as many as the job keeps.",
+)
 @click.option(
     "--free", metavar="SIZE", help="Also see to it that so much space is free: 500M, 20GiB."
 )
 @click.pass_context
-def doctor_command(context: click.Context, directory: str, free: str | None) -> None:
+def doctor_command(
+    context: click.Context,
+    directory: str,
+    workers: int | None,
+    timeout: float,
+    keep: int | None,
+    free: str | None,
+) -> None:
     """Try out whether DIRECTORY can serve for checkpoints, and say what to do if not.
 
     Everything that a save does to a directory is done in a folder of its own there, which is
-    removed again: writing, exclusive creation, renames that replace a file, flushing. DIRECTORY is
-    made if it is not there. Jobs that save there are not disturbed.
+    removed again: writing, exclusive creation, renames that replace a file, flushing, and how fast
+    that is. The clock is compared with that of the file system, and the free space with the
+    checkpoints that are there. DIRECTORY is made if it is not there. Jobs that save there are not
+    disturbed.
 
-    It says nothing of other hosts. Whether all workers see the same directory, each save finds out.
+    With --workers N, start the same command N times, once on each host: each waits for the others,
+    and then they look whether all see the same directory, and what each does in it, and whether
+    their clocks agree.
     """
-    from distckpt.roles.doctor import Finding, examine
+    from distckpt.roles.doctor import examine
+    from distckpt.roles.finding import Finding
+    from distckpt.roles.together import compare
     from distckpt.storage.choose import storage_for
 
     wanted = parse_size(free) if free is not None else 0
     path = directory if "://" in directory else os.path.abspath(directory)
     try:
-        findings = examine(storage_for(path), path)
+        storage = storage_for(path)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
+    good = show_all(examine(storage, path)) and show_all([_space(storage, path, wanted, keep)])
+    if good and workers is not None:
+        click.echo(f"waiting for {workers} workers, {timeout:g} s at the most …", err=True)
+        try:
+            good = show_all(compare(storage, path, workers, timeout))
+        except DistckptError as error:
+            show(Finding("workers", False, str(error)))
+            context.exit(exit_codes.of(error))
+    context.exit(exit_codes.FINISHED if good else exit_codes.CONFIGURATION)
+
+
+def show_all(findings: Iterable[Finding]) -> bool:
+    """Prints findings as they come, each on one line; returns whether all are good."""
     good = True
     for finding in findings:
         show(finding)
         good = good and finding.good
-    if good and wanted:
-        space = Finding("free space", *_space(path, wanted))
-        show(space)
-        good = space.good
-    context.exit(exit_codes.FINISHED if good else exit_codes.CONFIGURATION)
+    return good
 
 
-def show(finding: object) -> None:
+def show(finding: Finding) -> None:
     """Prints a finding on one line."""
-    good, check, text = (getattr(finding, name) for name in ("good", "check", "text"))
-    mark = click.style("ok  ", fg="green") if good else click.style("FAIL", fg="red", bold=True)
-    click.echo(f"{mark} {check}: {text}")
+    colour, mark = ("yellow", "WARN") if finding.doubtful else ("green", "ok  ")
+    if not finding.good:
+        colour, mark = "red", "FAIL"
+    mark = click.style(mark, fg=colour, bold=not finding.good)
+    click.echo(f"{mark} {finding.check}: {finding.text}")
 
 
 def parse_size(text: str) -> int:
@@ -80,13 +134,23 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _space(path: str, wanted: int) -> tuple[bool, str]:
-    if "://" in path:
-        return True, "not known here"
-    found = shutil.disk_usage(path).free
-    text = f"{found / 2**30:.2f} GiB"
-    if found >= wanted:
-        return True, text
-    return False, (
-        f"{text}, and {wanted / 2**30:.2f} GiB are wanted. Free some, or give the volume more."
-    )
+def _space(storage: Storage, path: str, wanted: int, keep: int | None) -> Finding:
+    """Compares the free space with what is asked for, and with what the checkpoints will take."""
+    from distckpt.roles import room
+    from distckpt.roles.finding import Finding
+
+    try:
+        found, needs = storage.free(path), room.look(storage, path, keep)
+    except OSError as error:
+        return Finding("free space", False, output.explain(error))
+    if found is None:
+        return Finding("free space", True, "not known here")
+    text = output.size(found)
+    if needs.newest:
+        text += f"; {needs.kept} checkpoints like the newest ({output.size(needs.newest)}) are kept"
+        text += f", and all that come: {needs.more(found)} more fit" if needs.unlimited else ""
+    if found >= max(wanted, needs.wanted):
+        return Finding("free space", True, text)
+    wants = output.size(max(wanted, needs.wanted))
+    advice = f"{text}; {wants} are wanted. Free some, give the volume more, or keep fewer."
+    return Finding("free space", False, advice)

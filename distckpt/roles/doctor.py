@@ -6,39 +6,36 @@ save to the directory.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 
-from distckpt.core import layout
+from distckpt.core import clocks, layout
 from distckpt.roles import host
+from distckpt.roles.finding import Finding, of_clocks
 from distckpt.storage.base import Storage
 
 _CONTENT = b"distckpt doctor\n" * 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What came of one check.
-
-    Attributes:
-      check: What was looked at.
-      good: Whether it is as it should be.
-      text: What was found, and if it is not good, what to do.
-    """
-
-    check: str
-    good: bool
-    text: str
+_MIB = 2**20
+_LARGE = 64  # MiB that show how fast it is
 
 
 def examine(storage: Storage, directory: str) -> Iterator[Finding]:
-    """Yields one finding after the other; after one that is not good, none comes any more.
+    """Yields one finding after the other; what comes after one that is not good is of cleaning up.
 
     Args:
       storage: Where the directory is.
       directory: Its absolute path or URL. It is made if it is not there.
     """
     folder = layout.join(directory, f"{layout.DOCTOR_PREFIX}{host.token(8)}")
+    problem = ""
+    try:
+        yield from _trials(storage, directory, folder)
+    finally:
+        problem = _clean_up(storage, folder)
+    if problem:
+        yield Finding("clean-up", False, problem)
+
+
+def _trials(storage: Storage, directory: str, folder: str) -> Iterator[Finding]:
     one, two = layout.join(folder, "one"), layout.join(folder, "two")
     checks: list[tuple[str, Callable[[], str], str]] = [
         (
@@ -68,17 +65,20 @@ def examine(storage: Storage, directory: str) -> Iterator[Finding]:
             "Use another file system; or ManagerOptions(durable=False), if a power failure may "
             "take the newest checkpoints with it.",
         ),
+        (
+            "speed",
+            lambda: _speed(storage, directory, one),
+            "Look at the free space, and at quotas.",
+        ),
     ]
-    try:
-        for name, check, advice in checks:
-            try:
-                text = check()
-            except OSError as error:
-                yield Finding(name, False, f"{error}. {advice}")
-                return
-            yield Finding(name, True, text)
-    finally:
-        _clean_up(storage, folder)
+    for name, check, advice in checks:
+        try:
+            text = check()
+        except OSError as error:
+            yield Finding(name, False, f"{error}. {advice}")
+            return
+        yield Finding(name, True, text)
+    yield _clock(storage, one)
 
 
 def _make(storage: Storage, directory: str, folder: str) -> str:
@@ -117,8 +117,40 @@ def _flush(storage: Storage, folder: str, path: str) -> str:
     return f"file and folder, in {1000 * (host.monotonic() - began):.1f} ms"
 
 
-def _clean_up(storage: Storage, folder: str) -> None:
+def _speed(storage: Storage, directory: str, path: str) -> str:
+    free = storage.free(directory)
+    if free is not None and free < 4 * _LARGE * _MIB:
+        return f"not tried, as only {free / _MIB:.0f} MiB are free"
+    data = host.token(_MIB // 2).encode() * _LARGE  # nothing that a file system could compress
+    began = host.monotonic()
+    storage.write(path, data, durable=True)
+    seconds = max(host.monotonic() - began, 1e-6)
+    return f"{_LARGE} MiB, flushed, in {seconds:.2f} s: {_LARGE / seconds:.0f} MiB/s"
+
+
+def _clock(storage: Storage, path: str) -> Finding:
+    """Compares this host's clock with the one that gives files their times."""
+    try:
+        before = host.now()
+        storage.write(path, b"", durable=False)
+        written, after = storage.modified(path), host.now()
+    except OSError as error:
+        return Finding("clock", False, f"{error}")
+    if written is None:
+        return Finding("clock", True, "the file system tells no times to compare with")
+    ahead = -clocks.apart(before, written, after)
+    return of_clocks("clock", ahead, f"{clocks.describe(ahead)} that of the file system")
+
+
+def _clean_up(storage: Storage, folder: str) -> str:
+    """Removes the folder; returns what is wrong if that cannot be done."""
     try:
         storage.remove_tree(folder)
-    except OSError:
-        return  # the finding has said what is wrong with the directory
+    except NotADirectoryError:
+        return ""  # it was never made: the directory is a file
+    except OSError as error:
+        return (
+            f"{error}. So old checkpoints could not be deleted, either. Give the rights to remove "
+            f"files there; then remove {folder}, or let `distckpt gc` do it."
+        )
+    return ""

@@ -40,6 +40,20 @@ class Storage(abc.ABC):
     def size(self, path: str) -> int:
         """Returns the size of the file `path` in bytes. Raises FileNotFoundError."""
 
+    def modified(self, path: str) -> float | None:
+        """Returns when the file `path` was written, in seconds since 1970; None if nothing tells.
+
+        It is the time of the clock that gives files their times there. Raises FileNotFoundError.
+        """
+        return None
+
+    def free(self, directory: str) -> int | None:
+        """Returns how many bytes this process may still write below `directory`; None if unknown.
+
+        Raises FileNotFoundError where it is known, and there is no such directory.
+        """
+        return None
+
     @abc.abstractmethod
     def list(self, directory: str) -> list[str]:
         """Returns the sorted names in `directory`; an absent directory is an empty one.

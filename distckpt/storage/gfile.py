@@ -61,6 +61,11 @@ class GFileStorage(base.Storage):
                 raise _refusal(errno.EISDIR, path)
             return int(status.length)
 
+    def modified(self, path: str) -> float | None:
+        """See base; some of TensorFlow's file systems keep no times."""
+        with _gfile(path) as gfile:
+            return int(gfile.stat(path).mtime_nsec) / 1e9 or None
+
     def list(self, directory: str) -> list[str]:
         """See base."""
         with _gfile(directory) as gfile:

@@ -51,6 +51,14 @@ class LocalStorage(base.Storage):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         return status.st_size
 
+    def modified(self, path: str) -> float | None:
+        """See base."""
+        return os.stat(path).st_mtime
+
+    def free(self, directory: str) -> int | None:
+        """See base; quotas are not known here."""
+        return shutil.disk_usage(directory).free
+
     def list(self, directory: str) -> list[str]:
         """See base."""
         try:

@@ -212,6 +212,14 @@ class FaultyStorage(Storage):
         """See base."""
         return self._do("size", lambda: self._storage.size(path), path)
 
+    def modified(self, path: str) -> float | None:
+        """See base."""
+        return self._do("modified", lambda: self._storage.modified(path), path)
+
+    def free(self, directory: str) -> int | None:
+        """See base."""
+        return self._do("free", lambda: self._storage.free(directory), directory)
+
     def list(self, directory: str) -> list[str]:
         """See base."""
         return self._do("list", lambda: self._storage.list(directory), directory)

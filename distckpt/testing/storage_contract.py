@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 
 import pytest
 
@@ -74,6 +75,19 @@ class StorageContract:
         storage.write(f"{root}/a/b", b"", durable=False)
         storage.freshen(f"{root}/a")
         assert storage.list(f"{root}/a") == ["b"], "nothing may be left over"
+
+    def test_a_file_has_the_time_at_which_it_was_written_or_none(
+        self, storage: base.Storage, root: str
+    ) -> None:
+        storage.write(f"{root}/a", b"x", durable=False)
+        written = storage.modified(f"{root}/a")
+        assert written is None or abs(written - time.time()) < 60
+
+    def test_free_space_is_a_number_of_bytes_or_unknown(
+        self, storage: base.Storage, root: str
+    ) -> None:
+        free = storage.free(root)
+        assert free is None or free >= 0
 
     def test_size_counts_bytes(self, storage: base.Storage, root: str) -> None:
         storage.write(f"{root}/a", _BLOB, durable=False)

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 import distckpt
+from distckpt.roles import room
 from distckpt.roles.doctor import examine
 from distckpt.storage.gfile import GFileStorage
 from distckpt.storage.local import LocalStorage
 
 
-def doctor(*arguments):
+def doctor(*arguments, ahead=0.0, folder=None):
     environment = {**os.environ, "PYTHONPATH": str(Path(distckpt.__file__).parents[1])}
+    if ahead:
+        environment["PYTHONPATH"] += os.pathsep + str(wrong_clock(folder, ahead))
     return subprocess.run(
         [sys.executable, "-m", "distckpt", "doctor", *map(str, arguments)],
         env=environment,
@@ -26,7 +29,16 @@ def doctor(*arguments):
     )
 
 
-CHECKS = ["directory", "write and read", "exclusive creation", "rename", "flush"]
+def wrong_clock(folder, ahead):
+    """Makes a folder that, on the path of modules, puts the clock of a Python process forward."""
+    wrong = folder / f"clock {ahead}"
+    wrong.mkdir()
+    code = f"import time\nright = time.time\ntime.time = lambda: right() + {ahead}\n"
+    (wrong / "sitecustomize.py").write_text(code)
+    return wrong
+
+
+CHECKS = ["directory", "write and read", "exclusive creation", "rename", "flush", "speed", "clock"]
 
 
 def test_a_good_directory_is_left_as_it_was(tmp_path):
@@ -59,7 +71,7 @@ def test_a_file_is_no_directory(tmp_path):
 def test_too_little_space(tmp_path):
     done = doctor(tmp_path, "--free", "900T")
     assert done.returncode == 78
-    assert "921600.00 GiB are wanted" in done.stdout
+    assert "900 TiB are wanted" in done.stdout
 
 
 @pytest.mark.parametrize("size", ["much", "-1", "1X", ""])
@@ -77,6 +89,32 @@ def test_tensorflow_s_file_systems_are_examined_too():
     findings = list(examine(GFileStorage(), "ram://doctor"))
     assert all(finding.good for finding in findings), findings
     assert [finding.check for finding in findings] == CHECKS
+
+
+def test_the_room_that_the_checkpoints_of_the_job_take(run):
+    """Its three are kept, and one more is written."""
+    needs = room.look(LocalStorage(), str(run))
+    sizes = [os.path.getsize(path) for path in run.glob("ckpt-5.data-*")]
+    assert (needs.kept, needs.unlimited) == (4, False)  # three, and the best by loss
+    assert needs.newest >= sum(sizes) > 0
+    done = doctor(run)
+    assert "; 4 checkpoints like the newest (78." in done.stdout, done.stdout
+    done = doctor(run, "--keep", 10**12)
+    assert done.returncode == 78
+    assert "are wanted. Free some, give the volume more, or keep fewer." in done.stdout
+
+
+def test_nothing_is_known_of_the_room_of_tensorflow_s_file_systems():
+    assert GFileStorage().free("ram://doctor") is None
+
+
+def test_a_host_whose_clock_is_wrong_is_told(tmp_path):
+    done = doctor(tmp_path, ahead=5.0, folder=tmp_path)
+    assert done.returncode == 0
+    assert "WARN clock: 5.0 s ahead of that of the file system. Leases" in done.stdout
+    done = doctor(tmp_path, ahead=-100.0, folder=tmp_path)
+    assert done.returncode == 78
+    assert "FAIL clock: 100.0 s behind that of the file system" in done.stdout
 
 
 class ReadOnly(LocalStorage):
@@ -102,6 +140,30 @@ class Forgetful(LocalStorage):
 class KeepsTheOld(LocalStorage):
     def rename(self, source, target):
         self.remove(source)
+
+
+class Keeping(LocalStorage):
+    def remove_tree(self, path):
+        raise OSError(1, "Operation not permitted", path)
+
+
+def test_what_cannot_be_removed_again_is_said(tmp_path):
+    *before, last = examine(Keeping(), str(tmp_path))
+    assert [finding.check for finding in before] == CHECKS
+    assert (last.check, last.good) == ("clean-up", False)
+    assert "Operation not permitted" in last.text
+    assert "`distckpt gc`" in last.text
+
+
+class Small(LocalStorage):
+    def free(self, directory):
+        return 100 * 2**20
+
+
+def test_a_small_volume_is_not_filled_to_see_how_fast_it_is(tmp_path):
+    found = {finding.check: finding for finding in examine(Small(), str(tmp_path))}
+    assert found["speed"].good
+    assert "only 100 MiB are free" in found["speed"].text
 
 
 @pytest.mark.parametrize(
