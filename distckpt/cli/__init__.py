@@ -38,7 +38,19 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG = """\b
+Examples:
+  distckpt ls /checkpoints/run-1
+  distckpt verify /checkpoints/run-1 --all
+  distckpt doctor /checkpoints/run-1
+  distckpt launch --workers 2 -- python train.py
+
+\b
+`distckpt COMMAND --help` shows options, examples and exit codes.
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.option(
     "--version",
     is_flag=True,
@@ -48,7 +60,12 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Sharded, committed checkpoints for tf.distribute."""
+    """Sharded, committed checkpoints for tf.distribute.
+
+    The commands look after a directory of checkpoints, beside a job or between two; `launch` starts
+    the workers of a job. A checkpoint is named by its path (/run/ckpt-12), or by its directory,
+    which means the newest there.
+    """
 
 
 for command in (

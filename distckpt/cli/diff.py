@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.show import open_tensors
 from distckpt.cli.target import find_checkpoint
 
@@ -28,9 +28,11 @@ Exit codes:
 """
 
 
-@click.command("diff", cls=output.Command, epilog=_EPILOG)
-@click.argument("first")
-@click.argument("second")
+@click.command(
+    "diff", short_help="Compare the tensors of two checkpoints.", cls=output.Command, epilog=_EPILOG
+)
+@click.argument("first", shell_complete=completion.checkpoints)
+@click.argument("second", shell_complete=completion.checkpoints)
 @click.option("--most", type=click.IntRange(0), metavar="N", help="Show N differences at the most.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diff_command(first: str, second: str, most: int | None, as_json: bool) -> None:

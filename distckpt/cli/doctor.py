@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distckpt import exit_codes
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.errors import ConfigurationError, DistckptError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _EPILOG = """\b
 Examples:
   distckpt doctor /checkpoints/run-1
   distckpt doctor /checkpoints --free 20GiB
-  srun distckpt doctor /checkpoints/run-1 --workers $SLURM_NTASKS
+  srun distckpt doctor /checkpoints/run-1 --workers 4
 
 \b
 Exit codes:
@@ -35,8 +35,13 @@ Exit codes:
 """
 
 
-@click.command("doctor", cls=output.Command, epilog=_EPILOG)
-@click.argument("directory")
+@click.command(
+    "doctor",
+    short_help="Try out whether a directory can serve for checkpoints.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", shell_complete=completion.directories)
 @click.option(
     "--workers",
     metavar="N",

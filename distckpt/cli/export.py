@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.show import choose, open_tensors
 from distckpt.cli.target import find_checkpoint
 from distckpt.errors import ConfigurationError
@@ -22,8 +22,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("export", cls=output.Command, epilog=_EPILOG)
-@click.argument("checkpoint")
+@click.command(
+    "export",
+    short_help="Write a checkpoint as plain TensorFlow, npz or safetensors.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("checkpoint", shell_complete=completion.checkpoints)
 @click.argument("out")
 @click.option(
     "--to",

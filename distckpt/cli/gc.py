@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, output
+from distckpt.cli import changing, completion, output
 from distckpt.cli.target import find_directory
 
 if TYPE_CHECKING:
@@ -24,8 +24,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("gc", cls=output.Command, epilog=_EPILOG)
-@click.argument("directory", default=".")
+@click.command(
+    "gc",
+    short_help="Remove what dead jobs have left; no checkpoint.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", default=".", shell_complete=completion.directories)
 @changing.dry_run_option
 @changing.take_over_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from distckpt.cli import changing, output
+from distckpt.cli import changing, completion, output
 from distckpt.cli.target import Target, find_checkpoint
 from distckpt.cli.verify import verify_all_bytes
 from distckpt.errors import ConfigurationError
@@ -21,8 +21,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("import", cls=output.Command, epilog=_EPILOG)
-@click.argument("checkpoint")
+@click.command(
+    "import",
+    short_help="Verify a plain TensorFlow checkpoint, and give it a manifest.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("checkpoint", shell_complete=completion.checkpoints)
 @click.option("--step", type=click.IntRange(0), help="Its step. Default: the number in its name.")
 @changing.take_over_option
 def import_command(checkpoint: str, step: int | None, take_over: bool) -> None:

@@ -57,6 +57,7 @@ _POD_ONLY = {
 
 @click.command(
     "launch",
+    short_help="Start the workers of a job, on this machine or in a pod.",
     # Options after the first word of the command belong to the command, even without "--".
     context_settings={"allow_interspersed_args": False},
     epilog=_EPILOG,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.target import find_directory
 
 if TYPE_CHECKING:
@@ -27,8 +27,13 @@ Examples:
 _COLOURS = {"committed": "green", "unmanaged": "yellow", "quarantined": "red", "damaged": "red"}
 
 
-@click.command("ls", cls=output.Command, epilog=_EPILOG)
-@click.argument("directory", default=".")
+@click.command(
+    "ls",
+    short_help="List the checkpoints in a directory, and saves in progress.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", default=".", shell_complete=completion.directories)
 @click.option("--why", is_flag=True, help="Also say of each why it stays, or that it will go.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ls_command(directory: str, why: bool, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import time
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.target import find_checkpoint, nearest
 from distckpt.errors import ConfigurationError
 
@@ -20,8 +20,10 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("pin", cls=output.Command, epilog=_EPILOG)
-@click.argument("checkpoint")
+@click.command(
+    "pin", short_help="Keep a checkpoint from being deleted.", cls=output.Command, epilog=_EPILOG
+)
+@click.argument("checkpoint", shell_complete=completion.checkpoints)
 @click.option("--reason", default="", help="What for; `distckpt ls --why` shows it.")
 def pin_command(checkpoint: str, reason: str) -> None:
     """Keep CHECKPOINT (or a directory's newest): no retention deletes it, until it is unpinned.
@@ -37,8 +39,13 @@ def pin_command(checkpoint: str, reason: str) -> None:
     click.echo(f"{target.path} is pinned." if new else f"{target.path} was pinned already.")
 
 
-@click.command("unpin", cls=output.Command, epilog=_EPILOG)
-@click.argument("checkpoint")
+@click.command(
+    "unpin",
+    short_help="Let retention decide on a checkpoint again.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("checkpoint", shell_complete=completion.pinned)
 def unpin_command(checkpoint: str) -> None:
     """Let retention decide on CHECKPOINT again. It is not deleted before the next save.
 

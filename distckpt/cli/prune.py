@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, output
+from distckpt.cli import changing, completion, output
 from distckpt.cli.target import find_directory
 from distckpt.errors import ConfigurationError
 
@@ -29,8 +29,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("prune", cls=output.Command, epilog=_EPILOG)
-@click.argument("directory", default=".")
+@click.command(
+    "prune",
+    short_help="Delete checkpoints that the rules do not keep.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", default=".", shell_complete=completion.directories)
 @click.option("--max-to-keep", type=click.IntRange(1), metavar="N", help="Keep the N newest.")
 @click.option(
     "--keep",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.target import Target, find_checkpoint
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ Examples:
 _MOST_VALUES = 6
 
 
-@click.command("show", cls=output.Command, epilog=_EPILOG)
-@click.argument("checkpoint", default=".")
+@click.command(
+    "show", short_help="Show the tensors of a checkpoint.", cls=output.Command, epilog=_EPILOG
+)
+@click.argument("checkpoint", default=".", shell_complete=completion.checkpoints)
 @click.option("--filter", "pattern", metavar="GLOB", help="Only tensors whose keys fit.")
 @click.option("--values", "with_values", is_flag=True, help="Read them, and show what they hold.")
 @click.option("--full-keys", is_flag=True, help="Do not shorten keys.")

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.target import find_directory
 from distckpt.errors import ConfigurationError
 
@@ -20,8 +20,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("timeline", cls=output.Command, epilog=_EPILOG)
-@click.argument("directory", default=".")
+@click.command(
+    "timeline",
+    short_help="Draw who did what when in the last saves.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", default=".", shell_complete=completion.directories)
 @click.option("-o", "--output", "path", metavar="FILE", help="A .html, .png or .svg to draw.")
 @click.option(
     "--last",

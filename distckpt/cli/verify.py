@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.target import find_checkpoint, find_directory
 from distckpt.core import layout
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
@@ -28,8 +28,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("verify", cls=output.Command, epilog=_EPILOG)
-@click.argument("checkpoint", default=".")
+@click.command(
+    "verify",
+    short_help="Read every byte, and compare it with the checksums.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("checkpoint", default=".", shell_complete=completion.checkpoints)
 @click.option("--all", "all_of_them", is_flag=True, help="All checkpoints of the directory.")
 @click.option("--threads", type=click.IntRange(1, 64), help="How many read. Default: one a CPU, 4.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import output
+from distckpt.cli import completion, output
 from distckpt.cli.target import find_directory
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ Examples:
 {output.CODES}"""
 
 
-@click.command("watch", cls=output.Command, epilog=_EPILOG)
-@click.argument("directory", default=".")
+@click.command(
+    "watch",
+    short_help="Show saves as they happen: each worker's phase and bytes.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", default=".", shell_complete=completion.directories)
 @click.option(
     "--interval",
     type=click.FloatRange(0.05),

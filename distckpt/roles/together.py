@@ -92,8 +92,8 @@ class _Step:
         late = took > _LATE
         text = f"each reads what the others write; a file is seen, and answered, in {took:.1f} s"
         advice = (
-            ". Is a cache of the file system in between (NFS: actimeo, lookupcache)? Each save waits "
-            "for it."
+            ". Is a cache of the file system in between (NFS: actimeo, lookupcache)? It slows down "
+            "each save."
         )
         yield Finding(self.name, True, text + advice * late, doubtful=late)
         self.name = "clocks"

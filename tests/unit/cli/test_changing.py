@@ -327,16 +327,6 @@ def test_ctrl_c_while_it_asks_changes_nothing(run):
     assert content(run) == before
 
 
-def test_help_shows_examples_and_exit_codes(shell):
-    text = shell("--help")
-    for name in ("doctor", "gc", "import", "ls", "pin", "prune", "unpin", "verify", "watch"):
-        assert name in text
-        own = shell(name, "--help")
-        assert f"distckpt {name}" in own
-        assert "Examples:" in own
-        assert "Exit codes:" in own
-
-
 def test_whatever_ends_a_command_it_gives_the_directory_back(run):
     with pytest.raises(KeyboardInterrupt), Caretaker(LocalStorage(), str(run)):
         raise KeyboardInterrupt
