@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import posixpath
 from typing import NamedTuple
 
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, DirectoryError
-from distckpt.roles import host
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.patient import PatientReader
 from distckpt.storage.base import Storage
 from distckpt.storage.choose import storage_for
 
@@ -74,12 +70,18 @@ def find_checkpoint(argument: str) -> Target:
 
 def nearest(name: str, known: list[str]) -> str:
     """Returns a hint at what somebody may have meant by `name`, of what is `known`; or ""."""
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _newest(storage: Storage, directory: str, argument: str) -> Target:
-    names = Catalog(PatientReader(storage), directory).candidates(host.now())
+    from distckpt.roles import host
+    from distckpt.roles.catalog import Catalog
+    from distckpt.roles.patient import PatientReader
+
+    names = Catalog(PatientReader(storage), directory, brief=True).candidates(host.now())
     if not names:
         raise ConfigurationError(f"There is no checkpoint in {argument}.")
     return Target(storage, directory, names[0])

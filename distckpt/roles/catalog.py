@@ -49,11 +49,13 @@ class Catalog:
     Args:
       storage: Where it is.
       directory: Its path.
+      brief: For a look at one moment: manifests come without their tensors, and each is read once.
     """
 
-    def __init__(self, storage: Reader, directory: str) -> None:
+    def __init__(self, storage: Reader, directory: str, *, brief: bool = False) -> None:
         self._storage = storage
         self._directory = directory
+        self._read: dict[str, Manifest | None] | None = {} if brief else None
         self._said: set[str] = set()
 
     def view(self, now: float) -> View:
@@ -150,7 +152,7 @@ class Catalog:
         """
         path = layout.join(self._directory, layout.manifest_name(name))
         try:
-            manifest = read_manifest(self._storage, self._directory, name)
+            manifest = self._read_manifest(name)
         except OSError as error:
             raise CheckpointDamagedError(f"{path} cannot be read: {error}") from error
         if manifest is None:
@@ -161,6 +163,14 @@ class Catalog:
             if not self._is_whole_index(name):
                 raise
             return None
+
+    def _read_manifest(self, name: str) -> Manifest | None:
+        if self._read is None:
+            return read_manifest(self._storage, self._directory, name)
+        if name not in self._read:
+            found = read_manifest(self._storage, self._directory, name, entries=False)
+            self._read[name] = found
+        return self._read[name]
 
     def _is_whole_index(self, name: str) -> bool:
         path = layout.join(self._directory, layout.index_name(name))

@@ -149,8 +149,12 @@ class CheckpointFiles:
             raise
 
 
-def read_manifest(storage: Reader, directory: str, name: str) -> Manifest | None:
+def read_manifest(
+    storage: Reader, directory: str, name: str, *, entries: bool = True
+) -> Manifest | None:
     """Returns the manifest file of checkpoint `name` as it stands, None if absent.
+
+    Without `entries` the tensors are left out of it.
 
     Raises:
       ManifestError: It is damaged, or of another checkpoint: what that claims is not ours to judge,
@@ -159,7 +163,7 @@ def read_manifest(storage: Reader, directory: str, name: str) -> Manifest | None
     """
     path = layout.join(directory, layout.manifest_name(name))
     try:
-        manifest = manifests.parse(storage.read(path), path)
+        manifest = manifests.parse(storage.read(path), path, entries=entries)
     except FileNotFoundError:
         return None
     if manifest.name != name:

@@ -37,7 +37,7 @@ class Item:
       bytes: Of all its files but the manifest.
       newest: Whether a restore would take it first.
       listed: Whether retention manages it.
-      manifest: Its manifest in force, if it has one that can be read.
+      manifest: Its manifest in force, without the tensors, if it has one that can be read.
       time: When it was saved, in seconds since 1970; None if nothing says.
       pin: Who has pinned it.
       leases: Who is reading it.
@@ -132,7 +132,7 @@ def take(storage: Storage, directory: str, now: float) -> Inventory:
     Raises:
       OSError: The directory cannot be read.
     """
-    catalog = Catalog(PatientReader(storage), directory)
+    catalog = Catalog(PatientReader(storage), directory, brief=True)
     listing = layout.classify(storage.list(directory))
     who = owner.find(storage, directory)
     items = _Items(storage, directory, catalog, listing, now).all()

@@ -76,7 +76,7 @@ class Tensors:
         self._storage = storage
         self._directory = directory
         self.name = name
-        self.manifest: Manifest | None = Catalog(storage, directory).manifest(name)
+        self.manifest: Manifest | None = Catalog(storage, directory, brief=True).manifest(name)
         path = layout.join(directory, layout.index_name(name))
         self.index_data = storage.read(path)
         self._index = bundle.read_index(self.index_data)

@@ -19,7 +19,14 @@ def _importable(monkeypatch):
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] in {"perf", "summary", "disk", "report", "performance"}:
+        if name.partition(".")[0] in {
+            "perf",
+            "summary",
+            "disk",
+            "report",
+            "performance",
+            "command_line",
+        }:
             del sys.modules[name]
 
 
@@ -222,3 +229,16 @@ def test_a_slow_way_is_measured_once_unless_it_has_to_warm_up():
 
     first = {"orbax": sample(11.0, 11.0), "torch": sample(1.0), "tensorflow-async": sample(1.0, 50)}
     assert ways.slow(first) == {"orbax": first["orbax"]}
+
+
+def test_a_command_is_late_when_it_never_keeps_the_promise():
+    from command_line import Took, table
+
+    found = {
+        "`ls`": [Took(0.2, 0.3, 0.25), Took(0.1, 0.2, 0.15), Took(0.6, 0.7, 0.35)],
+        "`diff`": [Took(0.4, 0.5, 0.45), Took(0.5, 0.6, 0.55)],
+    }
+    assert table(found)[2:] == [
+        "| `ls` | 0.20 s (0.10–0.60) | 0.30 s | 0.25 s |",
+        "| `diff` | 0.45 s (0.40–0.50) **late** | 0.55 s | 0.50 s |",
+    ]

@@ -433,3 +433,48 @@ def test_phases_that_make_no_sense_are_refused(phases):
     body = json.loads(manifests.render(example_manifest()))
     with pytest.raises(ManifestError, match="is damaged"):
         manifests.parse(json.dumps({**body, "phases": phases}).encode())
+
+
+# --- Without the tensors
+
+
+def without_entries(manifest):
+    old = manifest.replaces
+    if old is not None and old.manifest is not None:
+        old = dataclasses.replace(old, manifest=without_entries(old.manifest))
+    return dataclasses.replace(manifest, entries=(), replaces=old)
+
+
+@given(manifest_values())
+def test_without_its_tensors_it_says_all_else(manifest):
+    data = manifests.render(manifest)
+    assert manifests.parse(data, entries=False) == without_entries(manifest)
+
+
+JUNK = (
+    st.none()
+    | st.integers(-3, 3)
+    | st.text(max_size=2)
+    | st.lists(st.integers(-1, 1))
+    | st.just(0.5)
+)
+
+
+@given(st.integers(0, 3), st.integers(0, 5), JUNK)
+def test_without_its_tensors_the_same_is_refused(column, number, junk):
+    """A row of an entry, or of a piece in it, with something else in the place of one value."""
+    body = json.loads(manifests.render(example_manifest()))
+    row = next(row for row in body["entries"] if row[3])
+    if number < len(row[3][0]) and column == 3:
+        row[3][0][number] = junk
+    else:
+        row[column] = junk
+    data = json.dumps(body).encode()
+    said = []
+    for entries in (True, False):
+        try:
+            manifests.parse(data, entries=entries)
+            said.append("")
+        except ManifestError as error:
+            said.append(str(error))
+    assert said[0] == said[1]

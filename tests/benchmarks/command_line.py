@@ -1,0 +1,154 @@
+"""Measures how soon the commands that look at a directory answer.
+
+    python tests/benchmarks/command_line.py --rounds 10
+
+The promise is 0.3 seconds to the first line. It saves two directories: one with 20 checkpoints of
+1,000 tensors, one with 2 of 10,000. Then it runs each command once in every round, in random order,
+through the installed script and into a pipe: until its first line, until its end, and how much time
+of the processor it took. What Python takes to start alone stands beside it. All files are in memory
+by then: what a cold disk or a network adds is not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import report
+
+PROMISE = 0.3  # seconds
+_SCRIPT = os.path.join(os.path.dirname(sys.executable), "distckpt")
+_SAVE = """
+import sys
+import tensorflow as tf
+import distckpt
+
+directory, variables, checkpoints = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+values = [tf.Variable(tf.fill([10], float(number))) for number in range(variables)]
+checkpoint = tf.train.Checkpoint(values=values)
+options = distckpt.ManagerOptions(durable=False)
+with distckpt.CheckpointManager(checkpoint, directory, checkpoints, options=options) as manager:
+    for number in range(checkpoints):
+        for value in values[number::10]:
+            value.assign_add(tf.ones([10]))
+        manager.save()
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Took:
+    """One run of a command.
+
+    Attributes:
+      first: Seconds until its first line was there.
+      whole: Seconds until it had ended.
+      cpu: Seconds of the processor, all threads together.
+    """
+
+    first: float
+    whole: float
+    cpu: float
+
+
+def main() -> int:
+    """Runs the benchmark; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10, help="rounds that count; one warms up")
+    options = parser.parse_args()
+    scratch = Path(tempfile.mkdtemp(prefix="command-line-"))
+    print(report.describe_machine(report.machine(scratch)), flush=True)
+    try:
+        many, large = scratch / "many", scratch / "large"
+        for directory, variables, checkpoints in ((many, 1000, 20), (large, 10000, 2)):
+            _save(directory, variables, checkpoints)
+        found = _measure(_commands(many, large), options.rounds)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print("\n" + "\n".join(table(found)))
+    return 0
+
+
+def _commands(many: Path, large: Path) -> dict[str, list[str]]:
+    """Returns the commands, by what the table calls them."""
+    commands = {"`python -c 'print()'`": [sys.executable, "-c", "print()"]}
+    for words in (["--version"], ["--help"]):
+        commands[f"`{words[0]}`"] = [_SCRIPT, *words]
+    for where, directory, last in (("20 × 1,000", many, 20), ("2 × 10,000", large, 2)):
+        newest, before = (str(directory / f"ckpt-{number}") for number in (last, last - 1))
+        for words in (
+            ["ls", str(directory)],
+            ["ls", str(directory), "--why"],
+            ["show", newest],
+            ["verify", newest],
+            ["diff", before, newest],
+            ["gc", str(directory), "--dry-run"],
+            ["watch", str(directory), "--for", "0"],
+        ):
+            shown = " ".join(word for word in words if os.sep not in word)
+            commands[f"`{shown}`, {where}"] = [_SCRIPT, *words]
+    return commands
+
+
+def _save(directory: Path, variables: int, checkpoints: int) -> None:
+    words = [sys.executable, "-c", _SAVE, str(directory), str(variables), str(checkpoints)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(words, env=environment, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the checkpoints could not be saved:\n{done.stderr}")
+
+
+def _measure(commands: dict[str, list[str]], rounds: int) -> dict[str, list[Took]]:
+    found: dict[str, list[Took]] = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        names = list(commands)
+        random.shuffle(names)
+        for name in names:
+            took = _run(commands[name])
+            if number:
+                found[name].append(took)
+    return found
+
+
+def _run(words: Sequence[str]) -> Took:
+    began = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.readline()
+    first = time.perf_counter() - began
+    process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    whole = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):  # 1: the two differ
+        raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
+    return Took(first, whole, usage.ru_utime + usage.ru_stime)
+
+
+def table(found: dict[str, list[Took]]) -> list[str]:
+    """Returns the lines of a table, in the order of `found`."""
+    lines = [
+        "| Command | first line: median (min–max) | whole | CPU |",
+        "|---|---|---|---|",
+    ]
+    for name, runs in found.items():
+        firsts = [took.first for took in runs]
+        first = f"{statistics.median(firsts):.2f} s ({min(firsts):.2f}–{max(firsts):.2f})"
+        whole = statistics.median(took.whole for took in runs)
+        cpu = statistics.median(took.cpu for took in runs)
+        late = "" if min(firsts) <= PROMISE else " **late**"
+        lines.append(f"| {name} | {first}{late} | {whole:.2f} s | {cpu:.2f} s |")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
