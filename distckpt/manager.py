@@ -6,6 +6,7 @@ A façade: it numbers, captures, and hands over to the roles.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import weakref
@@ -289,6 +290,23 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             self._pace.failed()
             raise
 
+    def agree_on(self, value: Any) -> Any:
+        """Returns the chief's `value` on every worker. Every worker, at the same point.
+
+        For what only the chief should decide, because the workers may see it differently: a clock,
+        a metric of their own share of the data, whether to stop.
+
+        Args:
+          value: What this worker would say; anything that JSON can hold.
+
+        Raises:
+          DeadlineExceededError: The chief never came.
+          WorkerLostError: The chief died.
+          TypeError: JSON cannot hold it.
+        """
+        text = json.dumps(value)
+        return json.loads(self._connect()[1].word(lambda: text, "agree_on()"))
+
     def _save(
         self,
         coordinator: Coordinator,
@@ -298,6 +316,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         metrics: dict[str, float],
     ) -> None:
         keys = Keys(self._namespace, "save", next(self._calls["save"]))
+        agreement = self._connect()[1]
+        asked = agreement.asked
         story = Story(name, self._label(name, metrics), self._emit)
         try:
             state, session = self._hold(coordinator, keys, story, name, options)
@@ -309,10 +329,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         def finish() -> None:
             if coordinator.is_chief and len(self._old_keys) == _KEPT_CALLS:
                 coordinator.forget(self._old_keys[0].all(coordinator.count))
-                self._connect()[1].forget()
             self._old_keys.append(keys)
             outcome = session.run()
-            if not coordinator.is_chief:
+            if coordinator.is_chief:
+                agreement.forget(asked)
+            else:
                 self._books.adopt(outcome)
             call_back(options, self._path(name))
 

@@ -24,10 +24,11 @@ LEVELS = (
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),
     (
-        *("distckpt.manager", "distckpt.reader", "distckpt.keras", "distckpt.data"),
+        *("distckpt.manager", "distckpt.reader", "distckpt.data"),
         *("distckpt.launcher", "distckpt.listeners", "distckpt.drawing"),
     ),
     ("distckpt.cli", "distckpt.preemption"),
+    ("distckpt.keras",),
     ("distckpt", "distckpt.__main__", "distckpt.testing"),
 )
 # All that the roles may see of the level below.
@@ -41,6 +42,12 @@ NEED_TENSORFLOW = {
     "distckpt.preemption",
     "distckpt.manager",
     "distckpt.keras",
+    "distckpt.keras.callback",
+    "distckpt.keras.checks",
+    "distckpt.keras.fit",
+    "distckpt.keras.memory",
+    "distckpt.keras.monitor",
+    "distckpt.keras.progress",
     "distckpt.data.indexed_input",
     "distckpt.data.indices",
     "distckpt.data.replicas",
