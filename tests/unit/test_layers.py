@@ -23,6 +23,7 @@ LEVELS = (
     ("distckpt.storage",),
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),
+    ("distckpt.wiring",),
     (
         *("distckpt.manager", "distckpt.reader", "distckpt.data"),
         *("distckpt.launcher", "distckpt.listeners", "distckpt.drawing"),
@@ -41,6 +42,11 @@ PORTS = {
 NEED_TENSORFLOW = {
     "distckpt.preemption",
     "distckpt.manager",
+    "distckpt.wiring.ending",
+    "distckpt.wiring.job",
+    "distckpt.wiring.parts",
+    "distckpt.wiring.restoring",
+    "distckpt.wiring.saving",
     "distckpt.keras",
     "distckpt.keras.callback",
     "distckpt.keras.checks",

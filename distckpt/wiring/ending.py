@@ -1,0 +1,66 @@
+"""How a manager's job ends: what `distckpt.handle_preemption` asks of its manager."""
+
+from __future__ import annotations
+
+from distckpt.core.delays import Patience
+from distckpt.events import Preempted
+from distckpt.options import ManagerOptions
+from distckpt.roles import grace
+from distckpt.roles.books import Books
+from distckpt.roles.catalog import Catalog
+from distckpt.roles.patient import PatientReader
+from distckpt.storage.base import Storage
+from distckpt.wiring.job import Job
+
+# How long saves take is told by so many of the newest.
+_SAVES = 3
+
+
+class Ending:
+    """The end of one manager's job. `CheckpointManager` has the words for its users.
+
+    Args:
+      job: The job.
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      books: This worker's list of checkpoints.
+      options: The manager's.
+    """
+
+    def __init__(
+        self, job: Job, storage: Storage, directory: str, books: Books, options: ManagerOptions
+    ) -> None:
+        self._job = job
+        self._storage = storage
+        self._directory = directory
+        self._books = books
+        self._options = options
+
+    @property
+    def longest_wait(self) -> float:
+        """After how many seconds a save waits for nobody any more, however slow he is."""
+        patience = Patience(self._options.save_deadline, self._options.slow_factor)
+        return patience.limit + patience.grace
+
+    def has_time_to_save(self, seconds_left: float | None) -> bool:
+        """Returns whether a save is likely to end in time. Every worker, same point."""
+        coordinator, keys = self._job.coordinator, self._job.keys("grace")
+        expected = self._longest_save() if coordinator.is_chief else None
+        patience = Patience(self._most_to_wait(seconds_left))
+        return grace.has_time(coordinator, keys, seconds_left, expected, patience)
+
+    def told_to_end(self, seconds_left: float | None) -> None:
+        """Tells the listeners that this worker is about to end. Also in a signal handler."""
+        self._job.emit(Preempted, seconds_left=seconds_left)
+
+    def leave(self) -> None:
+        """Says that this worker is about to end. Every worker, same point."""
+        grace.leave(self._job.coordinator, self._job.keys("leave"))
+
+    def _longest_save(self) -> float | None:
+        catalog = Catalog(PatientReader(self._storage), self._directory)
+        return catalog.longest_save(kept.name for kept in self._books.active[-_SAVES:])
+
+    def _most_to_wait(self, seconds_left: float | None) -> float:
+        deadline = self._options.save_deadline
+        return deadline if seconds_left is None else min(deadline, max(1.0, seconds_left))
