@@ -10,6 +10,7 @@ import pytest
 
 from distckpt.core import layout
 from distckpt.errors import DirectoryError, SupersededError
+from distckpt.roles.owner import find
 from distckpt.roles.ownership import Ownership, ownership_of
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import AFTER, Fault, FaultyStorage, Where, fails
@@ -48,8 +49,10 @@ def test_a_replaced_process_is_told_by_whom(tmp_path):
     first.take()
     second.take()
     second.check()
-    with pytest.raises(SupersededError, match=rf"pid {os.getpid()}, epoch 2\) at \d+-.*epoch 1\)"):
+    text = rf"pid {os.getpid()}, epoch 2\) at \d+-.*epoch 1\)"
+    with pytest.raises(SupersededError, match=text) as caught:
         first.check()
+    assert caught.value.successor == str(find(LocalStorage(), str(tmp_path)))
 
 
 def test_a_damaged_epoch_file_counts_all_the_same(tmp_path):
