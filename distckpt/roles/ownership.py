@@ -267,6 +267,10 @@ def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownershi
 
 
 def _release(pid: int, ownership: Ownership) -> None:
-    """Says at the end of the process that it has ended; not at that of a forked one."""
+    """Says at the end of the process that it has ended; not at that of a forked one.
+
+    Whoever is in a hurry (Ctrl-C) goes without it; Python would show a traceback that helps nobody.
+    """
     if pid == host.pid():
-        ownership.release()
+        with contextlib.suppress(KeyboardInterrupt):
+            ownership.release()

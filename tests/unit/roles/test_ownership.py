@@ -217,6 +217,29 @@ def test_a_forked_child_is_another_process(tmp_path):
     assert output == "SupersededError\n"
 
 
+INTERRUPTED = """
+import signal, sys
+from distckpt.roles.ownership import ownership_of
+from distckpt.storage.local import LocalStorage
+
+class Interrupted(LocalStorage):
+    def write(self, *args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+ownership_of(Interrupted(), sys.argv[1], durable=False).take()
+"""
+
+
+def test_who_is_interrupted_at_the_very_end_shows_no_traceback(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    assert done.stderr == ""
+    assert find(LocalStorage(), str(tmp_path)).ended is None
+
+
 def test_the_folders_above_are_flushed_for_they_may_be_new(tmp_path):
     storage = FaultyStorage(LocalStorage())
     directory = tmp_path / "runs" / "one"
