@@ -44,6 +44,7 @@ def export_command(checkpoint: str, out: str, form: str, pattern: str | None, fo
     them exactly; safetensors takes as much memory as the tensors.
     """
     from distckpt.roles import export
+    from distckpt.storage.local import LocalStorage
 
     target = find_checkpoint(checkpoint)
     tensors = open_tensors(target)
@@ -53,7 +54,9 @@ def export_command(checkpoint: str, out: str, form: str, pattern: str | None, fo
     path = os.path.abspath(out) if "://" not in out else out
     total = sum(tensor.bytes for tensor in chosen)
     with _bar(target.name, total) as advance:
-        left_out = export.export(tensors, chosen, path, form, advance, replace=force)
+        left_out = export.export(
+            LocalStorage(), tensors, chosen, path, form, advance, replace=force
+        )
     written = sum(os.path.getsize(file) for file in export.files_of(path, form))
     click.echo(f"{path}: {len(chosen) - len(left_out)} tensors, {output.size(written)}")
     if left_out:
