@@ -9,7 +9,7 @@ import time
 import click
 
 from distckpt.cli import output
-from distckpt.cli.target import find_checkpoint, nearest
+from distckpt.cli.target import find_checkpoint, named, nearest
 from distckpt.errors import ConfigurationError
 
 _EPILOG = f"""\b
@@ -44,20 +44,14 @@ def unpin_command(checkpoint: str) -> None:
 
     The checkpoint itself may be gone already.
     """
-    from distckpt.core import layout
     from distckpt.roles import holding
     from distckpt.roles.holds import Holds
-    from distckpt.storage.choose import storage_for
 
-    path = checkpoint if "://" in checkpoint else os.path.abspath(checkpoint)
-    directory, _, name = path.rpartition("/")
-    for suffix in (layout.manifest_name(""), layout.index_name("")):
-        name = name.removesuffix(suffix)
-    storage = storage_for(path)
-    if not holding.unpin(storage, directory, name):
-        pins = [hold.name for hold in Holds(storage, directory).all()]
-        raise ConfigurationError(f"{path} is not pinned.{nearest(name, pins)}")
-    click.echo(f"{layout.join(directory, name)} is pinned no more.")
+    target = named(checkpoint)
+    if not holding.unpin(target.storage, target.directory, target.name):
+        pins = [hold.name for hold in Holds(target.storage, target.directory).all()]
+        raise ConfigurationError(f"{target.path} is not pinned.{nearest(target.name, pins)}")
+    click.echo(f"{target.path} is pinned no more.")
 
 
 def _user() -> str:
