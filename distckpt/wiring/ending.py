@@ -8,6 +8,7 @@ from distckpt.options import ManagerOptions
 from distckpt.roles import grace
 from distckpt.roles.books import Books
 from distckpt.roles.catalog import Catalog
+from distckpt.roles.keys import Keys
 from distckpt.roles.patient import PatientReader
 from distckpt.storage.base import Storage
 from distckpt.wiring.job import Job
@@ -35,6 +36,7 @@ class Ending:
         self._directory = directory
         self._books = books
         self._options = options
+        self._asked: list[Keys] = []  # of the questions whose keys are still there
 
     @property
     def longest_wait(self) -> float:
@@ -45,9 +47,15 @@ class Ending:
     def has_time_to_save(self, seconds_left: float | None) -> bool:
         """Returns whether a save is likely to end in time. Every worker, same point."""
         coordinator, keys = self._job.coordinator, self._job.keys("grace")
-        expected = self._longest_save() if coordinator.is_chief else None
+        expected = None
+        if coordinator.is_chief:
+            self._asked.append(keys)
+            expected = self._longest_save()
         patience = Patience(self._most_to_wait(seconds_left))
-        return grace.has_time(coordinator, keys, seconds_left, expected, patience)
+        answer = grace.has_time(coordinator, keys, seconds_left, expected, patience)
+        if coordinator.is_chief:
+            self._forget_older_questions()
+        return answer
 
     def told_to_end(self, seconds_left: float | None) -> None:
         """Tells the listeners that this worker is about to end. Also in a signal handler."""
@@ -55,7 +63,17 @@ class Ending:
 
     def leave(self) -> None:
         """Says that this worker is about to end. Every worker, same point."""
+        # The keys stay: the service that has them ends with the chief, and to forget them would
+        # cost seconds of the little time that is left.
         grace.leave(self._job.coordinator, self._job.keys("leave"))
+
+    def _forget_older_questions(self) -> None:
+        """Chief: all have come to the last question, so nobody waits for an answer before it."""
+        coordinator = self._job.coordinator
+        *older, last = self._asked
+        for keys in older:
+            coordinator.forget(keys.all(coordinator.count))
+        self._asked = [last]
 
     def _longest_save(self) -> float | None:
         catalog = Catalog(PatientReader(self._storage), self._directory)
