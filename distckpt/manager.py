@@ -9,7 +9,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
@@ -27,6 +26,7 @@ from distckpt.state.save_options import asks_for_async, call_back
 from distckpt.state.worker_state import WorkerState
 from distckpt.storage.choose import storage_for
 from distckpt.wiring import parts
+from distckpt.wiring.common import Common
 from distckpt.wiring.ending import Ending
 from distckpt.wiring.job import Job
 from distckpt.wiring.restoring import Restoring
@@ -341,12 +341,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         """Returns the manager."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Waits for the save in flight. An error of the body is not replaced by one of the save."""
         try:
             if error is None:
@@ -371,10 +366,16 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
     def _wire(self, checkpoint: tf.train.Checkpoint, own: WorkerState | None) -> None:
         """Gives the parts that save, restore and end what they share."""
-        shared = self._job, self._storage, self._directory_path, self._books, self._options
-        self._saving = Saving(*shared, checkpoint, own)
-        self._restoring = Restoring(*shared, checkpoint, own, self._path)
-        self._ending = Ending(*shared)
+        common = Common(
+            job=self._job,
+            storage=self._storage,
+            directory=self._directory_path,
+            books=self._books,
+            options=self._options,
+        )
+        self._saving = Saving(common, checkpoint, own)
+        self._restoring = Restoring(common, checkpoint, own, self._path)
+        self._ending = Ending(common)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from distckpt.core.delays import Patience
 from distckpt.events import Preempted
-from distckpt.options import ManagerOptions
 from distckpt.roles import grace
-from distckpt.roles.books import Books
-from distckpt.roles.catalog import Catalog
 from distckpt.roles.keys import Keys
-from distckpt.roles.patient import PatientReader
-from distckpt.storage.base import Storage
-from distckpt.wiring.job import Job
+from distckpt.wiring.common import Common
 
 # How long saves take is told by so many of the newest.
 _SAVES = 3
@@ -21,27 +16,18 @@ class Ending:
     """The end of one manager's job. `CheckpointManager` has the words for its users.
 
     Args:
-      job: The job.
-      storage: Where the directory is.
-      directory: Its absolute path or URL.
-      books: This worker's list of checkpoints.
-      options: The manager's.
+      common: What it shares with the manager's other parts.
     """
 
-    def __init__(
-        self, job: Job, storage: Storage, directory: str, books: Books, options: ManagerOptions
-    ) -> None:
-        self._job = job
-        self._storage = storage
-        self._directory = directory
-        self._books = books
-        self._options = options
+    def __init__(self, common: Common) -> None:
+        self._job = common.job
+        self._common = common
         self._asked: list[Keys] = []  # of the questions whose keys are still there
 
     @property
     def longest_wait(self) -> float:
         """After how many seconds a save waits for nobody any more, however slow he is."""
-        patience = Patience(self._options.save_deadline, self._options.slow_factor)
+        patience = self._common.patience
         return patience.limit + patience.grace
 
     def has_time_to_save(self, seconds_left: float | None) -> bool:
@@ -76,9 +62,9 @@ class Ending:
         self._asked = [last]
 
     def _longest_save(self) -> float | None:
-        catalog = Catalog(PatientReader(self._storage), self._directory)
-        return catalog.longest_save(kept.name for kept in self._books.active[-_SAVES:])
+        newest = self._common.books.active[-_SAVES:]
+        return self._common.catalog().longest_save(kept.name for kept in newest)
 
     def _most_to_wait(self, seconds_left: float | None) -> float:
-        deadline = self._options.save_deadline
+        deadline = self._common.options.save_deadline
         return deadline if seconds_left is None else min(deadline, max(1.0, seconds_left))

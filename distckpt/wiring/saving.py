@@ -11,11 +11,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from distckpt.coordination.base import Coordinator
-from distckpt.core.delays import Patience
 from distckpt.core.plan import Plan
 from distckpt.core.replicas import Check
-from distckpt.options import ManagerOptions
-from distckpt.roles.books import Books
 from distckpt.roles.collector import paused
 from distckpt.roles.committer import Committer
 from distckpt.roles.flight import Flight
@@ -31,8 +28,7 @@ from distckpt.state.base import CapturedState, OwnState
 from distckpt.state.capture import Capture
 from distckpt.state.shards import BundleMerger
 from distckpt.state.worker_state import WorkerState
-from distckpt.storage.base import Storage
-from distckpt.wiring.job import Job
+from distckpt.wiring.common import Common
 
 _log = logging.getLogger("distckpt")
 # Keys of this many calls are kept, for workers that are late to read them.
@@ -53,30 +49,16 @@ class Saving:
     """Saves for one manager. Every worker; on the training thread.
 
     Args:
-      job: The job.
-      storage: Where the directory is.
-      directory: Its absolute path or URL.
-      books: This worker's list of checkpoints.
-      options: The manager's.
+      common: What it shares with the manager's other parts.
       target: The state of all workers.
       own: What only this worker has; None if the program gave nothing of the kind.
     """
 
     def __init__(
-        self,
-        job: Job,
-        storage: Storage,
-        directory: str,
-        books: Books,
-        options: ManagerOptions,
-        target: tf.train.Checkpoint,
-        own: WorkerState | None,
+        self, common: Common, target: tf.train.Checkpoint, own: WorkerState | None
     ) -> None:
-        self._job = job
-        self._storage = storage
-        self._directory = directory
-        self._books = books
-        self._options = options
+        self._job = common.job
+        self._common = common
         self._target = target
         self._own = own
         self._capture: Capture | None = None
@@ -122,7 +104,7 @@ class Saving:
         """Returns what this save compares of the workers' copies."""
         if self._job.coordinator.count == 1:
             return Check()
-        options, turn = self._options, next(self._turns)
+        options, turn = self._common.options, next(self._turns)
         return Check(options.check_replicas, options.check_replicas_every, turn)
 
     def _hold(self, keys: Keys, name: str, options: tf.train.CheckpointOptions | None) -> _Held:
@@ -147,24 +129,24 @@ class Saving:
             self._job.coordinator,
             self._writer(),
             self._chiefs_committer() if is_chief else None,
-            self._books if is_chief else None,
+            self._common.books if is_chief else None,
             keys,
             name=name,
-            directory=self._directory,
+            directory=self._common.directory,
             label=story.label,
             plan=held.plan,
             state=held.state,
-            patience=Patience(self._options.save_deadline, self._options.slow_factor),
+            patience=self._common.patience,
             check=held.check,
             own=held.own,
             story=story,
         )
 
     def _writer(self) -> Writer:
-        coordinator, options = self._job.coordinator, self._options
+        coordinator, options = self._job.coordinator, self._common.options
         return Writer(
-            self._storage,
-            self._directory,
+            self._common.storage,
+            self._common.directory,
             coordinator.index,
             coordinator.count,
             durable=options.durable,
@@ -174,12 +156,17 @@ class Saving:
     def _chiefs_committer(self) -> Committer:
         """Returns the committer, made at the first save; the books get their pruner with it."""
         if self._committer is None:
-            storage, directory, durable = self._storage, self._directory, self._options.durable
-            owner = ownership_of(storage, directory, durable=durable)
-            self._books.delete = Pruner(storage, directory, owner, durable=durable).prune
-            merger, reload = BundleMerger(), self._books.reload
+            here, durable = self._common, self._common.options.durable
+            owner = ownership_of(here.storage, here.directory, durable=durable)
+            pruner = Pruner(here.storage, here.directory, owner, durable=durable)
+            here.books.delete = pruner.prune
             self._committer = Committer(
-                storage, directory, owner, merger, durable=durable, on_takeover=reload
+                here.storage,
+                here.directory,
+                owner,
+                BundleMerger(),
+                durable=durable,
+                on_takeover=here.books.reload,
             )
         return self._committer
 
@@ -202,7 +189,7 @@ class Saving:
         if coordinator.is_chief:
             agreement.forget(asked)
         else:
-            self._books.adopt(outcome)
+            self._common.books.adopt(outcome)
         then()
 
 

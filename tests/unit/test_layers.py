@@ -42,6 +42,7 @@ PORTS = {
 NEED_TENSORFLOW = {
     "distckpt.preemption",
     "distckpt.manager",
+    "distckpt.wiring.common",
     "distckpt.wiring.ending",
     "distckpt.wiring.job",
     "distckpt.wiring.parts",
