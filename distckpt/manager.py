@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt import arguments
+from distckpt import arguments, portable
 from distckpt.coordination.base import Coordinator
 from distckpt.coordination.choose import default_coordinator
 from distckpt.core import layout
@@ -130,11 +130,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     ) -> None:
         directory = os.fspath(directory)
         layout.check_checkpoint_name(checkpoint_name)
-        arguments.refuse_patterns(os.path.join(directory, checkpoint_name))
+        arguments.refuse_patterns(layout.join(portable.slashes(directory), checkpoint_name))
         if options is not None:
             arguments.refuse_others("options", options, ManagerOptions)
         self._options = options or ManagerOptions()
-        self._directory_path = _absolute(directory)
+        self._directory_path = portable.absolute(directory)
         self._storage = storage_for(self._directory_path)
         self._init_base(
             checkpoint,
@@ -580,10 +580,6 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
 def _count_of(coordinator: Coordinator) -> Iterator[int]:
     return _managers_of.setdefault(coordinator, itertools.count())
-
-
-def _absolute(directory: str) -> str:
-    return directory if "://" in directory else os.path.abspath(directory)
 
 
 def _split(coordinator: Coordinator) -> str:

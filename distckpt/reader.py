@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from distckpt import portable
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, RestoreError
 from distckpt.roles.arrivals import Arrival, Arrivals
@@ -64,7 +65,7 @@ class Reader:
         self, directory: str | os.PathLike[str], *, lease_seconds: float | None = 600.0
     ) -> None:
         path = os.fspath(directory)
-        self._directory = path if "://" in path else os.path.abspath(path)
+        self._directory = portable.absolute(path)
         self._storage = storage_for(self._directory)
         self._arrivals = Arrivals(self._storage, self._directory)
         self._lease = _Lease(self._storage, self._directory, lease_seconds)
@@ -215,7 +216,7 @@ def checkpoints_iterator(
     if not poll_secs > 0:
         raise ConfigurationError(f"poll_secs must be positive, got {poll_secs!r}.")
     path = os.fspath(checkpoint_dir)
-    directory = path if "://" in path else os.path.abspath(path)
+    directory = portable.absolute(path)
     storage = storage_for(directory)
     arrivals = Arrivals(storage, directory)
     with contextlib.closing(_Lease(storage, directory, lease_seconds)) as lease:

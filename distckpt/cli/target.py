@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import os
 import posixpath
 from typing import NamedTuple
 
+from distckpt import portable
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, DirectoryError
 from distckpt.roles import host
@@ -37,7 +37,7 @@ def find_directory(argument: str) -> tuple[Storage, str]:
     Raises:
       DirectoryError: There is none.
     """
-    path = argument if "://" in argument else os.path.abspath(argument)
+    path = portable.absolute(argument)
     storage = storage_for(path)
     if not storage.is_directory(path):
         what = "is a file" if storage.exists(path) else "does not exist"
@@ -57,7 +57,7 @@ def find_checkpoint(argument: str) -> Target:
       ConfigurationError: There is no such checkpoint; the text suggests the nearest.
       RestoreError: The directory's own file names one that is not there.
     """
-    path = argument if "://" in argument else os.path.abspath(argument)
+    path = portable.absolute(argument)
     storage = storage_for(path)
     if storage.is_directory(path):
         return _newest(storage, path, argument)

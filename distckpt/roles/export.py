@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from distckpt import portable
 from distckpt.core import crc32c, layout
 from distckpt.core.bundle_single import Place, single_index
 from distckpt.errors import ConfigurationError, UnsupportedOptionError
@@ -155,7 +156,7 @@ def _safetensors(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance:
 def _complete(path: str) -> Iterator[IO[bytes]]:
     """Yields a file that gets its name when it is complete; nothing is left after an error."""
     temporary = temporary_path(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
     try:
         with open(descriptor, "w+b") as file:
             yield file
