@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt import arguments
+from distckpt import arguments, portable
 from distckpt.coordination.base import Coordinator
 from distckpt.core import layout
 from distckpt.errors import DistckptError
@@ -102,11 +102,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     ) -> None:
         directory = os.fspath(directory)
         layout.check_checkpoint_name(checkpoint_name)
-        arguments.refuse_patterns(os.path.join(directory, checkpoint_name))
+        arguments.refuse_patterns(layout.join(portable.slashes(directory), checkpoint_name))
         if options is not None:
             arguments.refuse_others("options", options, ManagerOptions)
         self._options = options or ManagerOptions()
-        self._directory_path = _absolute(directory)
+        self._directory_path = portable.absolute(directory)
         self._storage = storage_for(self._directory_path)
         self._init_base(
             checkpoint,
@@ -379,7 +379,3 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
-
-
-def _absolute(directory: str) -> str:
-    return directory if "://" in directory else os.path.abspath(directory)

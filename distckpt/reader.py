@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from distckpt import portable
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, RestoreError
 from distckpt.roles.arrivals import Arrival, Arrivals
@@ -62,7 +63,7 @@ class Reader:
     def __init__(
         self, directory: str | os.PathLike[str], *, lease_seconds: float | None = 600.0
     ) -> None:
-        self._directory = _absolute(directory)
+        self._directory = portable.absolute(os.fspath(directory))
         self._storage = storage_for(self._directory)
         self._arrivals = Arrivals(self._storage, self._directory)
         self._lease = _Lease(self._storage, self._directory, lease_seconds)
@@ -166,11 +167,6 @@ class Reader:
         return layout.join(self._directory, name)
 
 
-def _absolute(directory: str | os.PathLike[str]) -> str:
-    path = os.fspath(directory)
-    return path if "://" in path else os.path.abspath(path)
-
-
 def checkpoints_iterator(
     checkpoint_dir: str | os.PathLike[str],
     min_interval_secs: float = 0,
@@ -212,7 +208,7 @@ def checkpoints_iterator(
     """
     if not poll_secs > 0:
         raise ConfigurationError(f"poll_secs must be positive, got {poll_secs!r}.")
-    directory = _absolute(checkpoint_dir)
+    directory = portable.absolute(os.fspath(checkpoint_dir))
     storage = storage_for(directory)
     arrivals = Arrivals(storage, directory)
     with contextlib.closing(_Lease(storage, directory, lease_seconds)) as lease:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from distckpt import portable
 from distckpt.cli import output
 from distckpt.cli.show import choose, open_tensors
 from distckpt.cli.target import find_checkpoint
@@ -51,7 +52,7 @@ def export_command(checkpoint: str, out: str, form: str, pattern: str | None, fo
     chosen = choose(tensors, pattern)
     if not chosen:
         raise ConfigurationError(f"No tensor of {target.path} fits {pattern!r}.")
-    path = os.path.abspath(out) if "://" not in out else out
+    path = portable.absolute(out)
     total = sum(tensor.bytes for tensor in chosen)
     with _bar(target.name, total) as advance:
         left_out = export.export(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import time
 
 import click
 
+from distckpt import portable
 from distckpt.cli import output
 from distckpt.cli.target import find_checkpoint, named, nearest
 from distckpt.errors import ConfigurationError
@@ -32,7 +31,7 @@ def pin_command(checkpoint: str, reason: str) -> None:
     from distckpt.roles import holding, host
 
     target = find_checkpoint(checkpoint)
-    by = f"{_user()}@{host.name()}"
+    by = f"{portable.user()}@{host.name()}"
     new = holding.pin(target.storage, target.directory, Pin(target.name, by, time.time(), reason))
     click.echo(f"{target.path} is pinned." if new else f"{target.path} was pinned already.")
 
@@ -52,10 +51,3 @@ def unpin_command(checkpoint: str) -> None:
         pins = [hold.name for hold in Holds(target.storage, target.directory).all()]
         raise ConfigurationError(f"{target.path} is not pinned.{nearest(target.name, pins)}")
     click.echo(f"{target.path} is pinned no more.")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid()) if hasattr(os, "getuid") else "somebody"

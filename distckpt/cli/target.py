@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import os
 import posixpath
 from typing import NamedTuple
 
+from distckpt import portable
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, DirectoryError
 from distckpt.roles import host
@@ -37,7 +37,7 @@ def find_directory(argument: str) -> tuple[Storage, str]:
     Raises:
       DirectoryError: There is none.
     """
-    path = _absolute(argument)
+    path = portable.absolute(argument)
     storage = storage_for(path)
     if not storage.is_directory(path):
         what = "is a file" if storage.exists(path) else "does not exist"
@@ -57,7 +57,7 @@ def find_checkpoint(argument: str) -> Target:
       ConfigurationError: There is no such checkpoint; the text suggests the nearest.
       RestoreError: The directory's own file names one that is not there.
     """
-    path = _absolute(argument)
+    path = portable.absolute(argument)
     storage = storage_for(path)
     if storage.is_directory(path):
         return _newest(storage, path, argument)
@@ -73,7 +73,7 @@ def find_checkpoint(argument: str) -> Target:
 
 def named(argument: str) -> Target:
     """Returns the checkpoint that a path names, its own or a file's, whether it is there or not."""
-    path = _absolute(argument)
+    path = portable.absolute(argument)
     directory, name = posixpath.split(path)
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
@@ -84,10 +84,6 @@ def nearest(name: str, known: list[str]) -> str:
     """Returns a hint at what somebody may have meant by `name`, of what is `known`; or ""."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
-def _absolute(argument: str) -> str:
-    return argument if "://" in argument else os.path.abspath(argument)
 
 
 def _newest(storage: Storage, directory: str, argument: str) -> Target:

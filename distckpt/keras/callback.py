@@ -279,10 +279,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
                 self._progress.best = best  # that of the checkpoints
         if path is not None:
             self._saved = self._place
-            is_best = (
-                f", {self._monitor.name} is best" if self._monitor and better is not None else ""
-            )
-            self._say(f"saves {path}{is_best}")
+            self._say(f"saves {path}" + ("" if better is None else f", the best with {better:g}"))
 
     def _better(self, metrics: dict[str, float], best: float) -> float | None:
         """Returns the chief's value of the metric if it is better than `best`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from distckpt.errors import ConfigurationError
@@ -36,7 +37,7 @@ def check_frequency(save_freq: Any, other: bool) -> None:
     """
     if save_freq == "epoch" or (save_freq is False and other):
         return
-    if isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 1:
+    if isinstance(save_freq, bool) or not isinstance(save_freq, Integral) or save_freq < 1:
         raise ConfigurationError(
             'save_freq must be "epoch", a positive number of batches, or, with preemption or '
             f"save_at_end, False; got {save_freq!r}."

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from distckpt import portable
 from distckpt.core import crc32c, layout
 from distckpt.core.bundle_single import Place, single_index
 from distckpt.errors import ConfigurationError, UnsupportedOptionError
@@ -163,7 +164,7 @@ def _complete(path: str) -> Iterator[IO[bytes]]:
     What `Storage.write` does, for what is too large to be in memory at once.
     """
     temporary = temporary_path(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
     try:
         with open(descriptor, "w+b") as file:
             yield file

@@ -17,6 +17,7 @@ ROOT = pathlib.Path(distckpt.__file__).parent
 # From the bottom up. What is on one level may not see its neighbours, but for its own package.
 LEVELS = (
     ("distckpt.errors",),
+    ("distckpt.portable",),
     ("distckpt.policies", "distckpt.keep", "distckpt.exit_codes", "distckpt.events"),
     ("distckpt.core",),
     ("distckpt.options", "distckpt.arguments"),
