@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distckpt import events as events
     from distckpt import exit_codes as exit_codes
     from distckpt import keep as keep
+    from distckpt import keras as keras
     from distckpt import listeners as listeners
     from distckpt import policies as policies
     from distckpt.coordination.rendezvous import wait_for_workers as wait_for_workers
@@ -44,11 +45,12 @@ _WHERE = {
     "exit_codes": "distckpt.exit_codes",
     "keep": "distckpt.keep",
     "handle_preemption": "distckpt.preemption",
+    "keras": "distckpt.keras",
     "listeners": "distckpt.listeners",
     "policies": "distckpt.policies",
     "wait_for_workers": "distckpt.coordination.rendezvous",
 }
-_MODULES = ("errors", "events", "exit_codes", "keep", "listeners", "policies")
+_MODULES = ("errors", "events", "exit_codes", "keep", "keras", "listeners", "policies")
 
 if os.environ.get("DISTCKPT_EXIT_CODES") == "1":  # a worker that `distckpt launch` started in a pod
     importlib.import_module("distckpt.exit_codes").install()
@@ -67,6 +69,7 @@ __all__ = [
     "exit_codes",
     "handle_preemption",
     "keep",
+    "keras",
     "listeners",
     "policies",
     "wait_for_workers",

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import html
 import io
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from distckpt.core import phases
 from distckpt.core.timeline import Save
 from distckpt.errors import ConfigurationError, UnsupportedOptionError
-from distckpt.storage.temporary import temporary_path
+from distckpt.storage.local import LocalStorage
 
 FORMS = ("html", "png", "svg")
 # What a worker does itself is in strong colours, waiting in grey.
@@ -53,15 +52,7 @@ def draw(saves: Sequence[Save], path: str) -> None:
     content = _picture(saves, "svg" if form == "html" else form)
     if form == "html":
         content = _page(saves, content)
-    temporary = temporary_path(path)
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    LocalStorage().write(path, content, durable=True)
 
 
 def _picture(saves: Sequence[Save], form: str) -> bytes:

@@ -103,7 +103,13 @@ class CommitUnknownError(DistckptError):
 
 
 class SupersededError(DistckptError):
-    """Another process has taken over the directory; this one must not write to it any more."""
+    """Another process has taken over the directory; this one must not write to it any more.
+
+    Attributes:
+      successor: Which host and process, when, and its epoch; "" if that is not known.
+    """
+
+    successor: str = ""
 
 
 class RestoreError(DistckptError):
@@ -152,12 +158,14 @@ class Failure:
       message: The whole text of the error.
       worker: Index of the worker where it happened, or None when it concerns nobody in particular.
       trace: The traceback on that worker as text, or "".
+      successor: As in `SupersededError`; "" for all others.
     """
 
     kind: str
     message: str
     worker: int | None = None
     trace: str = ""
+    successor: str = ""
 
     @classmethod
     def from_exception(cls, error: BaseException, worker: int | None = None) -> Failure:
@@ -166,12 +174,14 @@ class Failure:
         kind = type(error).__name__ if known else SaveFailedError.__name__
         message = str(error) if known else f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return cls(kind, message, worker, trace)
+        successor = error.successor if isinstance(error, SupersededError) else ""
+        return cls(kind, message, worker, trace, successor)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Failure:
         """Returns the failure written by `to_json`."""
-        return cls(data["kind"], data["message"], data.get("worker"), data.get("trace", ""))
+        more = (data.get(name, "") for name in ("trace", "successor"))
+        return cls(data["kind"], data["message"], data.get("worker"), *more)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data for `from_json`."""
@@ -186,6 +196,8 @@ class Failure:
         """
         error = _BY_NAME.get(self.kind, SaveFailedError)(self.message)
         error.worker, error.trace = self.worker, self.trace
+        if isinstance(error, SupersededError):
+            error.successor = self.successor
         is_elsewhere = here is None or here != self.worker
         if self.trace and is_elsewhere and hasattr(error, "add_note"):
             where = f"worker {self.worker}" if self.worker is not None else "another worker"

@@ -5,61 +5,34 @@ A façade: it numbers, captures, and hands over to the roles.
 
 from __future__ import annotations
 
-import itertools
+import json
 import logging
 import os
-import weakref
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from distckpt import arguments
+from distckpt import arguments, portable
 from distckpt.coordination.base import Coordinator
-from distckpt.coordination.choose import default_coordinator
 from distckpt.core import layout
-from distckpt.core.delays import Patience
-from distckpt.core.replicas import Check
-from distckpt.core.worker_states import WorkerStates
-from distckpt.errors import DirectoryError, DistckptError
-from distckpt.events import Preempted, SaveSkipped
+from distckpt.errors import DistckptError
+from distckpt.events import SaveSkipped
 from distckpt.options import ManagerOptions
-from distckpt.roles import grace
-from distckpt.roles.books import Books
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.collector import paused
-from distckpt.roles.committer import Committer
-from distckpt.roles.emitter import Emitter
 from distckpt.roles.flight import Flight
-from distckpt.roles.keys import Keys
-from distckpt.roles.ownership import ownership_of
-from distckpt.roles.pace import Agreement, Pace
-from distckpt.roles.patient import PatientReader
-from distckpt.roles.pruner import Pruner
 from distckpt.roles.recorder import Label
-from distckpt.roles.restore import RestoreSession
-from distckpt.roles.session import SaveSession
-from distckpt.roles.story import Story
-from distckpt.roles.withdrawal import withdraw
-from distckpt.roles.writer import Writer
-from distckpt.state.base import CapturedState
-from distckpt.state.capture import Capture
-from distckpt.state.numbering import SaveCounter, evaluate
-from distckpt.state.restore import restore
+from distckpt.state.numbering import SaveCounter, step_or
 from distckpt.state.save_options import asks_for_async, call_back
-from distckpt.state.shards import BundleMerger
 from distckpt.state.worker_state import WorkerState
 from distckpt.storage.choose import storage_for
+from distckpt.wiring import parts
+from distckpt.wiring.common import Common
+from distckpt.wiring.ending import Ending
+from distckpt.wiring.job import Job
+from distckpt.wiring.restoring import Restoring
+from distckpt.wiring.saving import Saving
 
 _log = logging.getLogger("distckpt")
-# The managers of each coordinator, and of the job's own, are counted: by that number the workers
-# know which of them a message is for.
-_managers = itertools.count()
-_managers_of: weakref.WeakKeyDictionary[Coordinator, Iterator[int]] = weakref.WeakKeyDictionary()
-# Keys of this many calls are kept, for workers that are late to read them.
-_KEPT_CALLS = 8
 
 
 class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
@@ -129,11 +102,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     ) -> None:
         directory = os.fspath(directory)
         layout.check_checkpoint_name(checkpoint_name)
-        arguments.refuse_patterns(os.path.join(directory, checkpoint_name))
+        arguments.refuse_patterns(layout.join(portable.slashes(directory), checkpoint_name))
         if options is not None:
             arguments.refuse_others("options", options, ManagerOptions)
         self._options = options or ManagerOptions()
-        self._directory_path = _absolute(directory)
+        self._directory_path = portable.absolute(directory)
         self._storage = storage_for(self._directory_path)
         self._init_base(
             checkpoint,
@@ -146,44 +119,24 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             init_fn,
             last_checkpoint_step,
         )
-        self._target = checkpoint
-        self._own: WorkerState | None = None
-        if worker_checkpoint is not None:
-            arguments.refuse_others("worker_checkpoint", worker_checkpoint, tf.train.Checkpoint)
-            on_resize = self._options.worker_state_on_resize
-            self._own = WorkerState(worker_checkpoint, on_resize)
         self._name = checkpoint_name
         self._initialize = init_fn
         self._steps = step_counter
-        self._pace = Pace(
-            (lambda: evaluate(step_counter)) if step_counter is not None else None,
-            checkpoint_interval,
-            self._options.save_policy,
-            last_checkpoint_step,
-        )
-        self._agreement: Agreement | None = None
         self._counter = SaveCounter(checkpoint)
-        self._coordinator = coordinator
-        counter = _managers if coordinator is None else _count_of(coordinator)
-        self._namespace = f"manager-{next(counter)}"
-        self._calls: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
-        self._turns = itertools.count()
-        self._old_keys: deque[Keys] = deque(maxlen=_KEPT_CALLS)
-        try:
-            self._books = Books(
-                self._storage,
-                self._directory_path,
-                arguments.whole(max_to_keep),
-                arguments.hours(keep_checkpoint_every_n_hours),
-                durable=self._options.durable,
-                keep=self._options.keep,
-            )
-        except OSError as error:
-            raise DirectoryError(f"{directory} cannot be read: {error}.") from error
-        self._committer: Committer | None = None
-        self._capture: Capture | None = None
         self._flight = Flight()
-        self._emit = Emitter()  # until it is known which worker this is
+        own = parts.own_state(worker_checkpoint, self._options)
+        self._pace = parts.pace(
+            step_counter, checkpoint_interval, last_checkpoint_step, self._options
+        )
+        self._job = Job(coordinator, self._directory_path, self._options)
+        self._books = parts.books(
+            self._storage,
+            self._directory_path,
+            max_to_keep,
+            keep_checkpoint_every_n_hours,
+            self._options,
+        )
+        self._wire(checkpoint, own)
 
     # --- What is there --------------------------------------------------------------------------
 
@@ -255,25 +208,19 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         """
         numbers = arguments.metrics(metrics)
         in_background = self._options.enable_async or asks_for_async(options)
-        coordinator, agreement = self._connect()
-        skipped = self._pace.skipped
+        self._job.connect()
         try:
-            if not self._pace.due(
-                agreement,
-                check=check_interval,
-                in_flight=self._flight.busy,
-                skip_when_busy=in_background and self._options.when_busy == "skip",
-            ):
-                if self._pace.skipped > skipped:
-                    self._emit(SaveSkipped, skipped=self._pace.skipped)
+            if not self._is_due(check_interval, in_background):
                 return None
             self.sync()
             name = layout.numbered_name(self._name, self._counter.advance(checkpoint_number))
-            self._save(coordinator, name, options, in_background, numbers)
+            path, flight = self._path(name), self._flight if in_background else None
+            label = self._label(name, numbers)
+            self._saving.save(name, label, options, lambda: call_back(options, path), flight)
             self._pace.begun(in_flight=self._flight.busy)
         finally:
             self._pace.returned()
-        return self._path(name)
+        return path
 
     def sync(self) -> None:
         """Waits until the asynchronous save in flight, if there is one, is committed.
@@ -289,124 +236,50 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             self._pace.failed()
             raise
 
-    def _save(
-        self,
-        coordinator: Coordinator,
-        name: str,
-        options: tf.train.CheckpointOptions | None,
-        in_background: bool,
-        metrics: dict[str, float],
-    ) -> None:
-        keys = Keys(self._namespace, "save", next(self._calls["save"]))
-        story = Story(name, self._label(name, metrics), self._emit)
-        try:
-            state, session = self._hold(coordinator, keys, story, name, options)
-        except Exception as error:
-            story.failed(error)
-            raise
-        session.hold()
+    def agree_on(self, value: Any) -> Any:
+        """Returns the chief's `value` on every worker. Every worker, at the same point.
 
-        def finish() -> None:
-            if coordinator.is_chief and len(self._old_keys) == _KEPT_CALLS:
-                coordinator.forget(self._old_keys[0].all(coordinator.count))
-                self._connect()[1].forget()
-            self._old_keys.append(keys)
-            outcome = session.run()
-            if not coordinator.is_chief:
-                self._books.adopt(outcome)
-            call_back(options, self._path(name))
+        For what only the chief should decide, because the workers may see it differently: a clock,
+        a metric of their own share of the data, whether to stop.
 
-        if in_background and state.held:
-            self._flight.start(finish, f"save() of {name}")
-            story.resumed()
-            return
-        if in_background:
-            _log.warning("%s is saved without enable_async: its state cannot be held.", name)
-        finish()
-        story.resumed()
+        Args:
+          value: What this worker would say; anything that JSON can hold.
 
-    def _hold(
-        self,
-        coordinator: Coordinator,
-        keys: Keys,
-        story: Story,
-        name: str,
-        options: tf.train.CheckpointOptions | None,
-    ) -> tuple[CapturedState, SaveSession]:
-        """Takes hold of this worker's share of the state; returns it and the save it is for."""
-        if self._capture is None:
-            self._capture = Capture(
-                self._target,
-                workers=coordinator.count,
-                index=coordinator.index,
-                split=_split(coordinator),
-            )
-        check = self._check(coordinator)
-        try:
-            with paused():
-                state, plan = self._capture.take(options, check)
-                own = self._own.take() if self._own is not None else None
-        except Exception as error:
-            if coordinator.count == 1:
-                raise
-            raise withdraw(coordinator, keys, error, name).to_error(coordinator.index) from error
-        writer = Writer(
-            self._storage,
-            self._directory_path,
-            coordinator.index,
-            coordinator.count,
-            durable=self._options.durable,
-            threads=self._options.write_threads,
+        Raises:
+          DeadlineExceededError: The chief never came.
+          WorkerLostError: The chief died.
+          TypeError: JSON cannot hold it.
+        """
+        text = json.dumps(value)
+        return json.loads(self._job.connect()[1].word(lambda: text, "agree_on()"))
+
+    def _is_due(self, check_interval: bool, in_background: bool) -> bool:
+        skipped = self._pace.skipped
+        is_due = self._pace.due(
+            self._job.connect()[1],
+            check=check_interval,
+            in_flight=self._flight.busy,
+            skip_when_busy=in_background and self._options.when_busy == "skip",
         )
-        return state, SaveSession(
-            coordinator,
-            writer,
-            self._committer,
-            self._books if coordinator.is_chief else None,
-            keys,
-            name=name,
-            directory=self._directory_path,
-            label=story.label,
-            plan=plan,
-            state=state,
-            patience=Patience(self._options.save_deadline, self._options.slow_factor),
-            check=check,
-            own=own,
-            story=story,
-        )
-
-    def _check(self, coordinator: Coordinator) -> Check:
-        """Returns what this save compares of the workers' copies."""
-        if coordinator.count == 1:
-            return Check()
-        options, turn = self._options, next(self._turns)
-        return Check(options.check_replicas, options.check_replicas_every, turn)
+        if self._pace.skipped > skipped:
+            self._job.emit(SaveSkipped, skipped=self._pace.skipped)
+        return is_due
 
     def _label(self, name: str, metrics: dict[str, float]) -> Label:
         number = layout.split_number(name)[1] or 0
-        return Label(self._step(number), metrics, self._books.rules)
-
-    def _step(self, number: int) -> int:
-        """Returns what the manifest calls the step; `number` if there is no counter to read."""
-        if self._steps is None:
-            return number
-        try:
-            return int(evaluate(self._steps))
-        except (TypeError, ValueError, AttributeError, tf.errors.OpError):
-            return number  # TensorFlow does not look at it, either, without `checkpoint_interval`
+        return Label(step_or(number, self._steps), metrics, self._books.rules)
 
     # --- Ending -------------------------------------------------------------------------------
 
     @property
     def worker_count(self) -> int:
         """How many workers share the saving."""
-        return self._connect()[0].count
+        return self._job.coordinator.count
 
     @property
     def longest_wait(self) -> float:
         """After how many seconds a save waits for nobody any more, however slow he is."""
-        patience = Patience(self._options.save_deadline, self._options.slow_factor)
-        return patience.limit + patience.grace
+        return self._ending.longest_wait
 
     def has_time_to_save(self, seconds_left: float | None) -> bool:
         """Returns whether a save is likely to end in time. Every worker, same point; same answer.
@@ -419,19 +292,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         Raises:
           CoordinationError: Some worker did not come, or died.
         """
-        coordinator, _ = self._connect()
-        keys = Keys(self._namespace, "grace", next(self._calls["grace"]))
-        expected = None
-        if coordinator.is_chief:
-            expected = self._catalog().longest_save(kept.name for kept in self._books.active[-3:])
-        seconds = self._options.save_deadline
-        if seconds_left is not None:
-            seconds = min(seconds, max(1.0, seconds_left))
-        return grace.has_time(coordinator, keys, seconds_left, expected, Patience(seconds))
+        return self._ending.has_time_to_save(seconds_left)
 
     def told_to_end(self, seconds_left: float | None) -> None:
         """Tells the listeners that this worker is about to end. Also in a signal handler."""
-        self._emit(Preempted, seconds_left=seconds_left)
+        self._ending.told_to_end(seconds_left)
 
     def leave(self) -> None:
         """Says that this worker is about to end. Every worker, same point.
@@ -439,8 +304,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         The chief, on which the coordination service runs, returns when the others have called it,
         too, or after a few seconds: so they still hear how their last save has ended.
         """
-        coordinator, _ = self._connect()
-        grace.leave(coordinator, Keys(self._namespace, "leave", next(self._calls["leave"])))
+        self._ending.leave()
 
     # --- Restoring ------------------------------------------------------------------------------
 
@@ -460,20 +324,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           WorkerLostError: Some worker died.
           ConfigurationError: The workers see different directories.
         """
-        coordinator, _ = self._connect()
+        self._job.connect()
         self._flight.wait()
-        session = RestoreSession(
-            coordinator,
-            self._storage,
-            self._directory_path,
-            self._books,
-            Keys(self._namespace, "restore", next(self._calls["restore"])),
-            lambda name: self._restore(name, coordinator),
-            patience=Patience(self._options.restore_deadline, self._options.slow_factor),
-            verify_data=self._options.verify_on_restore,
-            emitter=self._emit,
-        )
-        name = session.run()
+        name = self._restoring.restore()
         if name is not None:
             self._pace.restored()
             return self._path(name)
@@ -482,27 +335,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             _log.info("There is no checkpoint in %s; init_fn was called.", self._directory_path)
         return None
 
-    def _restore(self, name: str, coordinator: Coordinator) -> None:
-        restore(self._target, self._path(name))
-        if self._own is not None:
-            manifest = self._catalog().manifest(name)
-            states = manifest.worker_states if manifest is not None else ()
-            paths = tuple(self._path(state.prefix) for state in states)
-            index, count = coordinator.index, coordinator.count
-            self._own.restore(name, WorkerStates(paths, index, count))
-
     # --- Life -----------------------------------------------------------------------------------
 
     def __enter__(self) -> CheckpointManager:
         """Returns the manager."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Waits for the save in flight. An error of the body is not replaced by one of the save."""
         try:
             if error is None:
@@ -510,7 +349,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             else:
                 self._flight.wait()
         finally:
-            self._emit.flush()
+            self._job.emit.flush()
 
     def _init_base(self, checkpoint: Any, directory: str, max_to_keep: Any, *rest: Any) -> None:
         """Initialises the base class, which raises on bad arguments and reads `checkpoint`."""
@@ -525,50 +364,18 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
             # nothing of the base class's is used.
             _log.warning("The file `checkpoint` in %s is damaged.", directory)
 
-    def _connect(self) -> tuple[Coordinator, Agreement]:
-        """Returns the job's coordinator, finding it at the first use."""
-        if self._coordinator is None:
-            self._coordinator = default_coordinator()
-        if self._agreement is None:
-            deadline = self._options.save_deadline
-            self._agreement = Agreement(self._coordinator, self._namespace, deadline)
-            index, count = self._coordinator.index, self._coordinator.count
-            self._emit = Emitter(self._options.listeners, self._directory_path, index, count)
-        if self._committer is None and self._coordinator.is_chief:
-            durable = self._options.durable
-            owner = ownership_of(self._storage, self._directory_path, durable=durable)
-            self._books.delete = Pruner(
-                self._storage, self._directory_path, owner, durable=durable
-            ).prune
-            self._committer = Committer(
-                self._storage,
-                self._directory_path,
-                owner,
-                BundleMerger(),
-                durable=durable,
-                on_takeover=self._books.reload,
-            )
-        return self._coordinator, self._agreement
-
-    def _catalog(self) -> Catalog:
-        return Catalog(PatientReader(self._storage), self._directory_path)
+    def _wire(self, checkpoint: tf.train.Checkpoint, own: WorkerState | None) -> None:
+        """Gives the parts that save, restore and end what they share."""
+        common = Common(
+            job=self._job,
+            storage=self._storage,
+            directory=self._directory_path,
+            books=self._books,
+            options=self._options,
+        )
+        self._saving = Saving(common, checkpoint, own)
+        self._restoring = Restoring(common, checkpoint, own, self._path)
+        self._ending = Ending(common)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
-
-
-def _count_of(coordinator: Coordinator) -> Iterator[int]:
-    return _managers_of.setdefault(coordinator, itertools.count())
-
-
-def _absolute(directory: str) -> str:
-    return directory if "://" in directory else os.path.abspath(directory)
-
-
-def _split(coordinator: Coordinator) -> str:
-    """Returns what is known to be equal on all workers, see `state.capture.capture`.
-
-    TensorFlow's strategies mirror the variables made under them, and no others. Where another
-    coordinator was given, the caller vouches for all of the state.
-    """
-    return "distributed" if coordinator.mirrors_only_distributed else "all"

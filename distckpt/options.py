@@ -78,35 +78,42 @@ class ManagerOptions:
     listeners: Sequence[Listener] = ()
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_words()
+        self._check_policies()
+        if not _are_functions(self.listeners):
+            raise ConfigurationError(
+                "ManagerOptions.listeners must be a list of functions that take an event, "
+                f"got {self.listeners!r}."
+            )
+        object.__setattr__(self, "listeners", tuple(self.listeners))
+
+    def _check_numbers(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
             value = getattr(self, name)
             if not _is_number(value) or not value > 0 or math.isinf(value):
-                raise ConfigurationError(
-                    f"ManagerOptions.{name} must be a positive, finite number of seconds, "
-                    f"got {value!r}."
-                )
+                raise _wrong(name, "a positive, finite number of seconds", value)
         if not _is_number(self.slow_factor) or not 1.0 <= self.slow_factor < math.inf:
-            raise ConfigurationError(
-                "ManagerOptions.slow_factor must be a finite number, 1.0 or more, "
-                f"got {self.slow_factor!r}."
-            )
+            raise _wrong("slow_factor", "a finite number, 1.0 or more", self.slow_factor)
+        for name in ("write_threads", "check_replicas_every"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise _wrong(name, "a positive integer", count)
+
+    def _check_words(self) -> None:
         for name in ("durable", "verify_on_restore", "enable_async"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(
-                    f"ManagerOptions.{name} must be True or False, got {getattr(self, name)!r}."
-                )
+                raise _wrong(name, "True or False", getattr(self, name))
         for name, words in _WORDS.items():
             if getattr(self, name) not in words:
                 allowed = " or ".join(f'"{word}"' for word in words)
-                raise ConfigurationError(
-                    f"ManagerOptions.{name} must be {allowed}, got {getattr(self, name)!r}."
-                )
+                raise _wrong(name, allowed, getattr(self, name))
         on_resize = self.worker_state_on_resize
         if on_resize not in ("redivide", "drop", "error") and not callable(on_resize):
-            raise ConfigurationError(
-                'ManagerOptions.worker_state_on_resize must be "redivide", "drop", "error" or a '
-                f"function, got {on_resize!r}."
-            )
+            allowed = '"redivide", "drop", "error" or a function'
+            raise _wrong("worker_state_on_resize", allowed, on_resize)
+
+    def _check_policies(self) -> None:
         if self.save_policy is not None and not isinstance(self.save_policy, SavePolicy):
             raise ConfigurationError(
                 "ManagerOptions.save_policy must be one of distckpt.policies, e.g. "
@@ -117,18 +124,10 @@ class ManagerOptions:
                 "ManagerOptions.keep must be one of distckpt.keep, e.g. EverySteps(1000), or None; "
                 f"got {self.keep!r}."
             )
-        if not _are_functions(self.listeners):
-            raise ConfigurationError(
-                "ManagerOptions.listeners must be a list of functions that take an event, "
-                f"got {self.listeners!r}."
-            )
-        object.__setattr__(self, "listeners", tuple(self.listeners))
-        for name in ("write_threads", "check_replicas_every"):
-            count = getattr(self, name)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ConfigurationError(
-                    f"ManagerOptions.{name} must be a positive integer, got {count!r}."
-                )
+
+
+def _wrong(name: str, allowed: str, value: object) -> ConfigurationError:
+    return ConfigurationError(f"ManagerOptions.{name} must be {allowed}, got {value!r}.")
 
 
 def _are_functions(value: object) -> bool:

@@ -16,9 +16,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from distckpt import portable
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, RestoreError
 from distckpt.roles.arrivals import Arrival, Arrivals
@@ -63,8 +63,7 @@ class Reader:
     def __init__(
         self, directory: str | os.PathLike[str], *, lease_seconds: float | None = 600.0
     ) -> None:
-        path = os.fspath(directory)
-        self._directory = path if "://" in path else os.path.abspath(path)
+        self._directory = portable.absolute(os.fspath(directory))
         self._storage = storage_for(self._directory)
         self._arrivals = Arrivals(self._storage, self._directory)
         self._lease = _Lease(self._storage, self._directory, lease_seconds)
@@ -74,12 +73,7 @@ class Reader:
         """Returns the reader."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Lets go of the checkpoint."""
         self.close()
 
@@ -214,25 +208,42 @@ def checkpoints_iterator(
     """
     if not poll_secs > 0:
         raise ConfigurationError(f"poll_secs must be positive, got {poll_secs!r}.")
-    path = os.fspath(checkpoint_dir)
-    directory = path if "://" in path else os.path.abspath(path)
+    directory = portable.absolute(os.fspath(checkpoint_dir))
     storage = storage_for(directory)
     arrivals = Arrivals(storage, directory)
     with contextlib.closing(_Lease(storage, directory, lease_seconds)) as lease:
-        while True:
-            arrival = _wait(arrivals, every, timeout, poll_secs)
-            if arrival is None:
-                if timeout_fn is None or timeout_fn():
-                    return
-                continue
-            try:
-                lease.take(lambda name=arrival.name: name)  # type: ignore[misc]
-            except ConfigurationError:
+        for name in _names(arrivals, every, timeout, timeout_fn, poll_secs):
+            if not _take(lease, name):
                 continue  # deleted meanwhile; there is a newer one
             began = time.monotonic()
-            yield layout.join(directory, arrival.name)
+            yield layout.join(directory, name)
             lease.release()
             time.sleep(max(0.0, began + min_interval_secs - time.monotonic()))
+
+
+def _names(
+    arrivals: Arrivals,
+    every: bool,
+    timeout: float | None,
+    timeout_fn: Callable[[], Any] | None,
+    poll_secs: float,
+) -> Iterator[str]:
+    """Yields the names of checkpoints as they come, until that takes too long."""
+    while True:
+        arrival = _wait(arrivals, every, timeout, poll_secs)
+        if arrival is not None:
+            yield arrival.name
+        elif timeout_fn is None or timeout_fn():
+            return
+
+
+def _take(lease: _Lease, name: str) -> bool:
+    """Takes a lease on `name`; returns whether it is still there."""
+    try:
+        lease.take(lambda: name)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _wait(

@@ -7,7 +7,7 @@ more make SIGTERM an ordinary end. Kill a worker while it runs: the launcher sta
 they go on from the last checkpoint. Run it again with more steps: it goes on from there, and on any
 number of workers.
 
-The loop is written by hand because `fit` of Keras 3 does not work under this strategy.
+The loop is written by hand; keras_digits.py does the like by `fit`.
 """
 
 from __future__ import annotations

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
-from distckpt import exit_codes
+from distckpt import exit_codes, portable
 from distckpt.cli import completion, output
 from distckpt.errors import ConfigurationError, DistckptError
 
@@ -93,7 +92,7 @@ def doctor_command(
     from distckpt.storage.choose import storage_for
 
     wanted = parse_size(free) if free is not None else 0
-    path = directory if "://" in directory else os.path.abspath(directory)
+    path = portable.absolute(directory)
     try:
         storage = storage_for(path)
     except ConfigurationError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from distckpt import portable
 from distckpt.cli import completion, output
 from distckpt.cli.show import choose, open_tensors
 from distckpt.cli.target import find_checkpoint
@@ -49,16 +50,19 @@ def export_command(checkpoint: str, out: str, form: str, pattern: str | None, fo
     them exactly; safetensors takes as much memory as the tensors.
     """
     from distckpt.roles import export
+    from distckpt.storage.local import LocalStorage
 
     target = find_checkpoint(checkpoint)
     tensors = open_tensors(target)
     chosen = choose(tensors, pattern)
     if not chosen:
         raise ConfigurationError(f"No tensor of {target.path} fits {pattern!r}.")
-    path = os.path.abspath(out) if "://" not in out else out
+    path = portable.absolute(out)
     total = sum(tensor.bytes for tensor in chosen)
     with _bar(target.name, total) as advance:
-        left_out = export.export(tensors, chosen, path, form, advance, replace=force)
+        left_out = export.export(
+            LocalStorage(), tensors, chosen, path, form, advance, replace=force
+        )
     written = sum(os.path.getsize(file) for file in export.files_of(path, form))
     click.echo(f"{path}: {len(chosen) - len(left_out)} tensors, {output.size(written)}")
     if left_out:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distckpt import exit_codes
+from distckpt import exit_codes, portable
 from distckpt.errors import ConfigurationError, CoordinationError, DistckptError
 
 if TYPE_CHECKING:
@@ -201,6 +201,10 @@ def launch_command(
     --grace they get SIGKILL; a second Ctrl-C kills them at once. No process stays behind, however
     the launcher ends.
     """
+    try:
+        portable.require("distckpt launch", "what your scheduler has for that")
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
     local = workers is not None or elastic is not None
     _refuse(context, _POD_ONLY if local else _LOCAL_ONLY, local)
     options["env"] = parse_variables(options.pop("variables"))

@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from distckpt import exit_codes
+from distckpt.core.units import age as age
+from distckpt.core.units import duration as duration
+from distckpt.core.units import size as size
 from distckpt.errors import CheckpointDamagedError, DistckptError
 
 if TYPE_CHECKING:
@@ -190,41 +193,6 @@ def progress(*, show: bool) -> Iterator[Progress | None]:
     )
     with Progress(*columns, console=console, transient=True) as bars:
         yield bars
-
-
-def size(count: int | float | None) -> str:
-    """Returns a number of bytes as people read it: "1.50 GiB"."""
-    if count is None:
-        return "-"
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        count /= 1024
-        if count < 999.5 or unit == "PiB":
-            break
-    return f"{count:.{2 if count < 9.995 else 1 if count < 99.95 else 0}f} {unit}"
-
-
-def duration(seconds: float | None) -> str:
-    """Returns a number of seconds as people read it: "12 ms", "3.2 s", "5 min", "3 h", "2 d"."""
-    if seconds is None:
-        return "-"
-    seconds = max(0.0, seconds)
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    for limit, unit, length in ((5400, "min", 60), (129600, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"
-
-
-def age(seconds: float) -> str:
-    """Returns how long ago something was; what lies ahead, by another clock, was "just now"."""
-    if seconds < 1:
-        return "just now"
-    return f"{seconds:.0f} s ago" if seconds < 59.5 else f"{duration(seconds)} ago"
 
 
 def _forget_stdout() -> None:

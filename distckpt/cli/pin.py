@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import time
 
 import click
 
+from distckpt import portable
 from distckpt.cli import completion, output
-from distckpt.cli.target import find_checkpoint, nearest
+from distckpt.cli.target import find_checkpoint, named, nearest
 from distckpt.errors import ConfigurationError
 
 _EPILOG = f"""\b
@@ -34,7 +33,7 @@ def pin_command(checkpoint: str, reason: str) -> None:
     from distckpt.roles import holding, host
 
     target = find_checkpoint(checkpoint)
-    by = f"{_user()}@{host.name()}"
+    by = f"{portable.user()}@{host.name()}"
     new = holding.pin(target.storage, target.directory, Pin(target.name, by, time.time(), reason))
     click.echo(f"{target.path} is pinned." if new else f"{target.path} was pinned already.")
 
@@ -51,24 +50,11 @@ def unpin_command(checkpoint: str) -> None:
 
     The checkpoint itself may be gone already.
     """
-    from distckpt.core import layout
     from distckpt.roles import holding
     from distckpt.roles.holds import Holds
-    from distckpt.storage.choose import storage_for
 
-    path = checkpoint if "://" in checkpoint else os.path.abspath(checkpoint)
-    directory, _, name = path.rpartition("/")
-    for suffix in (layout.manifest_name(""), layout.index_name("")):
-        name = name.removesuffix(suffix)
-    storage = storage_for(path)
-    if not holding.unpin(storage, directory, name):
-        pins = [hold.name for hold in Holds(storage, directory).all()]
-        raise ConfigurationError(f"{path} is not pinned.{nearest(name, pins)}")
-    click.echo(f"{layout.join(directory, name)} is pinned no more.")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+    target = named(checkpoint)
+    if not holding.unpin(target.storage, target.directory, target.name):
+        pins = [hold.name for hold in Holds(target.storage, target.directory).all()]
+        raise ConfigurationError(f"{target.path} is not pinned.{nearest(target.name, pins)}")
+    click.echo(f"{target.path} is pinned no more.")

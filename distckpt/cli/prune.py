@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +15,8 @@ from distckpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from distckpt.core.manifest import Retention
-    from distckpt.keep import KeepPolicy
     from distckpt.roles.books import Books
-    from distckpt.roles.inventory import Inventory
+    from distckpt.roles.inventory import Inventory, Item
     from distckpt.storage.base import Storage
 
 _EPILOG = f"""\b
@@ -59,45 +59,51 @@ def prune_command(
     them. Never deleted are the newest, the last that was verified, what is pinned or leased, and
     what retention does not manage (`distckpt ls` --json: "listed").
     """
+    from distckpt.roles import inventory
     from distckpt.roles.caretaker import Caretaker
 
     storage, path = find_directory(directory)
-    books = _books(storage, path, max_to_keep, keep)
-    victims = [kept.name for kept in books.decide().victims]
+    found = inventory.take(storage, path, time.time())
+    rules = _rules(found, path, max_to_keep, keep)
+    victims = {kept.name for kept in _books(storage, path, rules).decide().victims}
     if not victims:
         click.echo(f"Nothing to delete in {directory}.")
         return
-    freed = _show(storage, path, victims, dry_run)
+    freed = _show([item for item in found.items if item.name in victims], dry_run)
     if dry_run:
         return
     if not yes:
         _ask(len(victims), freed)
     with Caretaker(storage, path, take_over=take_over) as caretaker:
-        books = _books(storage, path, max_to_keep, keep)  # as it is now
+        books = _books(storage, path, rules)  # as it is now, by the rules that were shown
         before = {kept.name for kept in books.active}
         caretaker.prune(books)
     gone = before - {kept.name for kept in books.active}
     click.echo(f"Deleted {len(gone)}, {len(books.active)} stay.")
 
 
-def _books(storage: Storage, path: str, max_to_keep: int | None, keep: str | None) -> Books:
-    """Returns the list of checkpoints, with the rules to apply to it."""
+def _rules(found: Inventory, path: str, max_to_keep: int | None, keep: str | None) -> Retention:
+    """Returns what to keep: as the command line says, or the job."""
     from distckpt.core.manifest import Retention
-    from distckpt.keep import LastVerified, parse
-    from distckpt.roles import inventory
-    from distckpt.roles.books import Books
 
-    found = inventory.take(storage, path, time.time())
     rules = Retention(max_to_keep, None, keep or "")
     if max_to_keep is None and keep is None:
         rules = _rules_of_job(found, path)
-    policy: KeepPolicy = LastVerified()
-    if rules.keep:
-        policy = parse(rules.keep) | policy
-    elif rules.max_to_keep is None:
+    if not rules.keep and rules.max_to_keep is None:
         raise ConfigurationError(
             f"The job keeps all checkpoints in {path}. Say what to keep: --max-to-keep, --keep."
         )
+    return rules
+
+
+def _books(storage: Storage, path: str, rules: Retention) -> Books:
+    """Returns the list of checkpoints, with the rules to apply to it."""
+    from distckpt.keep import KeepPolicy, LastVerified, parse
+    from distckpt.roles.books import Books
+
+    policy: KeepPolicy = LastVerified()
+    if rules.keep:
+        policy = parse(rules.keep) | policy
     return Books(storage, path, rules.max_to_keep, rules.every_hours, durable=True, keep=policy)
 
 
@@ -111,11 +117,8 @@ def _rules_of_job(found: Inventory, path: str) -> Retention:
     return newest.retention
 
 
-def _show(storage: Storage, path: str, victims: list[str], dry_run: bool) -> int:
-    """Shows what stays and what goes; returns how many bytes that is."""
-    from distckpt.roles import inventory
-
-    items = [i for i in inventory.take(storage, path, time.time()).items if i.name in victims]
+def _show(items: Sequence[Item], dry_run: bool) -> int:
+    """Shows what goes; returns how many bytes that is."""
     output.print_table(
         ["", "checkpoint", "step", "size"],
         [

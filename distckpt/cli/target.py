@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import difflib
 import posixpath
 from typing import NamedTuple
 
+from distckpt import portable
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError, DirectoryError
 from distckpt.storage.base import Storage
@@ -33,7 +34,7 @@ def find_directory(argument: str) -> tuple[Storage, str]:
     Raises:
       DirectoryError: There is none.
     """
-    path = argument if "://" in argument else os.path.abspath(argument)
+    path = portable.absolute(argument)
     storage = storage_for(path)
     if not storage.is_directory(path):
         what = "is a file" if storage.exists(path) else "does not exist"
@@ -53,25 +54,31 @@ def find_checkpoint(argument: str) -> Target:
       ConfigurationError: There is no such checkpoint; the text suggests the nearest.
       RestoreError: The directory's own file names one that is not there.
     """
-    path = argument if "://" in argument else os.path.abspath(argument)
+    path = portable.absolute(argument)
     storage = storage_for(path)
     if storage.is_directory(path):
         return _newest(storage, path, argument)
+    target = named(argument)
+    if not storage.is_directory(target.directory):
+        raise DirectoryError(
+            f"There is no directory {target.directory}, so there is no checkpoint {argument}, "
+            "either."
+        )
+    _check_is_there(target)
+    return target
+
+
+def named(argument: str) -> Target:
+    """Returns the checkpoint that a path names, its own or a file's, whether it is there or not."""
+    path = portable.absolute(argument)
     directory, name = posixpath.split(path)
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
-    if not storage.is_directory(directory):
-        raise DirectoryError(
-            f"There is no directory {directory}, so there is no checkpoint {argument}, either."
-        )
-    _check_is_there(storage, directory, name)
-    return Target(storage, directory, name)
+    return Target(storage_for(path), directory, name)
 
 
 def nearest(name: str, known: list[str]) -> str:
     """Returns a hint at what somebody may have meant by `name`, of what is `known`; or ""."""
-    import difflib
-
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
@@ -87,14 +94,15 @@ def _newest(storage: Storage, directory: str, argument: str) -> Target:
     return Target(storage, directory, names[0])
 
 
-def _check_is_there(storage: Storage, directory: str, name: str) -> None:
+def _check_is_there(target: Target) -> None:
+    storage, directory, name = target
     found = layout.classify(storage.list(directory)).checkpoints
     known = [n for n, files in found.items() if files.has_index]
     if name in known:
         return
     if name in found:
         raise ConfigurationError(
-            f"{layout.join(directory, name)} has lost its index, {layout.index_name(name)}: "
+            f"{target.path} has lost its index, {layout.index_name(name)}: "
             "without it nothing of it can be read."
         )
     hint = nearest(name, known)

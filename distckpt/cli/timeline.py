@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import click
 
+from distckpt import portable
 from distckpt.cli import completion, output
 from distckpt.cli.target import find_directory
 from distckpt.errors import ConfigurationError
@@ -60,7 +60,7 @@ def timeline_command(directory: str, path: str | None, count: int, as_json: bool
     if path is not None:
         from distckpt.drawing import draw
 
-        draw(saves, os.path.abspath(path))
+        draw(saves, portable.absolute(path))
     if not as_json:
         for save in saves:
             click.echo(save.headline)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from distckpt.core.checkpoint_state import CheckpointState
+from distckpt.core.manifest import Manifest
+from distckpt.keep import Checkpoint
 
 
 class Kept(NamedTuple):
@@ -22,6 +24,23 @@ class Kept(NamedTuple):
 
     name: str
     timestamp: float
+
+
+def facts(kept: Kept, manifest: Manifest | None, *, verified: bool) -> Checkpoint:
+    """Returns what a policy may know of a checkpoint.
+
+    Args:
+      kept: The checkpoint.
+      manifest: Its manifest in force, if it has one.
+      verified: Whether a note says that all of its bytes were found right.
+    """
+    return Checkpoint(
+        name=kept.name,
+        time=kept.timestamp,
+        step=manifest.step if manifest else None,
+        metrics=manifest.metrics if manifest else {},
+        verified=verified,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

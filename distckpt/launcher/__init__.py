@@ -10,6 +10,7 @@ start of the workers in the hands of a test or a program. Neither imports Tensor
     guard       the process that sees to it that nothing is left behind
     pump        output, from pipes to console, lines (how it looks) and worker_output (kept)
     ports       free ports
+    posix_only  refuses other systems
     spec, tasks, outcome, elastic
                 what to run, who is who, how it ended, who is lost (pure)
     pod         the one worker of a pod, or of a task of a batch job
@@ -17,6 +18,7 @@ start of the workers in the hands of a test or a program. Neither imports Tensor
 
 from __future__ import annotations
 
+from distckpt.launcher import posix_only as posix_only
 from distckpt.launcher.cluster import CommandError, LocalCluster
 from distckpt.launcher.outcome import LaunchResult, WorkerProcess
 from distckpt.launcher.run import launch

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from distckpt.errors import ConfigurationError, DeadlineExceededError
@@ -232,12 +231,7 @@ class LocalCluster:
     def __enter__(self) -> LocalCluster:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _describe(self, index: int) -> WorkerProcess:

@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from distckpt import portable
 from distckpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,4 +47,4 @@ def worker_path(path: str | os.PathLike[str]) -> str:
     rest = text.replace("{worker}", "")
     if "{" in rest or "}" in rest:
         raise ConfigurationError(f"In {text!r} only {{worker}} is replaced; it has other braces.")
-    return os.path.abspath(text)
+    return portable.absolute(text)

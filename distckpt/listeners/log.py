@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from distckpt import events
+from distckpt.core.units import duration, size
 from distckpt.events import Event
 
 _WARNINGS = (
@@ -42,25 +43,24 @@ def describe(event: Event) -> str:
         case events.SaveStarted():
             return f"{event.name}: the save begins, at step {event.step}"
         case events.Captured():
-            return f"{event.name}: the state is held, after {_time(event.seconds)}"
+            return f"{event.name}: the state is held, after {duration(event.seconds)}"
         case events.Resumed():
-            return f"{event.name}: training goes on; it stood still for {_time(event.seconds)}"
+            return f"{event.name}: training goes on; it stood still for {duration(event.seconds)}"
         case events.SaveSkipped():
             return f"not saved, for a save is in flight ({event.skipped} so far)"
         case events.ShardWritten():
-            return (
-                f"{event.name}: {_size(event.bytes)} written in {_time(event.seconds)} "
-                f"(written {_time(event.write_seconds)}, flushed {_time(event.flush_seconds)})"
-            )
+            parts = f"{duration(event.write_seconds)}, flushed {duration(event.flush_seconds)}"
+            took = f"{duration(event.seconds)} (written {parts})"
+            return f"{event.name}: {size(event.bytes)} written in {took}"
         case events.Gathered():
             return (
                 f"{event.name}: all shards are there, worker {event.last}'s last, "
-                f"{_time(event.seconds)} after the chief's own"
+                f"{duration(event.seconds)} after the chief's own"
             )
         case events.Committed():
             return (
-                f"{event.name}: committed, {_size(event.bytes)} at step {event.step}, "
-                f"in {_time(event.seconds)}"
+                f"{event.name}: committed, {size(event.bytes)} at step {event.step}, "
+                f"in {duration(event.seconds)}"
             )
         case events.Pruned():
             return f"deleted: {', '.join(event.names)}"
@@ -69,24 +69,12 @@ def describe(event: Event) -> str:
         case events.Fenced():
             return f"{event.directory} has been taken over by {event.by or 'another process'}"
         case events.Restored():
-            return f"{event.name}: restored in {_time(event.seconds)}"
+            return f"{event.name}: restored in {duration(event.seconds)}"
         case events.FellBack():
             return f"{event.name}: damaged, an older one is tried: {event.reason}"
         case events.RestoreFailed():
             return f"not restored: {event.error}: {event.message}"
         case events.Preempted():
             left = event.seconds_left
-            return "told to end" + (f" in {_time(left)}" if left is not None else "")
+            return "told to end" + (f" in {duration(left)}" if left is not None else "")
     return repr(event)
-
-
-def _time(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} GiB"

@@ -199,13 +199,7 @@ class Books:
             except DistckptError:
                 manifest = None  # the catalog has warned of it
             verified = kept.name in self._verified or kept.name in self._catalog.verified()
-            self._facts[kept.name] = Checkpoint(
-                name=kept.name,
-                time=kept.timestamp,
-                step=manifest.step if manifest else None,
-                metrics=manifest.metrics if manifest else {},
-                verified=verified,
-            )
+            self._facts[kept.name] = retention.facts(kept, manifest, verified=verified)
         return self._facts[kept.name]
 
     def _write_pointer(self, folder: str) -> None:

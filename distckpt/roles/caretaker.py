@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 
 from distckpt.core import layout
 from distckpt.errors import DirectoryInUseError, DistckptError, ManifestError
@@ -55,12 +54,7 @@ class Caretaker:
         self.ownership.forget_older()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Gives the directory back."""
         self.ownership.release()
 

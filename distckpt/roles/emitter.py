@@ -10,13 +10,13 @@ at all: no thread, no clock.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from multiprocessing.util import Finalize
 from queue import SimpleQueue
 from typing import Any
 
+from distckpt import portable
 from distckpt.events import Event, Listener
 from distckpt.roles import host
 
@@ -172,4 +172,4 @@ def _begin_anew() -> None:
 
 
 _post = _Post()
-os.register_at_fork(after_in_child=_begin_anew)
+portable.in_forked_child(_begin_anew)

@@ -16,10 +16,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from distckpt import portable
 from distckpt.core import crc32c, layout
 from distckpt.core.bundle_single import Place, single_index
 from distckpt.errors import ConfigurationError, UnsupportedOptionError
 from distckpt.roles.tensors import Tensor, Tensors
+from distckpt.storage.base import Storage
 from distckpt.storage.temporary import temporary_path
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ Advance = Callable[[int], None]
 
 
 def export(
+    storage: Storage,
     tensors: Tensors,
     chosen: Sequence[Tensor],
     path: str,
@@ -44,6 +47,7 @@ def export(
     """Writes tensors of a checkpoint to `path`.
 
     Args:
+      storage: That of local files.
       tensors: The checkpoint.
       chosen: Which of its tensors.
       path: A local path: of a checkpoint ("out/model"; its folder is made), or of a file.
@@ -63,15 +67,17 @@ def export(
     if "://" in path:
         raise ConfigurationError(f"{path}: give a local path; other programs read it from there.")
     for file in files_of(path, form):
-        if os.path.lexists(file) and not replace:
+        if not replace and (storage.exists(file) or storage.is_link(file)):
             raise ConfigurationError(f"{file} is there already; --force replaces it.")
-    os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
+    storage.make_directory(os.path.dirname(path) or os.curdir)
     if form == PLAIN:
-        _plain(tensors, chosen, path, advance)
+        _plain(storage, tensors, chosen, path, advance)
         return []
-    write = _npz if form == NPZ else _safetensors
     wanted = [tensor for tensor in chosen if tensor.dtype not in _FOREIGN]
-    write(tensors, wanted, path, advance)
+    if form == NPZ:
+        _npz(tensors, wanted, path, advance)
+    else:
+        storage.write(path, _safetensors(tensors, wanted, advance), durable=True)
     return [tensor for tensor in chosen if tensor.dtype in _FOREIGN]
 
 
@@ -82,7 +88,9 @@ def files_of(path: str, form: str) -> list[str]:
     return [layout.data_name(path, 0, 1), layout.index_name(path)]
 
 
-def _plain(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advance) -> None:
+def _plain(
+    storage: Storage, tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advance
+) -> None:
     places: dict[str, Place] = {}
     data, index = files_of(path, PLAIN)
     with _complete(data) as file:
@@ -93,10 +101,8 @@ def _plain(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advan
             advance(tensor.bytes)
         # The index comes last: without it there is no checkpoint. An old one must not be taken for
         # that of the new data.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(index)
-    with _complete(index) as file:
-        file.write(single_index(tensors.index_data, places))
+        storage.remove(index)
+    storage.write(index, single_index(tensors.index_data, places), durable=True)
 
 
 def _content(tensors: Tensors, tensor: Tensor) -> tuple[bytes, int]:
@@ -131,7 +137,7 @@ def _known_to_numpy(value: Array) -> Array:
     return value.astype(np.int8 if "int" in value.dtype.name else np.float32)
 
 
-def _safetensors(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance: Advance) -> None:
+def _safetensors(tensors: Tensors, chosen: Sequence[Tensor], advance: Advance) -> bytes:
     try:
         from safetensors import numpy as library
     except ImportError:
@@ -147,15 +153,18 @@ def _safetensors(tensors: Tensors, chosen: Sequence[Tensor], path: str, advance:
     metadata = {"checkpoint": tensors.name}
     if tensors.manifest is not None:
         metadata["step"] = str(tensors.manifest.step)
-    with _complete(path) as file:
-        file.write(library.save(values, metadata))
+    content: bytes = library.save(values, metadata)
+    return content
 
 
 @contextlib.contextmanager
 def _complete(path: str) -> Iterator[IO[bytes]]:
-    """Yields a file that gets its name when it is complete; nothing is left after an error."""
+    """Yields a file that gets its name when it is complete; nothing is left after an error.
+
+    What `Storage.write` does, for what is too large to be in memory at once.
+    """
     temporary = temporary_path(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
     try:
         with open(descriptor, "w+b") as file:
             yield file

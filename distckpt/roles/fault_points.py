@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import typing
 
+from distckpt import portable
 from distckpt.core import steps
 from distckpt.errors import ConfigurationError
 
@@ -113,7 +113,7 @@ def _strike(point: FaultPoint) -> None:
         raise Struck(f"fault point: {point}")
     if point.fault == "exit":
         os._exit(EXIT_CODE)
-    os.kill(os.getpid(), signal.SIGKILL if point.fault == "kill" else signal.SIGSTOP)
+    portable.strike(stop=point.fault == "stop")
 
 
 _armed = _Armed(FaultPoint.parse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)

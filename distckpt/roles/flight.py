@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.util import Finalize
 
+from distckpt import portable
 from distckpt.errors import ConfigurationError
 from distckpt.roles import emitter
 
@@ -88,10 +89,7 @@ class Flight:
 
 def _yield_to_training() -> None:
     """Lowers the priority of this thread, and of those it will start."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process's
-        me = threading.get_native_id()
-        niceness = os.getpriority(os.PRIO_PROCESS, me)
-        os.setpriority(os.PRIO_PROCESS, me, min(19, niceness + _NICENESS))
+    portable.lower_priority(_NICENESS)
 
 
 # Flights that have begun and not landed: nobody has asked yet how they ended.

@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from distckpt.core import layout
+from distckpt.core import layout, retention
 from distckpt.core.holds import Lease, Pin
 from distckpt.core.layout import Listing
 from distckpt.core.manifest import Manifest
+from distckpt.core.retention import Kept
 from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.keep import Checkpoint, parse
 from distckpt.roles import owner
@@ -227,14 +228,8 @@ def facts(listed: Sequence[Item], catalog: Catalog) -> list[Checkpoint]:
     """Returns what a policy may know of checkpoints, given oldest first."""
     verified = catalog.verified()
     return [
-        Checkpoint(
-            name=item.name,
-            time=item.time or 0.0,
-            step=item.step,
-            metrics=item.manifest.metrics if item.manifest else {},
-            verified=item.name in verified,
-        )
-        for item in listed
+        retention.facts(Kept(i.name, i.time or 0.0), i.manifest, verified=i.name in verified)
+        for i in listed
     ]
 
 

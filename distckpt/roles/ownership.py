@@ -28,8 +28,6 @@ from distckpt.errors import (
 from distckpt.roles import host, owner
 from distckpt.storage.base import Storage
 
-_TAKEN_OVER = " has been taken over by "
-
 
 class Ownership:
     """This process's hold on one directory. Chief only. Thread-safe.
@@ -66,12 +64,7 @@ class Ownership:
         with self._lock:
             if self._epoch is not None:
                 return False
-            self._refuse_links()
-            self._storage.make_directory(self._folder)
-            # So that a pin that comes from another host is not overlooked (NFS remembers, too, what
-            # was not there).
-            self._storage.make_directory(layout.holds_folder(self._directory))
-            self._storage.freshen(self._folder)
+            self._prepare()
             epoch = 0
             while True:
                 epoch = max([epoch, *(self._taken() or self._mentioned())]) + 1
@@ -95,10 +88,7 @@ class Ownership:
           OSError: The directory cannot be written.
         """
         with self._lock:
-            self._refuse_links()
-            self._storage.make_directory(self._folder)
-            self._storage.make_directory(layout.holds_folder(self._directory))
-            self._storage.freshen(self._folder)
+            self._prepare()
             now = owner.find(self._storage, self._directory)
             epoch = before.epoch if before else max(self._mentioned(), default=0)
             try:
@@ -122,6 +112,15 @@ class Ownership:
             ended = owner.me(self._epoch, self._since, host.now())
             self._storage.write(self._path(self._epoch), owner.render(ended), durable=False)
 
+    def _prepare(self) -> None:
+        """Makes the private folders, and sees to it that what is read there is not old."""
+        self._refuse_links()
+        self._storage.make_directory(self._folder)
+        # So that a pin that comes from another host is not overlooked (NFS remembers, too, what
+        # was not there).
+        self._storage.make_directory(layout.holds_folder(self._directory))
+        self._storage.freshen(self._folder)
+
     def _create(self, epoch: int) -> None:
         since = host.now()
         data = owner.render(owner.me(epoch, since))
@@ -139,13 +138,7 @@ class Ownership:
         """
         highest = max(self._taken(), default=0)
         if self._epoch is None or highest > self._epoch:
-            raise SupersededError(
-                f"{self._directory}{_TAKEN_OVER}"
-                f"{owner.read(self._storage, self._directory, highest)}. This process "
-                f"({host.name()}, pid {host.pid()}, epoch {self._epoch}) neither "
-                "commits nor prunes there any more. If both should run, give each its own "
-                "directory; else stop one."
-            )
+            raise self._superseded(owner.read(self._storage, self._directory, highest))
 
     def check_cause(self) -> None:
         """Makes sure that an error is not a successor's doing. Raises SupersededError alone."""
@@ -215,6 +208,15 @@ class Ownership:
                     "its place."
                 )
 
+    def _superseded(self, by: owner.Owner) -> SupersededError:
+        error = SupersededError(
+            f"{self._directory} has been taken over by {by}. This process ({host.name()}, pid "
+            f"{host.pid()}, epoch {self._epoch}) neither commits nor prunes there any more. If "
+            "both should run, give each its own directory; else stop one."
+        )
+        error.successor = str(by)
+        return error
+
     def _exhausted(self, epoch: int) -> str:
         return (
             f"{self._directory} is said to be in epoch {epoch}, above which there is none. No job "
@@ -250,14 +252,6 @@ class Ownership:
                 self._storage.flush_directory(folder)
 
 
-def successor_in(text: str) -> str:
-    """Returns who has taken over, as the text of a `SupersededError` says; else "".
-
-    The error may come from another worker, and then its text is all there is.
-    """
-    return text.partition(_TAKEN_OVER)[2].partition(". This process ")[0]
-
-
 _registry: dict[tuple[int, str], Ownership] = {}
 _registry_lock = threading.Lock()
 
@@ -273,6 +267,10 @@ def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownershi
 
 
 def _release(pid: int, ownership: Ownership) -> None:
-    """Says at the end of the process that it has ended; not at that of a forked one."""
+    """Says at the end of the process that it has ended; not at that of a forked one.
+
+    Whoever is in a hurry (Ctrl-C) goes without it; Python would show a traceback that helps nobody.
+    """
     if pid == host.pid():
-        ownership.release()
+        with contextlib.suppress(KeyboardInterrupt):
+            ownership.release()

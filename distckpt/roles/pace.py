@@ -9,9 +9,9 @@ messages and not one in every step.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +27,6 @@ from distckpt.roles.waiting import Waiting
 # Never more calls than this without asking: steps may become slower than they were.
 _MOST_CALLS = 10_000
 _NEVER = Clock(elapsed=-math.inf, cost=None)  # by which the clock says no
-_KEPT = 8  # decisions, for workers that are late to read them
 
 
 class Agreement:
@@ -43,8 +42,14 @@ class Agreement:
         self._coordinator = coordinator
         self._manager = manager
         self._deadline = deadline
-        self._numbers = itertools.count()
-        self._old: list[Keys] = []
+        self._asked = 0
+        self._old: deque[Keys] = deque()
+        self._forgotten = 0
+
+    @property
+    def asked(self) -> int:
+        """How many questions there have been; the same on every worker at the same point."""
+        return self._asked
 
     def on(self, judge: Callable[[], Decision]) -> Decision:
         """Returns what `judge` says on the chief. Every worker, at the same point.
@@ -53,22 +58,41 @@ class Agreement:
           DeadlineExceededError: The chief never came.
           WorkerLostError: The chief died.
         """
-        if self._coordinator.count == 1:
-            return judge()
-        keys = Keys(self._manager, "pace", next(self._numbers))
-        if not self._coordinator.is_chief:
-            waiting = Waiting(self._coordinator, keys, "save()", Patience(self._deadline))
-            return waiting.for_decision()
-        decision = judge()
-        self._coordinator.publish(keys.outcome, messages.to_json(decision))
-        self._old.append(keys)
-        return decision
+        return messages.decision_from_json(self.word(lambda: messages.to_json(judge()), "save()"))
 
-    def forget(self) -> None:
-        """Chief: drops the keys of old decisions. Any thread; takes a moment."""
-        old, self._old = self._old[:-_KEPT], self._old[-_KEPT:]
+    def word(self, speak: Callable[[], str], what: str) -> str:
+        """Returns what `speak` returns on the chief. Every worker, at the same point.
+
+        Args:
+          speak: Called on the chief alone.
+          what: What to call the question in an error.
+
+        Raises:
+          DeadlineExceededError: The chief never came.
+          WorkerLostError: The chief died.
+        """
+        if self._coordinator.count == 1:
+            return speak()
+        keys = Keys(self._manager, "pace", self._asked)
+        self._asked += 1
+        if not self._coordinator.is_chief:
+            waiting = Waiting(self._coordinator, keys, what, Patience(self._deadline))
+            return waiting.for_word()
+        self._old.append(keys)
+        word = speak()
+        self._coordinator.publish(keys.outcome, word)
+        return word
+
+    def forget(self, asked: int) -> None:
+        """Chief: drops the answers to the first `asked` questions. Any thread; takes a moment.
+
+        They must have been heard by all: so it is when a save that was begun after them is
+        committed. A chief may be many calls of ``save()`` ahead of a worker.
+        """
+        old = [self._old.popleft().outcome for _ in range(asked - self._forgotten)]
+        self._forgotten += len(old)
         if old:
-            self._coordinator.forget([keys.outcome for keys in old])
+            self._coordinator.forget(old)
 
 
 class Pace:

@@ -12,7 +12,6 @@ from distckpt.core.plan import Plan
 from distckpt.errors import DistckptError, SupersededError
 from distckpt.roles import host
 from distckpt.roles.emitter import Emitter
-from distckpt.roles.ownership import successor_in
 from distckpt.roles.recorder import Label
 
 # The phases by what `progress.Reporter` calls them.
@@ -130,7 +129,7 @@ class Story:
             culprit=error.worker if isinstance(error, DistckptError) else None,
         )
         if isinstance(error, SupersededError):
-            self._emit(events.Fenced, by=successor_in(str(error)))
+            self._emit(events.Fenced, by=error.successor)
 
     def _seconds(self) -> float:
         return host.monotonic() - self._began

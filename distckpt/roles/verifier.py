@@ -74,17 +74,7 @@ class Verifier:
             several such places it is the first, by data file and offset.
         """
         try:
-            manifest = self._catalog.manifest(name)
-            path = layout.join(self._directory, layout.index_name(name))
-            index = bundle.read_index(self._storage.read(path))
-            if manifest is not None:
-                for file in manifest.files:
-                    self._check_size(file.name, file.size)
-            states = manifest.worker_states[worker::workers] if manifest is not None else ()
-            parts = [(name, index.num_shards, share(index.stored, worker, workers))]
-            for state in states:
-                own = self._index_of_state(state)
-                parts.append((state.prefix, own.num_shards, list(own.stored)))
+            parts = self._parts(name, worker, workers)
             if progress is not None:
                 total = sum(entry.size for _, _, mine in parts for entry in mine)
                 progress.enter("verifying", total if data else 0)
@@ -98,6 +88,22 @@ class Verifier:
             raise CheckpointDamagedError(
                 f"{name} in {self._directory} cannot be read: {error}"
             ) from error
+
+    def _parts(
+        self, name: str, worker: int, workers: int
+    ) -> list[tuple[str, int, list[BundleEntry]]]:
+        """Returns the bundles that one worker checks: prefix, number of files, and what of it."""
+        manifest = self._catalog.manifest(name)
+        path = layout.join(self._directory, layout.index_name(name))
+        index = bundle.read_index(self._storage.read(path))
+        for file in manifest.files if manifest is not None else ():
+            self._check_size(file.name, file.size)
+        states = manifest.worker_states[worker::workers] if manifest is not None else ()
+        parts = [(name, index.num_shards, share(index.stored, worker, workers))]
+        for state in states:
+            own = self._index_of_state(state)
+            parts.append((state.prefix, own.num_shards, list(own.stored)))
+        return parts
 
     def _index_of_state(self, state: StateRecord) -> bundle.Index:
         """Returns the index of what only one worker has, which must be the one that was saved."""

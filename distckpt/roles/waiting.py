@@ -163,8 +163,8 @@ class Waiting:
         except WorkerLostError:
             return True
 
-    def for_decision(self) -> messages.Decision:
-        """Worker: waits for the chief's decision whether to save.
+    def for_word(self) -> str:
+        """Worker: waits for the chief's answer to a question that needs no more than one.
 
         Raises:
           DistckptError: It never came.
@@ -174,7 +174,15 @@ class Waiting:
             raise got.to_error()
         if got is None:
             raise self._too_late([0]).to_error()
-        return messages.decision_from_json(got[1])
+        return got[1]
+
+    def for_decision(self) -> messages.Decision:
+        """Worker: waits for the chief's decision whether to save.
+
+        Raises:
+          DistckptError: It never came.
+        """
+        return messages.decision_from_json(self.for_word())
 
     def for_verdict(
         self, number: int, workers: Iterable[int]

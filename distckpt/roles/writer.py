@@ -134,12 +134,7 @@ class Writer:
         self._await_probe(folder, opening.token, is_over)
         # What the state's own savers write is named after the one stem.
         threads = self._threads if state.held else 1
-        parts = divide(pieces, self._workers, threads)
-        stems = [
-            self._stem if len(parts) == 1 else f"{self._stem}-part-{n}" for n in range(len(parts))
-        ]
-        work: list[tuple[str, CapturedState, Sequence[Piece]]]
-        work = [(stem, state, part) for stem, part in zip(stems, parts, strict=True)]
+        work = self._divide(state, pieces, threads)
         if own is not None:
             work.append((layout.own_stem(self._worker, self._workers), own.values, own.pieces))
         account = _Account(
@@ -162,6 +157,15 @@ class Writer:
             return self._report(folder, [b for part in bundles for b in part], mine, started)
         except OSError as error:
             raise self._explain(error, folder) from error
+
+    def _divide(
+        self, state: CapturedState, pieces: Sequence[Piece], threads: int
+    ) -> list[tuple[str, CapturedState, Sequence[Piece]]]:
+        """Returns the parts of a share: what each is named after, and what is in it."""
+        parts = divide(pieces, self._workers, threads)
+        if len(parts) == 1:
+            return [(self._stem, state, parts[0])]
+        return [(f"{self._stem}-part-{n}", state, part) for n, part in enumerate(parts)]
 
     def discard(self, opening: Opening) -> None:
         """Removes this worker's own files of a failed attempt. Best effort."""

@@ -164,30 +164,43 @@ class Capture:
         if options is not None and options.experimental_sharding_callback is not None:
             return self._delegate(options, "experimental_sharding_callback")
         for again in (True, False):
-            values = self._survey.ask() if self._survey is not None else None
-            if self._survey is None or values is None:
-                self._survey = Survey(self._checkpoint, self._split)
-                values = self._survey.ask() or {}
-                self._share = None
-            if self._share is None or self._survey.entries != self._plan_of:
-                self._plan_of = self._survey.entries
-                self._plan = make_plan(self._plan_of, self._workers)
-                self._share = Share(self._survey, self._plan.shares[self._index])
-            if self._survey.several_tasks:
+            survey, values = self._ask()
+            if survey.several_tasks:
                 self._survey = None
                 return self._delegate(options, "state on several tasks")
             try:
-                copies = None
-                if check.mode != "off":
-                    pieces = replicas.copies(self._plan, self._index, check)
-                    copies = Copies(self._survey, values, pieces)
-                held = TensorState(self._survey, values, self._share, options, copies)
-                return held, self._plan
+                return self._hold(survey, values, options, check), self._plan
             except _OutdatedError:
                 self._survey = None
                 if not again:
                     raise
         raise AssertionError
+
+    def _ask(self) -> tuple[Survey, dict[Identity, Any]]:
+        """Returns the survey, made anew if it is out of date, and what it has no variables for."""
+        values = self._survey.ask() if self._survey is not None else None
+        if self._survey is None or values is None:
+            self._survey = Survey(self._checkpoint, self._split)
+            values = self._survey.ask() or {}
+            self._share = None
+        return self._survey, values
+
+    def _hold(
+        self,
+        survey: Survey,
+        values: dict[Identity, Any],
+        options: tf.train.CheckpointOptions | None,
+        check: Check,
+    ) -> TensorState:
+        """Takes hold of this worker's share, by a plan that is made anew if it must be."""
+        if self._share is None or survey.entries != self._plan_of:
+            self._plan_of = survey.entries
+            self._plan = make_plan(self._plan_of, self._workers)
+            self._share = Share(survey, self._plan.shares[self._index])
+        copies = None
+        if check.mode != "off":
+            copies = Copies(survey, values, replicas.copies(self._plan, self._index, check))
+        return TensorState(survey, values, self._share, options, copies)
 
     def _delegate(self, options: Any, what: str) -> tuple[CapturedState, Plan]:
         if self._workers > 1:

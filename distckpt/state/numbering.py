@@ -79,3 +79,13 @@ def evaluate(value: Any) -> Any:
     if tf.executing_eagerly() or not (tf.is_tensor(value) or isinstance(value, tf.Variable)):
         return value.numpy() if hasattr(value, "numpy") else value
     return tf.compat.v1.get_default_session().run(value)
+
+
+def step_or(number: int, steps: Any) -> int:
+    """Returns what the manifest calls the step; `number` if there is no counter to read."""
+    if steps is None:
+        return number
+    try:
+        return int(evaluate(steps))
+    except (TypeError, ValueError, AttributeError, tf.errors.OpError):
+        return number  # TensorFlow does not look at it, either, without `checkpoint_interval`

@@ -1,4 +1,4 @@
-"""Storage on a POSIX file system: a local disk, or a network mount such as NFS or Lustre.
+"""Storage on a file system of the operating system: a disk, or a mount such as NFS or Lustre.
 
 A file appears under its name only when it is complete: written under a temporary name, flushed,
 renamed, and then the directory is flushed too, for the name itself lives there. That is the order
@@ -14,13 +14,12 @@ import os
 import shutil
 import stat
 
+from distckpt import portable
 from distckpt.storage import base
 from distckpt.storage.temporary import temporary_path
 
 # What file systems without hard links (FAT, SMB, some FUSE mounts) answer to link().
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-# What file systems answer to fsync() of a directory when they keep no such thing as a dirty one.
-_NO_DIRECTORY_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _TREE_ATTEMPTS = 100
 
 
@@ -105,7 +104,7 @@ class LocalStorage(base.Storage):
         """See base."""
         path = temporary_path(f"{directory}/fresh")
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666))
         finally:
             _discard(path)
 
@@ -135,17 +134,15 @@ class LocalStorage(base.Storage):
 
     def flush(self, path: str) -> None:
         """See base."""
-        _fsync(path, os.O_RDONLY)
+        descriptor = os.open(path, portable.TO_FLUSH)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def flush_directory(self, path: str) -> None:
         """See base; does nothing where the platform cannot flush directories."""
-        if not hasattr(os, "O_DIRECTORY"):
-            return
-        try:
-            _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno not in _NO_DIRECTORY_FLUSH:
-                raise
+        portable.flush_directory(path)
 
 
 def _mode(path: str) -> int | None:
@@ -158,7 +155,7 @@ def _mode(path: str) -> int | None:
 
 def _open_file(path: str, flags: int) -> int:
     """Opens what is a file or a directory, and does not wait in trying."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, flags | portable.DO_NOT_WAIT | portable.OPEN)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # `open` itself refuses a directory
         return descriptor
@@ -174,7 +171,7 @@ def _written(path: str, data: bytes, durable: bool) -> str:
     """Returns the path of a new temporary file next to `path` that holds `data`."""
     temporary = temporary_path(path)
     # Not `tempfile`: it makes files that nobody but the owner may read.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -190,7 +187,7 @@ def _written(path: str, data: bytes, durable: bool) -> str:
 def _place(temporary: str, path: str) -> None:
     """Gives the complete file `temporary` the name `path`, if that is free."""
     try:
-        os.link(temporary, path)
+        portable.link(temporary, path)
     except FileExistsError:
         # A network file system may repeat a request whose answer got lost; then it is our own.
         if not _same_file(temporary, path):
@@ -202,7 +199,7 @@ def _place(temporary: str, path: str) -> None:
 
 
 def _place_without_links(temporary: str, path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666))
     try:
         os.replace(temporary, path)
     except BaseException:
@@ -217,11 +214,3 @@ def _same_file(one: str, other: str) -> bool:
 def _discard(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _fsync(path: str, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -104,6 +104,7 @@ def test_a_file_in_the_place_of_a_parent_is_an_error(storage, tmp_path):
     assert (tmp_path / "a").read_bytes() == b"kept"
 
 
+@pytest.mark.posix
 def test_flushing_a_file_as_a_directory_is_an_error(storage, tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(NotADirectoryError):
@@ -180,6 +181,7 @@ def flushed(monkeypatch):
     return calls
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("operation", ["write", "create"])
 def test_a_durable_file_is_flushed_before_its_name_and_its_name_after(
     storage, tmp_path, flushed, operation
@@ -195,6 +197,7 @@ def test_nothing_is_flushed_unless_asked(storage, tmp_path, flushed, operation):
     assert flushed == []
 
 
+@pytest.mark.posix
 def test_flush_reaches_a_file_that_may_only_be_read(storage, tmp_path, flushed):
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "a").chmod(0o444)
@@ -254,6 +257,7 @@ def test_a_name_taken_without_links_is_given_back_when_filling_it_fails(
     assert storage.list(str(tmp_path)) == []
 
 
+@pytest.mark.posix
 def test_an_error_of_link_other_than_lack_of_support_is_raised(storage, tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError(errno.EIO, "the disk is dying")
@@ -388,6 +392,7 @@ def test_a_link_is_told_from_what_it_leads_to(storage, tmp_path, treasure):
 # --- What is no file
 
 
+@pytest.mark.posix
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("size", [None, 10])
 def test_what_is_no_file_is_not_read(storage, tmp_path, size):

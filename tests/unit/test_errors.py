@@ -71,6 +71,17 @@ def test_an_error_arrives_on_another_worker_as_it_was(cls):
     assert str(error) == "what happened\nand what to do"
 
 
+def test_who_has_taken_over_travels_with_the_error():
+    error = errors.SupersededError("another one is the chief now")
+    assert error.successor == ""
+    error.successor = "host-a (pid 7, epoch 2)"
+    sent = Failure.from_exception(error, 0).to_json()
+    arrived = Failure.from_json(sent).to_error()
+    assert isinstance(arrived, errors.SupersededError)
+    assert arrived.successor == error.successor
+    assert "successor" not in vars(Failure.from_exception(SaveFailedError("x")).to_error())
+
+
 @pytest.mark.parametrize(
     "error",
     [RuntimeError("boom"), OSError(28, "No space left on device"), KeyError("k"), ValueError()],

@@ -17,17 +17,20 @@ ROOT = pathlib.Path(distckpt.__file__).parent
 # From the bottom up. What is on one level may not see its neighbours, but for its own package.
 LEVELS = (
     ("distckpt.errors",),
+    ("distckpt.portable",),
     ("distckpt.policies", "distckpt.keep", "distckpt.exit_codes", "distckpt.events"),
     ("distckpt.core",),
     ("distckpt.options", "distckpt.arguments"),
     ("distckpt.storage",),
     ("distckpt.state", "distckpt.coordination"),
     ("distckpt.roles",),
+    ("distckpt.wiring",),
     (
-        *("distckpt.manager", "distckpt.reader", "distckpt.keras", "distckpt.data"),
+        *("distckpt.manager", "distckpt.reader", "distckpt.data"),
         *("distckpt.launcher", "distckpt.listeners", "distckpt.drawing"),
     ),
     ("distckpt.cli", "distckpt.preemption"),
+    ("distckpt.keras",),
     ("distckpt", "distckpt.__main__", "distckpt.testing"),
 )
 # All that the roles may see of the level below.
@@ -40,7 +43,19 @@ PORTS = {
 NEED_TENSORFLOW = {
     "distckpt.preemption",
     "distckpt.manager",
+    "distckpt.wiring.common",
+    "distckpt.wiring.ending",
+    "distckpt.wiring.job",
+    "distckpt.wiring.parts",
+    "distckpt.wiring.restoring",
+    "distckpt.wiring.saving",
     "distckpt.keras",
+    "distckpt.keras.callback",
+    "distckpt.keras.checks",
+    "distckpt.keras.fit",
+    "distckpt.keras.memory",
+    "distckpt.keras.monitor",
+    "distckpt.keras.progress",
     "distckpt.data.indexed_input",
     "distckpt.data.indices",
     "distckpt.data.replicas",

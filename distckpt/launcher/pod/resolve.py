@@ -9,11 +9,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from distckpt.errors import ConfigurationError, DeadlineExceededError
 
-_PAUSE = 1.0  # seconds between two looks
+_PAUSE = 1.0  # seconds between two looks at one name
+# At the most so many look-ups at a time; a job may have a thousand workers.
+_THREADS = 64
 SAY_EVERY = 10.0  # seconds
 
 
@@ -47,7 +50,9 @@ def wait_for_names(
 
 
 class _Look:
-    """Looks names up, each in a thread of its own: one look-up may take very long.
+    """Looks names up, in threads, for one look-up may take very long; each name again and again.
+
+    The threads are daemons: a look-up that hangs does not keep the program from ending.
 
     Args:
       hosts: The names.
@@ -55,10 +60,11 @@ class _Look:
 
     def __init__(self, hosts: Sequence[str]) -> None:
         self._missing = set(hosts)
+        self._todo = deque((0.0, host) for host in hosts)  # when to look next, and for whom
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        for host in hosts:
-            threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
+        for _ in range(min(len(hosts), _THREADS)):
+            threading.Thread(target=self._look_up_all, daemon=True).start()
 
     def missing(self) -> list[str]:
         """Returns the names that have not been resolved yet."""
@@ -74,17 +80,26 @@ class _Look:
         """Looks no further."""
         self._stop.set()
 
-    def _look_up(self, host: str) -> None:
-        while not self._stop.is_set():
+    def _look_up_all(self) -> None:
+        """Looks up as long as there is a name that no other thread is busy with."""
+        while True:
             try:
-                socket.getaddrinfo(host, None)
-            except (OSError, UnicodeError):
-                self._stop.wait(_PAUSE)
-                continue
-            with self._changed:
-                self._missing.discard(host)
-                self._changed.notify_all()
+                due, host = self._todo.popleft()
+            except IndexError:
+                return
+            if self._stop.wait(max(0.0, due - time.monotonic())):
+                return
+            self._look_up(host)
+
+    def _look_up(self, host: str) -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError):
+            self._todo.append((time.monotonic() + _PAUSE, host))
             return
+        with self._changed:
+            self._missing.discard(host)
+            self._changed.notify_all()
 
 
 def _too_late(missing: Sequence[str], others: Sequence[str], deadline: float) -> Exception:

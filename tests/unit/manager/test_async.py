@@ -137,6 +137,7 @@ def test_many_saves_in_a_row_keep_the_last(make, observer, tmp_path, checkpoint)
     assert observer.leftovers(tmp_path) == []
 
 
+@pytest.mark.posix
 def test_the_background_leaves_the_cores_to_training(make, tmp_path, checkpoint):
     def niceness():
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -68,7 +68,7 @@ class Job:
         try:
             return together([lambda m=manager: call(m) for manager in self.managers])
         finally:
-            self.managers[0]._emit.flush()
+            self.managers[0]._job.emit.flush()
 
 
 def save(manager):
@@ -198,7 +198,7 @@ def test_a_state_that_cannot_be_captured_is_a_failure(make, tmp_path, monkeypatc
     monkeypatch.setattr("distckpt.state.capture.Capture.take", take)
     with pytest.raises(ValueError, match="no such state"):
         manager.save()
-    manager._emit.flush()
+    manager._job.emit.flush()
     assert heard.names() == ["SaveStarted", "SaveFailed"]
 
 
@@ -211,7 +211,7 @@ def test_a_replaced_chief_says_who_has_replaced_it(make, tmp_path, another_proce
     forget(heard)
     with pytest.raises(errors.SupersededError):
         old.save()
-    old._emit.flush()
+    old._job.emit.flush()
     assert heard.names() == ["SaveStarted", "Captured", "SaveFailed", "Fenced"]
     by = heard.only(events.Fenced).by
     assert f"pid {os.getpid()}, epoch 2" in by
@@ -234,7 +234,7 @@ def test_a_fall_back_and_a_restore_that_fails(make, tmp_path):
     forget(heard)
     with pytest.raises(errors.RestoreError):
         manager.restore_or_initialize()
-    manager._emit.flush()
+    manager._job.emit.flush()
     assert heard.names() == ["FellBack", "FellBack", "RestoreFailed"]
     assert heard[-1].error == "RestoreError"
 
@@ -250,7 +250,7 @@ def test_an_interrupted_save_is_one_that_fails(make, tmp_path, monkeypatch):
     manager = make(tf.train.Checkpoint(), tmp_path, 5, options=options(heard))
     with pytest.raises(KeyboardInterrupt):
         manager.save()
-    manager._emit.flush()
+    manager._job.emit.flush()
     assert heard.only(events.SaveFailed).error == "KeyboardInterrupt"
 
 

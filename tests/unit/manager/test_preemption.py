@@ -13,6 +13,8 @@ import distckpt
 from distckpt import errors
 from distckpt.coordination.in_process import InProcessJob
 
+from ..state.conftest import together
+
 
 @pytest.fixture
 def manager(tmp_path):
@@ -58,6 +60,23 @@ def test_workers_without_a_cluster_are_refused(tmp_path):
     manager = distckpt.CheckpointManager(state, tmp_path, 2, coordinator=member)
     with pytest.raises(errors.UnsupportedOptionError, match="use MultiWorkerMirroredStrategy"):
         distckpt.handle_preemption(manager)
+
+
+def test_the_keys_of_old_questions_are_forgotten(tmp_path):
+    job = InProcessJob(3)
+    managers = [
+        distckpt.CheckpointManager(
+            tf.train.Checkpoint(), tmp_path, 2, coordinator=job.coordinator(worker)
+        )
+        for worker in range(3)
+    ]
+    for left in (None, 100.0, 0.0):
+        answers = together([lambda m=m, left=left: m.has_time_to_save(left) for m in managers])
+        assert answers == [left != 0.0] * 3
+    look = job.coordinator(1)
+    for word in ("ready-1", "ready-2", "outcome"):
+        assert look.fetch([f"manager-0/grace-{n}/{word}" for n in (0, 1)], 0) is None
+        assert look.fetch([f"manager-0/grace-2/{word}"], 0) is not None
 
 
 def test_it_restores_and_goes_without_the_handler_too(manager, tmp_path):

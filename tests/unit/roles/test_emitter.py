@@ -129,6 +129,7 @@ def test_a_signal_handler_may_emit_while_the_program_does(post):
     assert -1 in heard
 
 
+@pytest.mark.posix
 def test_a_forked_child_has_a_thread_of_its_own(post):
     heard = []
     one = Emitter([lambda event: heard.append(event.skipped)])

@@ -60,6 +60,7 @@ def test_nothing_strikes_unless_it_is_asked_for():
             fault_points.reached(0, "ckpt-1", step, moment)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("fault", "code"), [("kill", -9), ("exit", 7)])
 def test_the_variable_is_read_by_a_real_process(fault, code):
     program = (

@@ -10,6 +10,7 @@ import pytest
 
 from distckpt.core import layout
 from distckpt.errors import DirectoryError, SupersededError
+from distckpt.roles.owner import find
 from distckpt.roles.ownership import Ownership, ownership_of
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import AFTER, Fault, FaultyStorage, Where, fails
@@ -48,8 +49,10 @@ def test_a_replaced_process_is_told_by_whom(tmp_path):
     first.take()
     second.take()
     second.check()
-    with pytest.raises(SupersededError, match=rf"pid {os.getpid()}, epoch 2\) at \d+-.*epoch 1\)"):
+    text = rf"pid {os.getpid()}, epoch 2\) at \d+-.*epoch 1\)"
+    with pytest.raises(SupersededError, match=text) as caught:
         first.check()
+    assert caught.value.successor == str(find(LocalStorage(), str(tmp_path)))
 
 
 def test_a_damaged_epoch_file_counts_all_the_same(tmp_path):
@@ -212,6 +215,29 @@ def test_a_forked_child_is_another_process(tmp_path):
     command = [sys.executable, "-c", FORK, str(tmp_path)]
     output = subprocess.check_output(command, text=True, env=environment, timeout=60)
     assert output == "SupersededError\n"
+
+
+INTERRUPTED = """
+import signal, sys
+from distckpt.roles.ownership import ownership_of
+from distckpt.storage.local import LocalStorage
+
+class Interrupted(LocalStorage):
+    def write(self, *args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+ownership_of(Interrupted(), sys.argv[1], durable=False).take()
+"""
+
+
+def test_who_is_interrupted_at_the_very_end_shows_no_traceback(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    assert done.stderr == ""
+    assert find(LocalStorage(), str(tmp_path)).ended is None
 
 
 def test_the_folders_above_are_flushed_for_they_may_be_new(tmp_path):

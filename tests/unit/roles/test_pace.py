@@ -220,12 +220,37 @@ def test_a_chief_that_does_not_come_is_named():
         pace.due(agreement, check=True, **QUIET)
 
 
-def test_old_decisions_are_forgotten(clock):
+def test_decisions_that_all_have_heard_are_forgotten(clock):
     job = Job(2, EverySeconds(1))
     for _ in range(30):
         clock.now += 2.0
         assert job.same(**QUIET)
-    coordinator = job.agreements[0]._coordinator
-    job.agreements[0].forget()
-    assert coordinator.fetch(["m/pace-0/outcome"], 0.0) is None
-    assert coordinator.fetch(["m/pace-29/outcome"], 0.0) is not None
+    chief = job.agreements[0]
+    assert chief.asked == job.agreements[1].asked == 30
+
+    def there(number):
+        return chief._coordinator.fetch([f"m/pace-{number}/outcome"], 0.0) is not None
+
+    chief.forget(20)
+    assert [there(n) for n in (0, 19, 20, 29)] == [False, False, True, True]
+    chief.forget(20)
+    chief.forget(30)
+    assert not there(29)
+
+
+def test_a_worker_may_be_many_questions_behind_the_chief():
+    job = InProcessJob(2)
+    chief, worker = (Agreement(job.coordinator(n), "m", 5.0) for n in range(2))
+    for number in range(100):
+        assert chief.word(lambda n=number: str(n), "agree_on()") == str(number)
+    for number in range(100):
+        assert worker.word(lambda: "not asked", "agree_on()") == str(number)
+
+
+def test_a_question_that_the_chief_could_not_answer_is_forgotten_too():
+    chief = Agreement(InProcessJob(2).coordinator(0), "m", 5.0)
+    with pytest.raises(ZeroDivisionError):
+        chief.word(lambda: str(1 / 0), "agree_on()")
+    assert chief.word(lambda: "yes", "agree_on()") == "yes"
+    chief.forget(2)
+    chief.forget(2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from distckpt.errors import ConfigurationError, DeadlineExceededError
@@ -41,3 +43,22 @@ def test_of_many_names_some_are_named():
     hosts = [f"n{i}.invalid" for i in range(20)]
     with pytest.raises(ConfigurationError, match=r"and 12 more"):
         resolve.wait_for_names(["own", *hosts], "own", 0.2, print)
+
+
+def test_many_names_take_no_more_threads_than_there_may_be(monkeypatch):
+    counts = []
+
+    def look_up(host, port):
+        counts.append(threading.active_count())
+        if host.endswith(".invalid"):
+            raise OSError
+
+    monkeypatch.setattr(resolve.socket, "getaddrinfo", look_up)
+    before = threading.active_count()
+    resolve.wait_for_names(["own", *(f"n{i}" for i in range(1000))], "own", 60.0, print)
+    with pytest.raises(DeadlineExceededError):
+        resolve.wait_for_names(
+            ["own", "a", *(f"n{i}.invalid" for i in range(1000))], "own", 2, print
+        )
+    assert max(counts) <= before + 2 * resolve._THREADS
+    assert len(counts) >= 1000 + 1 + 2 * 1000  # those that are not there are looked up again

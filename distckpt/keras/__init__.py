@@ -1,0 +1,5 @@
+"""Keras' `fit` with checkpoints: `CheckpointCallback`, for Keras 3 and for tf-keras."""
+
+from distckpt.keras.callback import CheckpointCallback as CheckpointCallback
+
+__all__ = ["CheckpointCallback"]

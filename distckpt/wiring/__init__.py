@@ -1,0 +1,1 @@
+"""Wires a manager: from its arguments and options to the roles that do the work."""
