@@ -1,0 +1,151 @@
+"""Makes the pictures of terminals in the documentation, by the commands that they show.
+
+    python docs/screenshots [ls doctor …]
+
+It trains launch/digits.py's model on two workers, runs each command in a terminal of its own on the
+checkpoints that come of it, and writes docs/images/<name>.svg. Nothing is edited, but for the
+folder: what is in a temporary one appears as /checkpoints. distckpt must be installed; it takes
+about two minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+import terminal
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+IMAGES = ROOT / "docs" / "images"
+JOB = [sys.executable, str(pathlib.Path(__file__).parent / "job.py")]
+BIN = os.path.dirname(sys.executable)
+ENVIRONMENT = {
+    **{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TF_CONFIG")},
+    "PATH": os.pathsep.join([BIN, os.environ["PATH"]]),
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+}
+
+
+class Studio:
+    """Where the pictures are taken.
+
+    Args:
+      folder: A temporary folder; ``run-1`` is a directory of checkpoints there.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def train(self, directory: str, *options: str) -> subprocess.Popen[bytes]:
+        """Starts the job on two workers."""
+        words = ["distckpt", "launch", "--workers", "2", "--", *JOB, directory, *options]
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(words, cwd=self.folder, env=ENVIRONMENT, stdout=quiet, stderr=quiet)
+
+    def run(self, line: str) -> None:
+        """Runs a command that is not shown."""
+        subprocess.run(shlex.split(line), cwd=self.folder, env=ENVIRONMENT, check=True)
+
+    def take(self, name: str, *lines: str, best: Callable[[str], int] = lambda text: 0) -> None:
+        """Runs command lines, one after the other, and draws what they show."""
+        shown: list[str] = []
+        for line in lines:
+            shown += ["", f"\x1b[1;32m$\x1b[0m \x1b[1m{line}\x1b[0m"]
+            shown += terminal.run(shlex.split(line), self.folder, ENVIRONMENT, best)
+        shown = [line.replace(self.folder, "/checkpoints") for line in shown[1:]]
+        terminal.draw(str(IMAGES / f"{name}.svg"), f"distckpt {name}", shown)
+
+
+def ls(studio: Studio) -> None:
+    """What stands in a directory, and why."""
+    studio.run("distckpt pin run-1/ckpt-200 --reason 'for the paper'")
+    studio.take("ls", "distckpt ls run-1 --why")
+
+
+def show(studio: Studio) -> None:
+    """What is in one."""
+    studio.take("show", "distckpt show run-1/ckpt-500 --filter '*trainable*' --values")
+
+
+def diff(studio: Studio) -> None:
+    """What has changed."""
+    studio.take("diff", "distckpt diff run-1/ckpt-400 run-1/ckpt-500 --most 8")
+
+
+def verify(studio: Studio) -> None:
+    """A damaged checkpoint among good ones."""
+    shutil.copytree(f"{studio.folder}/run-1", f"{studio.folder}/damaged")
+    path = pathlib.Path(f"{studio.folder}/damaged/ckpt-400.data-00001-of-00002")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    studio.take("verify", "distckpt verify damaged --all")
+
+
+def prune(studio: Studio) -> None:
+    """What other rules would delete."""
+    studio.take("prune", "distckpt prune run-1 --keep 'EverySteps(400)' --max-to-keep 1 --dry-run")
+
+
+def doctor(studio: Studio) -> None:
+    """Two that meet; the other one is not shown."""
+    words = ["distckpt", "doctor", "run-1", "--workers", "2"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(words, cwd=studio.folder, env=ENVIRONMENT, stdout=quiet, stderr=quiet):
+        studio.take("doctor", "distckpt doctor run-1 --workers 2")
+
+
+def watch(studio: Studio) -> None:
+    """A job that saves half a gigabyte, in the middle of it."""
+    os.mkdir(f"{studio.folder}/run-2")
+    with studio.train("run-2", "--steps", "200", "--megabytes", "512"):
+        line = "distckpt watch run-2 --interval 0.1 --for 45"
+        studio.take(
+            "watch", line, best=lambda text: text.count("committed") * text.count("writing")
+        )
+
+
+def launch(studio: Studio) -> None:
+    """The quickstart: a worker is killed, and the training goes on."""
+    program = ROOT / "launch" / "quickstart" / "run.py"
+    words = [sys.executable, str(program), "--directory", f"{studio.folder}/quickstart"]
+    lines = terminal.run(words, studio.folder, ENVIRONMENT)
+    lines = lines[: next(n for n, line in enumerate(lines) if "Try next" in line)]
+    for here, there in ((studio.folder, "/checkpoints"), (BIN, ".venv/bin"), (f"{ROOT}/", "")):
+        lines = [line.replace(here, there) for line in lines]
+    lines = ["\x1b[1;32m$\x1b[0m \x1b[1mlaunch/quickstart.sh\x1b[0m", *lines]
+    terminal.draw(str(IMAGES / "launch.svg"), "distckpt launch", lines)
+
+
+SCENES = {s.__name__: s for s in (ls, show, diff, verify, prune, doctor, watch, launch)}
+
+
+@contextlib.contextmanager
+def studio() -> Iterator[Studio]:
+    """Yields a studio with a directory in it."""
+    with tempfile.TemporaryDirectory(prefix="screenshots-") as folder:
+        made = Studio(folder)
+        if made.train("run-1").wait():
+            raise RuntimeError("the training has failed")
+        yield made
+
+
+def main() -> None:
+    """Makes the pictures that are asked for, or all."""
+    with studio() as made:
+        for name in sys.argv[1:] or SCENES:
+            SCENES[name](made)
+            print(IMAGES / f"{name}.svg", flush=True)
+
+
+if __name__ == "__main__":
+    main()
