@@ -86,14 +86,19 @@ def lower_priority(niceness: int) -> None:
 def strike(*, stop: bool) -> None:
     """Kills this process, or stops it, without giving it a chance to do anything.
 
+    Args:
+      stop: Stop it: it goes on where it was when somebody sends it SIGCONT.
+
     Raises:
       UnsupportedOptionError: There is no stopping on this system.
     """
-    if POSIX:
-        os.kill(os.getpid(), signal.SIGSTOP if stop else signal.SIGKILL)
     if stop:
         require("the fault 'stop'", "'kill'")
-    os.abort()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif POSIX:
+        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        os.abort()
 
 
 def require(what: str, instead: str) -> None:

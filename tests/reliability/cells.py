@@ -12,7 +12,7 @@ from pathlib import Path
 from distckpt.roles.fault_points import FAULTS, MOMENTS, FaultPoint
 
 from .cluster import Cluster, Lost, check_restart, go_on
-from .worker import DEADLINE, LOST_AFTER, Job
+from .worker import DEADLINE, FAILED, LOST_AFTER, Job
 
 WORKERS = 3
 STRIKES_SAVE = 3
@@ -108,7 +108,10 @@ def play(cell: Cell, folder: Path) -> Outcome:
         cluster.wait(list(range(WORKERS)))
         codes = [process.exitcode for process in cluster.processes]
         logs = cluster.logs()
-    if codes[victim] == 0 and cell.point.fault != "stop":
+    if cell.point.fault == "stop":
+        if codes[victim] not in (0, FAILED):
+            raise Lost(f"it came back and died with {codes[victim]}: {logs[victim].text}")
+    elif codes[victim] == 0:
         raise Lost(f"nothing has struck: {logs[victim].text}")
     for index in others:
         blamed = re.sub(r"[^;:\n]* did their part", "", logs[index].text)

@@ -30,17 +30,19 @@ def checks(*arguments, **env):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=170,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 
 
+@pytest.mark.timeout(600)
 def test_tf_keras():
     checks(TF_USE_LEGACY_KERAS="1")
 
 
+@pytest.mark.timeout(600)
 def test_under_a_mirrored_strategy_of_two_devices():
     """Those that are about restoring: each takes many times as long as on one device."""
     checks("-k", "interruption or each_epoch or without", DISTCKPT_TEST_REPLICAS="2")

@@ -99,7 +99,7 @@ def elsewhere(*command, **options):
     """Runs Python as on a system that is none of POSIX."""
     env = {**os.environ, "DISTCKPT_POSIX": "0"}
     return subprocess.run(
-        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=60, **options
+        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=500, **options
     )
 
 
@@ -118,8 +118,20 @@ def test_a_fault_point_kills_everywhere_and_stops_where_that_can_be():
     assert "the fault 'stop' needs a POSIX system" in elsewhere("-c", strike.format(True)).stderr
 
 
-@pytest.mark.cluster  # a part of the suite runs again: it takes a minute
-@pytest.mark.timeout(400)
+@pytest.mark.posix
+def test_what_was_stopped_goes_on_where_it_was():
+    program = "from distckpt import portable; portable.strike(stop=True); print('goes on')"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    with child:
+        _, status = os.waitpid(child.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        child.send_signal(signal.SIGCONT)
+        assert child.communicate(timeout=60)[0] == "goes on\n"
+    assert child.returncode == 0
+
+
+@pytest.mark.cluster  # a part of the suite runs again: it takes two minutes
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not portable.POSIX, reason="this is that run")
 def test_the_tests_of_what_touches_files_pass_on_the_other_branch():
     tests = pathlib.Path(__file__).parents[1]

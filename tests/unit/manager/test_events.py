@@ -76,6 +76,7 @@ def save(manager):
 
 
 def forget(*heard):
+    emitter.flush_all()
     for one in heard:
         one.clear()
 
