@@ -2,8 +2,8 @@
 
     manager = distckpt.CheckpointManager(checkpoint, directory, max_to_keep=3)
 
-Names are imported when they are first used, because TensorFlow takes seconds to import and what
-only looks at a directory does without it (PEP 562).
+Names are imported when they are first used (PEP 562), because TensorFlow takes seconds to import,
+and code that only looks at a directory does not need it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from distckpt.core.worker_states import WorkerStates as WorkerStates
     from distckpt.data.indexed_input import IndexedInput as IndexedInput
     from distckpt.data.worker_input import WorkerInput as WorkerInput
-    from distckpt.manager import CheckpointManager as CheckpointManager
+    from distckpt.manager.checkpoint_manager import CheckpointManager as CheckpointManager
     from distckpt.options import ManagerOptions as ManagerOptions
-    from distckpt.preemption import handle_preemption as handle_preemption
-    from distckpt.reader import Reader as Reader
-    from distckpt.reader import checkpoints_iterator as checkpoints_iterator
+    from distckpt.preemption.handler import handle_preemption as handle_preemption
+    from distckpt.reading.reader import Reader as Reader
+    from distckpt.reading.reader import checkpoints_iterator as checkpoints_iterator
 
 _WHERE = {
-    "CheckpointManager": "distckpt.manager",
+    "CheckpointManager": "distckpt.manager.checkpoint_manager",
     "IndexedInput": "distckpt.data.indexed_input",
     "ManagerOptions": "distckpt.options",
-    "Reader": "distckpt.reader",
+    "Reader": "distckpt.reading.reader",
     "SharedDirectory": "distckpt.coordination.shared_directory",
     "WorkerInput": "distckpt.data.worker_input",
     "WorkerStates": "distckpt.core.worker_states",
-    "checkpoints_iterator": "distckpt.reader",
+    "checkpoints_iterator": "distckpt.reading.reader",
     "errors": "distckpt.errors",
     "events": "distckpt.events",
     "exit_codes": "distckpt.exit_codes",
     "keep": "distckpt.keep",
-    "handle_preemption": "distckpt.preemption",
+    "handle_preemption": "distckpt.preemption.handler",
     "keras": "distckpt.keras",
     "listeners": "distckpt.listeners",
     "policies": "distckpt.policies",
@@ -77,6 +77,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("distckpt.runtime.version").VERSION
     if name not in _WHERE:
         raise AttributeError(f"module 'distckpt' has no attribute {name!r}")
     module = importlib.import_module(_WHERE[name])

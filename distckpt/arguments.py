@@ -1,4 +1,4 @@
-"""Checks of what a `CheckpointManager` is given, beyond what TensorFlow checks."""
+"""Checks of the arguments of a `CheckpointManager`, beyond TensorFlow's own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from distckpt.errors import ConfigurationError
 
 
 def whole(max_to_keep: Any) -> int | None:
-    """Returns how many checkpoints to keep, as TensorFlow understands it: 2.5 keeps two."""
+    """Returns how many checkpoints to keep; 2.5 keeps two, as in TensorFlow."""
     if max_to_keep is None:
         return None
-    if max_to_keep < 1:  # TensorFlow would delete what it has just saved
+    if max_to_keep < 1:  # TensorFlow would delete the checkpoint just saved
         raise ConfigurationError(f"max_to_keep must be at least 1, or None, got {max_to_keep!r}.")
     return int(max_to_keep)
 
@@ -34,13 +34,13 @@ def refuse_patterns(path: str) -> None:
     """Refuses paths that TensorFlow cannot restore from."""
     if re.search(r"\\|\[[^/]*\]", path):
         raise ConfigurationError(
-            f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow takes [...] "
-            "and \\ in the path of a checkpoint for a pattern. Choose another directory or name."
+            f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow treats [...] "
+            "and \\ in the path of a checkpoint as a pattern. Choose another directory or name."
         )
 
 
 def refuse_others(name: str, value: object, kind: type) -> None:
-    """Refuses a `value` for the argument `name` that is not of the class `kind`."""
+    """Refuses a `value` of the argument `name` that is not of the class `kind`."""
     if not isinstance(value, kind):
         module = kind.__module__.split(".")[0]
         where = "tf.train" if module == "tensorflow" else module
@@ -50,7 +50,7 @@ def refuse_others(name: str, value: object, kind: type) -> None:
 
 
 def metrics(values: Mapping[str, Any] | None) -> dict[str, float]:
-    """Returns the numbers that ``save(metrics=…)`` was given, as Python's."""
+    """Returns the metrics given to ``save(metrics=…)`` as Python floats."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -61,10 +61,19 @@ def metrics(values: Mapping[str, Any] | None) -> dict[str, float]:
     for name, value in values.items():
         try:
             found[name] = float(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ConfigurationError(
                 f"metrics[{name!r}] must be a number, got {value!r} ({error})."
             ) from None
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"The names of metrics must be texts, got {name!r}.")
+        if not isinstance(name, str) or not name or not _is_text(name):
+            raise ConfigurationError(f"The names of metrics must be strings, got {name!r}.")
     return found
+
+
+def _is_text(value: str) -> bool:
+    """Returns whether UTF-8 can encode `value`; it cannot encode a lone surrogate."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,26 +2,27 @@
 
     DistckptError
     ├── ConfigurationError (ValueError)      the call or the set-up is wrong; retrying is useless
-    │   ├── DirectoryError                   the directory cannot serve
+    │   ├── DirectoryError                   the directory is unusable
     │   │   ├── DirectoryInUseError          a job may be saving there: stop it first
     │   │   └── DirectoryNotSharedError      a worker does not see what the chief wrote there
     │   ├── UnsupportedOptionError           an option that cannot be honoured here
-    │   └── StateMismatchError               the workers' models, numbers or directories differ
+    │   └── StateMismatchError               the workers' models, steps or directories differ
     ├── CoordinationError                    the workers could not agree
-    │   ├── DeadlineExceededError (TimeoutError)   somebody never came; the text names who
-    │   └── WorkerLostError                  somebody died; the text names who
-    ├── SaveFailedError                      not committed: the last checkpoint stands, save again
-    │   └── StorageFullError                 no space left on some worker's storage
-    ├── ReplicaMismatchError                 what should be equal on all workers is not: restart
+    │   ├── DeadlineExceededError (TimeoutError)   a worker is late; the text names it
+    │   └── WorkerLostError                  a worker died; the text names it
+    ├── SaveFailedError                      not committed; last checkpoint unchanged: save again
+    │   ├── StorageFullError                 no space left on some worker's storage
+    │   └── DirectoryClearedError            the directory was cleared or moved while in use
+    ├── ReplicaMismatchError                 replicas differ between workers: restart
     ├── CommitUnknownError                   the chief died while committing: look before you retry
-    ├── SupersededError                      another process took the directory over
+    ├── SupersededError                      another process has taken over the directory
     └── RestoreError                         no checkpoint could be restored
         └── CheckpointDamagedError           a checkpoint's files are not what its manifest says
             └── ManifestError                a manifest is damaged, too new, or unsafe
 
-The first four lines of the tree answer "what do I do next": fix the set-up, look at the named
-workers, call ``save()`` again, or read the directory first. "Not committed" and "unknown" are
-different errors, as pyiceberg's ``CommitFailedException`` and ``CommitStateUnknownException`` are.
+The class tells what to do next: fix the set-up, look at the named workers, call ``save()`` again,
+or read the directory first. "Not committed" and "unknown" are different errors, like pyiceberg's
+``CommitFailedException`` and ``CommitStateUnknownException``.
 
 Errors travel between workers as `Failure` (plain data); `Failure.to_error` builds the same error on
 every worker.
@@ -38,9 +39,9 @@ class DistckptError(Exception):
     """Base of all errors raised on purpose by distckpt.
 
     Attributes:
-      worker: Index of the worker where it happened, if it has come from one; else None.
-      trace: The traceback there, as text, or "". On other workers it is a note of the error, too,
-        and so printed with it (Python 3.11 and later).
+      worker: Index of the worker where the error happened, or None.
+      trace: The traceback on that worker as text, or "". On other workers the error also has it as
+        a note, which Python prints (3.11 and later).
     """
 
     worker: int | None = None
@@ -56,19 +57,19 @@ class DirectoryError(ConfigurationError):
 
 
 class DirectoryInUseError(DirectoryError):
-    """Something is to be changed in a directory to which a job may still be saving."""
+    """The directory cannot be changed: a job may still be saving there."""
 
 
 class DirectoryNotSharedError(DirectoryError):
-    """A worker does not see the file that the chief has just written."""
+    """A worker does not see a file that the chief has just written."""
 
 
 class UnsupportedOptionError(ConfigurationError):
-    """An option was given that cannot be honoured in this situation."""
+    """An option cannot be honoured in this situation."""
 
 
 class StateMismatchError(ConfigurationError):
-    """Workers came to the same save with different models, numbers or directories."""
+    """Workers came to the same save with different models, steps, numbers or directories."""
 
 
 class CoordinationError(DistckptError):
@@ -80,40 +81,52 @@ class DeadlineExceededError(CoordinationError, TimeoutError):
 
 
 class WorkerLostError(CoordinationError):
-    """A worker died, or cannot be reached any more; the text names it."""
+    """A worker died or can no longer be reached; the text names it."""
 
 
 class SaveFailedError(DistckptError):
-    """The save was not committed; the last checkpoint stands and ``save()`` may be called again."""
+    """The save was not committed; the last checkpoint is unchanged. Call ``save()`` again."""
 
 
 class StorageFullError(SaveFailedError):
     """A worker had no space left to write its shard."""
 
 
+class DirectoryClearedError(SaveFailedError):
+    """The directory was cleared or moved while this job was using it, and now has no owner.
+
+    This job's checkpoints were deleted or moved. The next ``save()`` takes the directory again.
+    """
+
+
 class ReplicaMismatchError(DistckptError):
-    """The workers hold different values of what they should hold alike; nothing was saved.
+    """Values that should be equal on all workers differ; nothing was saved.
 
     Only with ``ManagerOptions(check_replicas="error")``. The text names variables, workers, step.
     """
 
 
 class CommitUnknownError(DistckptError):
-    """The chief was lost while it may have been committing; read the directory before retrying."""
+    """The chief was lost, or took too long, and may have committed the save.
+
+    The manager's next call finds out how the save ended; a new process reads the directory.
+    """
 
 
 class SupersededError(DistckptError):
-    """Another process has taken over the directory; this one must not write to it any more.
+    """Another process has taken over the directory; this process must no longer write to it.
+
+    It was taken over after this process's last save, or, if there was none, after its restore.
 
     Attributes:
-      successor: Which host and process, when, and its epoch; "" if that is not known.
+      successor: The other process: host, process id, time and term; "" if unknown.
     """
 
     successor: str = ""
 
 
 class RestoreError(DistckptError):
-    """No checkpoint could be restored."""
+    """No checkpoint could be restored, or the checkpoint has too little of the program's state."""
 
 
 class CheckpointDamagedError(RestoreError):
@@ -121,7 +134,7 @@ class CheckpointDamagedError(RestoreError):
 
 
 class ManifestError(CheckpointDamagedError):
-    """A manifest cannot be trusted: damaged, of a newer format, or naming foreign files."""
+    """A manifest cannot be trusted: it is damaged, of a newer format, or names foreign files."""
 
 
 _BY_NAME: dict[str, type[DistckptError]] = {
@@ -139,6 +152,7 @@ _BY_NAME: dict[str, type[DistckptError]] = {
         WorkerLostError,
         SaveFailedError,
         StorageFullError,
+        DirectoryClearedError,
         ReplicaMismatchError,
         CommitUnknownError,
         SupersededError,
@@ -156,9 +170,9 @@ class Failure:
     Attributes:
       kind: Name of a class of this module.
       message: The whole text of the error.
-      worker: Index of the worker where it happened, or None when it concerns nobody in particular.
+      worker: Index of the worker where the error happened, or None.
       trace: The traceback on that worker as text, or "".
-      successor: As in `SupersededError`; "" for all others.
+      successor: As in `SupersededError`; "" for other errors.
     """
 
     kind: str
@@ -191,8 +205,8 @@ class Failure:
         """Returns the error to raise; the same on every worker.
 
         Args:
-          here: Index of this worker, if it raises the error from its cause: on the worker where it
-            happened, that shows the traceback anyway.
+          here: Index of this worker, if it raises the error from its cause. On the worker where
+            the error happened, the cause already shows the traceback, and no note is added.
         """
         error = _BY_NAME.get(self.kind, SaveFailedError)(self.message)
         error.worker, error.trace = self.worker, self.trace

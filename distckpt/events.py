@@ -1,7 +1,7 @@
-"""What happens to the checkpoints of a job, as it happens: one class for each kind of event.
+"""Events in the life of a job's checkpoints: one class for each kind.
 
-A manager hands events to the listeners in `ManagerOptions.listeners`, in order, on a thread of
-their own:
+A manager passes events to the listeners in `ManagerOptions.listeners`, in order, on a separate
+thread:
 
     def on_event(event):
       if isinstance(event, distckpt.events.SaveFailed):
@@ -9,7 +9,8 @@ their own:
 
     distckpt.ManagerOptions(listeners=[on_event])
 
-`distckpt.listeners` has some that are ready made. docs/events.md lists who emits what, and when.
+`distckpt.listeners` has ready-made listeners. docs/events.md lists which worker emits which event,
+and when.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """What all events have.
+    """The base of all events.
 
     Attributes:
       time: Seconds since 1970 by this worker's clock.
-      worker: The worker that tells it; 0 is the chief.
-      workers: How many there are.
-      directory: The checkpoint directory, absolute, or its URL.
+      worker: The worker that emits the event; 0 is the chief.
+      workers: The number of workers.
+      directory: The checkpoint directory: an absolute path or a URL.
     """
 
     time: float
@@ -45,7 +46,7 @@ Listener = Callable[[Event], object]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SaveStarted(Event):
-    """A call of ``save()`` has begun to save `name`. Every worker."""
+    """``save()`` has begun to save `name`. Every worker."""
 
     name: str
     step: int
@@ -53,7 +54,7 @@ class SaveStarted(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Captured(Event):
-    """The state is held: what training does from now on does not change what is saved.
+    """The state is held: training can no longer change what is saved.
 
     Every worker. `seconds`: since ``save()`` began to save.
     """
@@ -64,7 +65,7 @@ class Captured(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resumed(Event):
-    """``save()`` returns, and training goes on; of a blocking save after the commit.
+    """``save()`` returns and training continues; with a blocking save, after the commit.
 
     Every worker. `seconds`: how long training stood still for this save.
     """
@@ -77,7 +78,7 @@ class Resumed(Event):
 class SaveSkipped(Event):
     """A call of ``save()`` saved nothing because a save was in flight. Every worker.
 
-    `skipped`: how many have so far.
+    `skipped`: the number of skipped calls so far.
     """
 
     skipped: int
@@ -85,14 +86,14 @@ class SaveSkipped(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardWritten(Event):
-    """This worker's share is in its files. Every worker.
+    """This worker has written its share. Every worker.
 
     Attributes:
       name: The checkpoint's name.
       bytes: How many bytes it wrote.
-      seconds: How long that took, of which
-      write_seconds: to write them, and then
-      flush_seconds: to force them to stable storage; 0 or so if they are not.
+      seconds: How long that took in all.
+      write_seconds: The part of `seconds` for writing.
+      flush_seconds: The part for forcing the files to stable storage; about 0 without `durable`.
     """
 
     name: str
@@ -104,12 +105,12 @@ class ShardWritten(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gathered(Event):
-    """The reports of all workers are there. The chief.
+    """All workers have reported. The chief.
 
     Attributes:
       name: The checkpoint's name.
-      seconds: How long the chief waited for them when it had written its own share.
-      last: The worker whose report was the last to come; the chief itself if it is alone.
+      seconds: How long the chief waited for the reports after writing its own share.
+      last: The worker whose report came last; the chief itself if it is alone.
     """
 
     name: str
@@ -119,15 +120,15 @@ class Gathered(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Committed(Event):
-    """The checkpoint is committed. The chief, and then each worker when it has been told.
+    """The checkpoint is committed. The chief, then each other worker when it learns of the commit.
 
     Attributes:
       name: The checkpoint's name.
-      path: Its path.
-      step: What its manifest calls the step.
-      bytes: Bytes of all tensors in it, by the plan.
+      path: The checkpoint's path.
+      step: The step that the manifest records.
+      bytes: Bytes of all its tensors, according to the plan.
       seconds: Since this worker began to save.
-      metrics: What ``save(metrics=…)`` was given on this worker.
+      metrics: The metrics given to ``save(metrics=…)`` on this worker.
     """
 
     name: str
@@ -140,20 +141,20 @@ class Committed(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pruned(Event):
-    """Retention has deleted the checkpoints `names`. The chief; only if there are any."""
+    """Retention has deleted the checkpoints `names`, at least one. The chief."""
 
     names: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SaveFailed(Event):
-    """A save has ended with an error. Every worker that still lives.
+    """A save has failed. Every worker that is alive.
 
     Attributes:
       name: The checkpoint's name.
-      error: The class of the error: "StorageFullError".
-      message: Its text.
-      culprit: The worker where it happened; None if it concerns nobody in particular.
+      error: The class of the error, e.g. "StorageFullError".
+      message: The text of the error.
+      culprit: The worker where it happened; None if it concerns no particular worker.
     """
 
     name: str
@@ -164,9 +165,9 @@ class SaveFailed(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fenced(Event):
-    """Another process has taken the directory over: this job saves there no more. Every worker.
+    """Another process has taken over the directory: this job can no longer save. Every worker.
 
-    After `SaveFailed`. `by`: which host and process, if it could be read.
+    Follows `SaveFailed`. `by`: the other host and process, if known.
     """
 
     by: str
@@ -174,7 +175,7 @@ class Fenced(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restored(Event):
-    """All workers have restored `name`, which took `seconds`. Every worker."""
+    """All workers have restored `name`, in `seconds`. Every worker."""
 
     name: str
     path: str
@@ -183,7 +184,7 @@ class Restored(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FellBack(Event):
-    """`name` is damaged, because of `reason`, and an older one is tried. The chief."""
+    """`name` is damaged (see `reason`), so an older checkpoint is tried. The chief."""
 
     name: str
     reason: str
@@ -191,7 +192,7 @@ class FellBack(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RestoreFailed(Event):
-    """A restore has ended with an error; the fields are those of `SaveFailed`. Every worker."""
+    """A restore has failed; the fields are as in `SaveFailed`. Every worker."""
 
     error: str
     message: str
@@ -200,9 +201,9 @@ class RestoreFailed(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preempted(Event):
-    """This worker was told to end, by SIGTERM or a watcher, in `seconds_left` if that is known.
+    """This worker is preempted, by SIGTERM or a watcher. Only with `distckpt.handle_preemption`.
 
-    Only with `distckpt.handle_preemption`.
+    The worker ends in `seconds_left` seconds; None if that is unknown.
     """
 
     seconds_left: float | None

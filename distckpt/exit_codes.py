@@ -1,9 +1,9 @@
 """Exit codes that tell a scheduler whether to start a job again.
 
-Kubernetes' podFailurePolicy, a Slurm script or a shell loop see one number of a process that has
-ended. These are used by ``distckpt launch`` and, in workers that it has started in a pod, by Python
-itself when an exception ends the program (`install`). The numbers are BSD's ``sysexits.h`` where
-that has one for the purpose.
+Kubernetes' podFailurePolicy, a Slurm script or a shell loop sees only the exit code of a process.
+``distckpt launch`` ends with these codes; so do the workers that it starts in a pod when an
+exception ends the program (`install`). The numbers follow BSD's ``sysexits.h`` where it has a
+suitable one.
 
 Nothing here needs TensorFlow.
 """
@@ -11,7 +11,7 @@ Nothing here needs TensorFlow.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from distckpt.errors import (
@@ -24,6 +24,7 @@ from distckpt.errors import (
 FINISHED = 0
 USAGE = 2
 PEER_LOST = 69  # EX_UNAVAILABLE
+STALLED = 70  # EX_SOFTWARE
 PREEMPTED = 75  # EX_TEMPFAIL
 PREEMPTED_UNSAVED = 76
 SUPERSEDED = 77  # EX_NOPERM
@@ -31,15 +32,18 @@ CONFIGURATION = 78  # EX_CONFIG
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
-# After these the job is worth another try, for which nobody is to blame.
+# After these codes the job should be started again; the program is not to blame.
 RETRY = (PEER_LOST, PREEMPTED, PREEMPTED_UNSAVED)
-# Set to "1" for workers whose exceptions are to become exit codes.
+# A worker that ends with one of these did not fail itself.
+BECAUSE_OF_OTHERS = (*RETRY, STALLED)
+# If this variable is "1", uncaught exceptions of a worker become exit codes.
 VARIABLE = "DISTCKPT_EXIT_CODES"
 
 MEANINGS = {
     FINISHED: "finished",
     USAGE: "wrong usage; starting it again is useless",
     PEER_LOST: "another worker was lost or never came; start the job again",
+    STALLED: "a worker was lost or never came, again, and nothing was committed in between",
     PREEMPTED: "preempted, after all workers had saved; start the job again",
     PREEMPTED_UNSAVED: "preempted before it could save; start again from the last checkpoint",
     SUPERSEDED: "another process has taken over the checkpoint directory",
@@ -49,15 +53,16 @@ MEANINGS = {
 }
 
 _PEERS = (CoordinationError, CommitUnknownError)
-# What TensorFlow's collectives raise when another worker has gone.
+# TensorFlow's collectives raise these when another worker is lost.
 _PEERS_IN_TENSORFLOW = {"UnavailableError", "AbortedError"}
 _TENSORFLOW_ERRORS = "tensorflow.python.framework.errors_impl"
 
 
 def of(error: BaseException) -> int:
-    """Returns the exit code for an exception that nobody has caught.
+    """Returns the exit code for an uncaught exception.
 
-    The causes of the exception count, too: programs wrap what they have caught.
+    The causes of the exception count, too, because programs wrap exceptions. The result is never
+    `STALLED`, which an exception alone does not show.
     """
     for one in _causes(error):
         if isinstance(one, SupersededError):
@@ -70,10 +75,10 @@ def of(error: BaseException) -> int:
 
 
 def install() -> None:
-    """Lets exceptions that nobody catches end this process with the code that `of` gives.
+    """Makes an uncaught exception end this process with the code from `of`.
 
-    The traceback is printed as before. Called when distckpt is imported and the environment has
-    ``DISTCKPT_EXIT_CODES=1``, as ``distckpt launch`` sets it in pods. May be repeated.
+    The traceback is printed as before. Importing distckpt calls this if the environment has
+    ``DISTCKPT_EXIT_CODES=1``, which ``distckpt launch`` sets in pods. May be called repeatedly.
     """
     if sys.excepthook is not _hook:
         global _before
@@ -81,18 +86,36 @@ def install() -> None:
         sys.excepthook = _hook
 
 
+def judge_by(comes_to_nothing: Callable[[], bool]) -> None:
+    """Sets the function that tells whether the job committed nothing since it last lost a worker.
+
+    Managers call this. The function is asked when an uncaught exception is about to end this
+    process because a worker was lost; if it returns True, the exit code is `STALLED`.
+    """
+    global _comes_to_nothing
+    _comes_to_nothing = comes_to_nothing
+
+
+def _has_no_manager() -> bool:
+    return False  # nothing is known of the job
+
+
+_comes_to_nothing: Callable[[], bool] = _has_no_manager
 _before = sys.__excepthook__
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _before(kind, error, trace)
     code = of(error)
-    if code != 1 and isinstance(error, Exception):
-        raise SystemExit(code)  # the interpreter takes it from a hook as from anywhere
+    if code == 1 or not isinstance(error, Exception):
+        return
+    if code == PEER_LOST and _comes_to_nothing():
+        code = STALLED
+    raise SystemExit(code)  # the interpreter honours this in a hook, too
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yields the exception and what led to it, the nearest first."""
+    """Yields the exception and its causes, the nearest first."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:

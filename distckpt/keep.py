@@ -1,22 +1,21 @@
-"""Retention policies: which checkpoints stay, beside the `max_to_keep` newest.
+"""Retention policies: which checkpoints are kept besides the `max_to_keep` newest.
 
-Small reasons to keep a checkpoint, which compose with ``|`` and ``&``, given to a manager as
-`ManagerOptions.keep`:
+Each policy is a reason to keep a checkpoint. Policies compose with ``|`` and ``&`` and are given to
+a manager as `ManagerOptions.keep`:
 
     EverySteps(1000) | Best(3, "val_loss")           every 1,000 steps, and the three best
     EverySteps(1000) & YoungerThan(hours=48)         every 1,000 steps, for two days
-    YoungerThan(hours=48)                            time to live: nothing goes before two days
+    YoungerThan(hours=48)                            time to live: nothing is deleted for two days
 
 A checkpoint is deleted when there is no reason to keep it: it is not among the ``max_to_keep``
-newest, no policy wants it, nobody has pinned it (``distckpt pin``) and no reader holds a lease on
-it. With ``max_to_keep=None`` and a policy, the policy alone decides; the newest always stays.
+newest, no policy keeps it, it is not pinned (``distckpt pin``) and no reader holds a lease on it.
+With ``max_to_keep=None`` and a policy, the policy alone decides; the newest is always kept.
 
-A policy is a pure function of the list of checkpoints, so the same list gives the same decision,
-here and in ``distckpt ls --why``; which finds the policy by its text in the newest manifest. What a
-policy once keeps it goes on keeping as newer checkpoints come, but for `Best`, `YoungerThan` and
-`LastVerified`, whose meaning it is to change.
+A policy is a pure function of the list of checkpoints: managers and ``distckpt ls --why``, which
+reads the policy from the newest manifest, reach the same decision. A checkpoint that a policy keeps
+is still kept when newer ones follow; only `Best`, `YoungerThan` and `LastVerified` may drop it.
 
-The shape is Orbax's ``preservation_policy``.
+The design follows Orbax's ``preservation_policy``.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from distckpt.errors import ConfigurationError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a policy may look at.
+    """What a policy knows of a checkpoint.
 
     Attributes:
       name: The checkpoint's name.
       time: When it was saved, in seconds since 1970.
-      step: The training step; None if nothing says (plain TensorFlow has saved it).
-      metrics: What ``save(metrics=…)`` was given.
-      verified: Whether all of its bytes have been read back and found right since it was saved.
+      step: The training step; None if unknown (saved by plain TensorFlow).
+      metrics: The metrics given to ``save(metrics=…)``.
+      verified: Whether every byte has been verified since the save.
     """
 
     name: str
@@ -51,19 +50,19 @@ class Checkpoint:
 
 
 class KeepPolicy(abc.ABC):
-    """Says which checkpoints to keep, and why. Immutable. Only the chief asks it."""
+    """Says which checkpoints to keep, and why. Immutable. Only the chief evaluates it."""
 
     @abc.abstractmethod
     def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
-        """Returns the checkpoints to keep: name → why, in a few words.
+        """Returns the checkpoints to keep: name → a short reason.
 
         Args:
-          checkpoints: All that are managed, oldest first, the newest among them.
+          checkpoints: All managed checkpoints, oldest first, including the newest.
           now: The time, in seconds since 1970.
         """
 
     def __repr__(self) -> str:
-        """Returns the text from which `parse` makes the policy again."""
+        """Returns a text from which `parse` builds an equal policy."""
         if not dataclasses.is_dataclass(self):
             return super().__repr__()
         fields = dataclasses.fields(self)
@@ -73,21 +72,21 @@ class KeepPolicy(abc.ABC):
         return f"{type(self).__name__}({', '.join(map(repr, values))})"
 
     def __or__(self, other: KeepPolicy) -> KeepPolicy:
-        """Returns the policy that keeps what either does."""
+        """Returns a policy that keeps what either policy keeps."""
         return Either(self, other)
 
     def __and__(self, other: KeepPolicy) -> KeepPolicy:
-        """Returns the policy that keeps what both do."""
+        """Returns a policy that keeps what both policies keep."""
         return Both(self, other)
 
     def __bool__(self) -> bool:
-        """Raises ConfigurationError: ``a or b`` would silently be ``a``."""
+        """Raises ConfigurationError: ``a or b`` would silently mean ``a``."""
         raise ConfigurationError("Combine keep policies with | and &, not with or, and and not.")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Either(KeepPolicy):
-    """Keeps what `first` or `second` keeps; made by ``|``."""
+    """Keeps what `first` or `second` keeps; the result of ``|``."""
 
     first: KeepPolicy
     second: KeepPolicy
@@ -108,7 +107,7 @@ class Either(KeepPolicy):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Both(KeepPolicy):
-    """Keeps what `first` and `second` keep; made by ``&``."""
+    """Keeps what both `first` and `second` keep; the result of ``&``."""
 
     first: KeepPolicy
     second: KeepPolicy
@@ -158,7 +157,7 @@ class AtSteps(KeepPolicy):
     def __init__(self, steps: Iterable[int]) -> None:
         values = tuple(steps) if isinstance(steps, Iterable) else ()
         if not values or not all(map(_is_integer, values)):
-            raise ConfigurationError(f"AtSteps takes some step numbers, got {steps!r}.")
+            raise ConfigurationError(f"AtSteps takes one or more step numbers, got {steps!r}.")
         object.__setattr__(self, "steps", tuple(sorted(set(values))))
 
     def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
@@ -174,9 +173,9 @@ class AtSteps(KeepPolicy):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class EveryHours(KeepPolicy):
-    """Keeps the oldest checkpoint, and after each that it keeps the first at least so much later.
+    """Keeps the oldest checkpoint, and then each one at least `hours` after the last one kept.
 
-    Unlike with ``keep_checkpoint_every_n_hours``, they stay on the manager's list.
+    Unlike with ``keep_checkpoint_every_n_hours``, the manager still lists these checkpoints.
     """
 
     hours: float
@@ -212,10 +211,10 @@ class YoungerThan(KeepPolicy):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Best(KeepPolicy):
-    """Keeps the `count` best by a metric that ``save(metrics={…})`` was given.
+    """Keeps the `count` best checkpoints by a metric given to ``save(metrics={…})``.
 
-    Of equal ones the older is the better. A checkpoint without the metric, or with NaN, is not
-    among the best; an infinite one is, as far as it goes.
+    Of two checkpoints with equal values, the older one is better. A checkpoint without the metric,
+    or with NaN, is never among the best; infinite values are ranked like others.
 
     Attributes:
       count: How many.
@@ -251,16 +250,16 @@ class Best(KeepPolicy):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LastVerified(KeepPolicy):
-    """Keeps the newest checkpoint of which every byte has been read back and found right.
+    """Keeps the newest checkpoint of which every byte has been verified.
 
-    A restore does that (``ManagerOptions.verify_on_restore``), and ``distckpt verify --note``. So
-    if newer ones should turn out damaged, there is one that is known to be good.
+    A restore verifies (``ManagerOptions.verify_on_restore``), and so does ``distckpt verify
+    --note``. If newer checkpoints turn out to be damaged, this one is known to be good.
     """
 
     def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
         """See the base class."""
         names = [c.name for c in checkpoints if c.verified]
-        return {names[-1]: "the last that was verified"} if names else {}
+        return {names[-1]: "the last verified"} if names else {}
 
 
 _POLICIES: dict[str, type[KeepPolicy]] = {
@@ -270,13 +269,13 @@ _POLICIES: dict[str, type[KeepPolicy]] = {
 
 
 def parse(text: str) -> KeepPolicy:
-    """Returns the policy that a text describes, as ``repr`` writes it. Nothing is executed.
+    """Returns the policy that `text`, written by ``repr``, describes. No code is executed.
 
     Args:
       text: E.g. "EverySteps(1000) | Best(3, 'val_loss')".
 
     Raises:
-      ConfigurationError: It describes none.
+      ConfigurationError: The text describes no policy.
     """
     try:
         return _build(ast.parse(text.strip(), mode="eval").body)
@@ -284,7 +283,7 @@ def parse(text: str) -> KeepPolicy:
         known = ", ".join(sorted(_POLICIES))
         raise ConfigurationError(
             f"{text!r} is not a keep policy ({error}). Write e.g. "
-            f"\"EverySteps(1000) | Best(3, 'val_loss')\"; there are {known}, combined by | and &."
+            f"\"EverySteps(1000) | Best(3, 'val_loss')\"; combine {known} with | and &."
         ) from None
 
 
@@ -299,11 +298,11 @@ def _build(node: ast.expr) -> KeepPolicy:
         arguments = [ast.literal_eval(argument) for argument in node.args]
         named: dict[str, Any] = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
         return _POLICIES[node.func.id](*arguments, **named)
-    raise ValueError("it is neither a policy nor a combination of some")
+    raise ValueError("neither a policy nor a combination of policies")
 
 
 def _by_step(checkpoints: Sequence[Checkpoint]) -> list[tuple[int, str]]:
-    """Returns (step, name) of those with a step, by step; of one step the older first."""
+    """Returns (step, name) of the checkpoints with a step, by step, then oldest first."""
     known = [(c.step, c.name) for c in checkpoints if c.step is not None]
     return sorted(known, key=lambda row: row[0])
 

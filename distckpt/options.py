@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import ConfigurationError
@@ -12,54 +13,69 @@ from distckpt.events import Listener
 from distckpt.keep import KeepPolicy
 from distckpt.policies import SavePolicy
 
-_WORDS = {"when_busy": ("wait", "skip"), "check_replicas": ("off", "warn", "error")}
+RequireMatch = Literal["off", "some", "all"]
+WhenBusy = Literal["wait", "skip"]
+CheckReplicas = Literal["off", "warn", "error"]
+OnResize = Literal["redivide", "drop", "error"]
+
+_WORDS = {
+    "when_busy": get_args(WhenBusy),
+    "check_replicas": get_args(CheckReplicas),
+    "require_match": get_args(RequireMatch),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ManagerOptions:
-    """How a `CheckpointManager` behaves beyond what `tf.train.CheckpointManager` knows.
+    """The options of a `CheckpointManager` that `tf.train.CheckpointManager` does not have.
 
     Give all workers the same options.
 
     Attributes:
-      save_deadline: Seconds that a save may take, from the moment a worker calls ``save()``. Then
-        `DeadlineExceededError` names the workers that are missing. Default: 600.
+      save_deadline: Seconds that a save may take, from the moment a worker calls ``save()``. After
+        that, `DeadlineExceededError` names the missing workers. Default: 600.
       restore_deadline: The same for one attempt to restore one checkpoint. Default: 600.
-      slow_factor: By how much a deadline is extended at the most, while all workers that are waited
-        for are slow but still make progress: with 3.0, a save may take three times
-        `save_deadline`. A warning says so. With 1.0 no deadline is extended. Default: 3.0.
+      slow_factor: The largest extension of a deadline, as a factor, while all missing workers are
+        slow but still make progress. With 3.0, a save may take three times `save_deadline`, and a
+        warning says so. With 1.0 no deadline is extended. Default: 3.0.
       durable: Whether files are forced to stable storage (fsync) before the commit. With False, as
-        in TensorFlow itself, a power failure may take the newest checkpoints with it; a process
-        that dies takes nothing. Default: True.
+        in TensorFlow itself, a power failure may destroy the newest checkpoints; the death of a
+        process does not. Default: True.
       verify_on_restore: Whether every byte is checked against its checksum before anything is
-        restored (each worker checks its share). With False only the presence and size of files
-        and the index are checked, and TensorFlow checks what it happens to read. Default: True.
-      enable_async: Whether ``save()`` returns as soon as the state is held, and a thread in the
-        background does the rest. ``save(options=tf.train.CheckpointOptions(enable_async=True))``
-        asks for it once. Default: False.
-      when_busy: What an asynchronous ``save()`` does while the one before is in flight: "wait" for
-        it, or "skip": return None, on all workers alike, and count it
-        (`CheckpointManager.skipped_saves`). Default: "wait".
+        restored (each worker checks its share). With False, only the index and the presence and
+        size of files are checked, and TensorFlow checks what it reads. Default: True.
+      require_match: How much of the program's state a checkpoint must have to be restored. "some":
+        a value for at least one of the variables (or tables, iterators); a checkpoint without any
+        is of another model, or the model was renamed. "all": a value for each. Otherwise nothing is
+        restored, and all workers raise `RestoreError`. Objects that do not exist yet, e.g. the
+        variables of a layer that has not been built, do not count. Default: "off"; a warning names
+        what does not match.
+      enable_async: Whether ``save()`` returns as soon as the state is held, while a background
+        thread does the rest. ``save(options=tf.train.CheckpointOptions(enable_async=True))``
+        requests it for one save. Default: False.
+      when_busy: What an asynchronous ``save()`` does while the previous save is in flight. "wait":
+        it waits for that save. "skip": it returns None on all workers, and
+        `CheckpointManager.skipped_saves` counts it. Default: "wait".
       save_policy: Which calls of ``save()`` save, see `distckpt.policies`; the others return None.
-        Without a ``step_counter`` the calls are counted as steps. Default: None, all save.
-      keep: What to keep beside the `max_to_keep` newest checkpoints, see `distckpt.keep`. With
-        ``max_to_keep=None`` it alone decides. Default: None, nothing else.
+        Without a ``step_counter``, calls count as steps. Default: None; all calls save.
+      keep: What to keep besides the `max_to_keep` newest checkpoints, see `distckpt.keep`. With
+        ``max_to_keep=None`` the policy alone decides. Default: None; nothing else.
       write_threads: How many parts of a worker's share are written at the same time. A share of
         less than 128 MiB is one part; each part is a file. Default: 4.
-      check_replicas: Whether each save compares, by checksums, what the workers hold of what they
-        should hold alike. A difference names the variable, the workers and the step: "warn", and it
-        is saved all the same; or "error" (`ReplicaMismatchError`), and nothing is saved. Each
-        worker reads all of its variables for that. Default: "off".
-      check_replicas_every: With `check_replicas`, a save compares one entry in so many, the next
-        save others: all in so many saves. Default: 1.
-      worker_state_on_resize: What becomes of the states in ``worker_checkpoint`` when the number of
-        workers has changed. "redivide": objects whose state is the same on all workers and right
-        for any number of them (`IndexedInput`, and whatever else has an attribute ``elastic =
-        True``) go on where they were; all others begin anew, and a warning names them. "drop": all
-        begin anew. "error": nothing is restored. Or a function, called on every worker with a
-        `WorkerStates`, which restores what it wants to. Default: "redivide".
-      listeners: Functions that are called with each event, see `distckpt.events`, on a thread of
-        their own; `distckpt.listeners` has some. Whatever they do, saving goes on. Default: none.
+      check_replicas: Whether each save compares, by checksums, the values that should be equal on
+        all workers. A report of a difference names the variable, the workers and the step. "warn":
+        the report is a warning. "error": it is a `ReplicaMismatchError`, and nothing is saved. Each
+        worker reads all of its variables for the comparison. Default: "off".
+      check_replicas_every: With n, `check_replicas` compares every n-th entry, beginning with a
+        different one in each save, so that n saves compare all entries. Default: 1.
+      worker_state_on_resize: How the states in ``worker_checkpoint`` are restored when the number
+        of workers has changed. "redivide": objects whose state is the same on all workers and valid
+        for any number of them (`IndexedInput`, and objects with an attribute ``elastic = True``)
+        continue; all others start afresh, and a warning names them. "drop": all start afresh.
+        "error": nothing is restored. Or a function, called on every worker with a `WorkerStates`,
+        which decides what to restore. Default: "redivide".
+      listeners: Functions called with each event, see `distckpt.events`, on a separate thread;
+        `distckpt.listeners` has some. No listener can disturb saving. Default: none.
     """
 
     save_deadline: float = 600.0
@@ -67,14 +83,15 @@ class ManagerOptions:
     slow_factor: float = 3.0
     durable: bool = True
     verify_on_restore: bool = True
+    require_match: RequireMatch = "off"
     enable_async: bool = False
-    when_busy: str = "wait"
+    when_busy: WhenBusy = "wait"
     save_policy: SavePolicy | None = None
     keep: KeepPolicy | None = None
     write_threads: int = 4
-    check_replicas: str = "off"
+    check_replicas: CheckReplicas = "off"
     check_replicas_every: int = 1
-    worker_state_on_resize: str | Callable[[WorkerStates], None] = "redivide"
+    worker_state_on_resize: OnResize | Callable[[WorkerStates], None] = "redivide"
     listeners: Sequence[Listener] = ()
 
     def __post_init__(self) -> None:
@@ -109,20 +126,20 @@ class ManagerOptions:
                 allowed = " or ".join(f'"{word}"' for word in words)
                 raise _wrong(name, allowed, getattr(self, name))
         on_resize = self.worker_state_on_resize
-        if on_resize not in ("redivide", "drop", "error") and not callable(on_resize):
+        if on_resize not in get_args(OnResize) and not callable(on_resize):
             allowed = '"redivide", "drop", "error" or a function'
             raise _wrong("worker_state_on_resize", allowed, on_resize)
 
     def _check_policies(self) -> None:
         if self.save_policy is not None and not isinstance(self.save_policy, SavePolicy):
             raise ConfigurationError(
-                "ManagerOptions.save_policy must be one of distckpt.policies, e.g. "
+                "ManagerOptions.save_policy must be a policy of distckpt.policies, e.g. "
                 f"EverySteps(100), or None; got {self.save_policy!r}."
             )
         if self.keep is not None and not isinstance(self.keep, KeepPolicy):
             raise ConfigurationError(
-                "ManagerOptions.keep must be one of distckpt.keep, e.g. EverySteps(1000), or None; "
-                f"got {self.keep!r}."
+                "ManagerOptions.keep must be a policy of distckpt.keep, e.g. EverySteps(1000), "
+                f"or None; got {self.keep!r}."
             )
 
 

@@ -1,17 +1,17 @@
 """Save policies: which calls of ``save()`` save.
 
-Small rules that compose with ``&`` and ``|``, given to a manager as `ManagerOptions.save_policy`:
+Policies compose with ``&`` and ``|`` and are given to a manager as `ManagerOptions.save_policy`:
 
     EverySteps(100) & TimeBudget(0.02)      every 100 steps, if saving takes at most 2 % of the time
     EverySeconds(600) | AtSteps([1, 10])    every ten minutes, and at two steps early on
 
-``save()`` is then called in every step, and returns None where the policy says no. All workers
-decide alike: what depends on steps alone each finds out for itself; what depends on time only the
-chief knows. Without a clock such an answer is None, "ask the chief", and ``&`` and ``|`` are those
-of Kleene's three-valued logic.
+The program then calls ``save()`` in every step; the call returns None if the policy says no. All
+workers decide alike: each worker evaluates policies of steps itself; only the chief evaluates
+policies of time. Without a clock such a policy answers None, "ask the chief"; ``&`` and ``|``
+follow Kleene's three-valued logic.
 
-The idea of rules that compose is tenacity's and Orbax's; that of a budget of time, measured while
-the program runs, is CheckFreq's (Mohan et al., FAST '21).
+Composable policies are an idea of tenacity and Orbax; a time budget measured while the program runs
+is an idea of CheckFreq (Mohan et al., FAST '21).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from distckpt.errors import ConfigurationError
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """What a policy may look at when ``save()`` is called.
+    """What a policy knows when ``save()`` is called.
 
     Attributes:
-      step: The step counter; without one, how often ``save()`` was called.
-      last_step: What it was at the last save that was begun, or restored from; None if none was.
-      clock: The chief's; None on the other workers.
+      step: The step counter; without one, the number of calls of ``save()``.
+      last_step: `step` when the last save began or was restored; None if there is none.
+      clock: The chief's clock; None on the other workers.
     """
 
     step: int
@@ -41,18 +41,18 @@ class Moment:
 
     @property
     def since(self) -> int | None:
-        """The last step, or None if the step counter was set back behind it."""
+        """`last_step`, or None if the step counter has since been set back below it."""
         return None if self.last_step is None or self.last_step > self.step else self.last_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clock:
-    """What only the chief knows.
+    """Times that only the chief knows.
 
     Attributes:
-      elapsed: Seconds since the last save was begun, or since the manager was made.
-      cost: Seconds of training that the last save took: how long ``save()`` kept the program, and
-        by how much the steps during the save were slower than others. None before the first.
+      elapsed: Seconds since the last save began, or since the manager was made.
+      cost: Seconds of training that the last save cost: the time in ``save()``, and the slowdown of
+        the training steps during the save. None before the first save.
     """
 
     elapsed: float
@@ -60,37 +60,40 @@ class Clock:
 
 
 class SavePolicy(abc.ABC):
-    """Says whether a call of ``save()`` saves. Immutable; the same on all workers."""
+    """Decides whether a call of ``save()`` saves. Immutable; the same on all workers."""
 
     @abc.abstractmethod
     def decide(self, moment: Moment) -> bool | None:
-        """Returns whether to save; None if that depends on the clock and there is none."""
+        """Returns whether to save; None if that depends on a missing clock."""
 
     def rest(self, clock: Clock) -> float | None:
-        """Returns for how many seconds from now only steps can say yes; None: for ever."""
+        """Returns in how many seconds time can allow a save; until then, only steps can.
+
+        None: time never can.
+        """
         return None
 
     @property
     def needs_clock(self) -> bool:
-        """Whether no step can say yes as long as the clock says no."""
+        """Whether the policy never says yes while the clock says no."""
         return False
 
     def __and__(self, other: SavePolicy) -> SavePolicy:
-        """Returns the policy that saves when both do."""
+        """Returns a policy that saves when both policies do."""
         return Both(self, other)
 
     def __or__(self, other: SavePolicy) -> SavePolicy:
-        """Returns the policy that saves when either does."""
+        """Returns a policy that saves when either policy does."""
         return Either(self, other)
 
     def __bool__(self) -> bool:
-        """Raises ConfigurationError: ``a and b`` would silently be ``b``."""
+        """Raises ConfigurationError: ``a and b`` would silently mean ``b``."""
         raise ConfigurationError("Combine save policies with & and |, not with and, or and not.")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Both(SavePolicy):
-    """Saves when `first` and `second` do; made by ``&``."""
+    """Saves when both `first` and `second` do; the result of ``&``."""
 
     first: SavePolicy
     second: SavePolicy
@@ -125,7 +128,7 @@ class Both(SavePolicy):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Either(SavePolicy):
-    """Saves when `first` or `second` does; made by ``|``."""
+    """Saves when `first` or `second` does; the result of ``|``."""
 
     first: SavePolicy
     second: SavePolicy
@@ -158,8 +161,8 @@ class Either(SavePolicy):
 class EverySteps(SavePolicy):
     """Saves when a multiple of `steps` has been reached or passed since the last save.
 
-    So it does not matter whether ``save()`` is called in every step, nor at which step the program
-    was restarted.
+    It does not matter whether ``save()`` is called in every step, or at which step the program was
+    restarted.
     """
 
     steps: int
@@ -184,7 +187,7 @@ class AtSteps(SavePolicy):
     def __init__(self, steps: Iterable[int]) -> None:
         values = tuple(steps) if isinstance(steps, Iterable) else ()
         if not values or not all(map(_is_integer, values)):
-            raise ConfigurationError(f"AtSteps takes some step numbers, got {steps!r}.")
+            raise ConfigurationError(f"AtSteps takes one or more step numbers, got {steps!r}.")
         object.__setattr__(self, "steps", tuple(sorted(set(values))))
 
     def decide(self, moment: Moment) -> bool:
@@ -196,7 +199,7 @@ class AtSteps(SavePolicy):
 
 @dataclasses.dataclass(frozen=True)
 class EverySeconds(SavePolicy):
-    """Saves when the last save was begun at least `seconds` ago, by the chief's clock."""
+    """Saves when the last save began at least `seconds` ago, by the chief's clock."""
 
     seconds: float
 
@@ -222,10 +225,10 @@ class EverySeconds(SavePolicy):
 
 @dataclasses.dataclass(frozen=True)
 class TimeBudget(SavePolicy):
-    """Saves only so often that saving takes at most `fraction` of the time, by the chief's clock.
+    """Limits the cost of saving to `fraction` of the time, by the chief's clock.
 
-    After a save that took c seconds of training it says no for c / `fraction` seconds: 0.4 s at a
-    `fraction` of 0.02 for 20 s. Before the first save it says yes.
+    After a save that cost c seconds of training, it says no for c / `fraction` seconds: with a
+    `fraction` of 0.02, for 20 s after a save that cost 0.4 s. Before the first save it says yes.
     """
 
     fraction: float
@@ -233,7 +236,7 @@ class TimeBudget(SavePolicy):
     def __post_init__(self) -> None:
         if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
             raise ConfigurationError(
-                "TimeBudget takes the part of the time that saving may take, above 0 and up to 1, "
+                "TimeBudget takes the fraction of the time for saving, above 0 and up to 1, "
                 f"e.g. 0.02 for 2 %; got {self.fraction!r}."
             )
 

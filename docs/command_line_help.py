@@ -1,4 +1,4 @@
-"""Hook of MkDocs: puts what ``--help`` says of every command where a page has the mark for it."""
+"""Hook of MkDocs: replaces a mark in a page by the ``--help`` text of every command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sections(
     Args:
       command: The command.
       name: How it is called: "distckpt".
-      parent: The context of the group that it stands in.
+      parent: The context of the group that contains it.
     """
     settings = {"terminal_width": 88, **command.context_settings}
     context = click.Context(command, parent=parent, info_name=name, **settings)

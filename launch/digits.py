@@ -2,18 +2,19 @@
 
     distckpt launch --workers 2 --max-restarts 1 -- python launch/digits.py --directory /tmp/digits
 
-An ordinary training loop under `MultiWorkerMirroredStrategy`; distckpt is one line of it, and two
-more make SIGTERM an ordinary end. Kill a worker while it runs: the launcher starts all again, and
-they go on from the last checkpoint. Run it again with more steps: it goes on from there, and on any
-number of workers.
+An ordinary training loop under `MultiWorkerMirroredStrategy`. distckpt takes one line of it, and a
+good end after SIGTERM takes two more. Kill a worker while it runs: the launcher starts all workers
+again, and they continue from the last checkpoint. Run it again with more steps, on any number of
+workers: it continues from there, too.
 
-The loop is written by hand; keras_digits.py does the like by `fit`.
+The loop is written by hand; keras_digits.py does the same with `fit`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -53,49 +54,30 @@ def load_data() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.nda
 def digits_of_step(step: int, size: int) -> np.ndarray:
     """Returns which digits a step trains on: `BATCH` numbers below `size`.
 
-    They depend on the number of the step alone. So a run that resumes sees what it would have seen
-    without the interruption, and no position in the data needs to be saved.
+    They depend on the number of the step alone. So a run that resumes sees the same digits as one
+    without an interruption, and no position in the data needs to be saved.
     """
     return np.random.default_rng(step).choice(size, BATCH, replace=False)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--directory", required=True, help="for checkpoints, seen by all workers")
-    parser.add_argument("--steps", type=int, default=600, help="steps to train in all")
-    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
-    arguments = parser.parse_args()
+def distributed_batch(
+    strategy: tf.distribute.Strategy, step: int, images: np.ndarray, labels: np.ndarray
+) -> tuple:
+    """Returns the batch of a step: each replica has its share of it."""
+    rows = digits_of_step(step, len(images))
 
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    worker = strategy.cluster_resolver.task_id or 0  # None when it runs as a single process
-    keras.utils.set_random_seed(1)
-    (images, labels), (test_images, test_labels) = load_data()
+    def share_of_replica(context: tf.distribute.ValueContext) -> tuple[tf.Tensor, tf.Tensor]:
+        shares = np.array_split(rows, context.num_replicas_in_sync)
+        mine = shares[context.replica_id_in_sync_group]
+        return tf.constant(images[mine]), tf.constant(labels[mine])
 
-    with strategy.scope():
-        model = make_model()
-        optimizer = keras.optimizers.Adam(0.002)
-        optimizer.build(model.trainable_variables)  # its variables too must be made in the scope
-        step = tf.Variable(0, dtype=tf.int64)
+    return strategy.experimental_distribute_values_from_function(share_of_replica)
 
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
-    # The one changed line; it was: tf.train.CheckpointManager(checkpoint, ...)
-    manager = distckpt.CheckpointManager(checkpoint, arguments.directory, max_to_keep=3)
-    # Restores, too. SIGTERM is an ordinary end with it: one more save, and exit code 75.
-    handler = distckpt.handle_preemption(manager)
-    restored = manager.latest_checkpoint
-    start = int(step.numpy())
-    print(f"pid {os.getpid()} starts at step {start}, from {restored or 'scratch'}")
 
-    def batch_of(step: int) -> tuple:
-        rows = digits_of_step(step, len(images))
-
-        def share_of_replica(context: tf.distribute.ValueContext) -> tuple[tf.Tensor, tf.Tensor]:
-            shares = np.array_split(rows, context.num_replicas_in_sync)
-            mine = shares[context.replica_id_in_sync_group]
-            return tf.constant(images[mine]), tf.constant(labels[mine])
-
-        return strategy.experimental_distribute_values_from_function(share_of_replica)
-
+def make_train_step(
+    strategy: tf.distribute.Strategy, model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Callable[[tuple], tf.Tensor]:
+    """Returns a function that trains on a batch and returns its loss."""
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
 
     @tf.function
@@ -110,8 +92,42 @@ def main() -> None:
         losses = strategy.run(replica_step, args=batch)
         return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
+    return train_step
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--directory", required=True, help="for checkpoints, seen by all workers")
+    parser.add_argument("--steps", type=int, default=600, help="steps to train in all")
+    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    worker = strategy.cluster_resolver.task_id or 0  # None when it runs as a single process
+    keras.utils.set_random_seed(1)
+    (images, labels), (test_images, test_labels) = load_data()
+
+    with strategy.scope():
+        model = make_model()
+        optimizer = keras.optimizers.Adam(0.002)
+        optimizer.build(model.trainable_variables)  # its variables too must be made in the scope
+        step = tf.Variable(0, dtype=tf.int64)
+    train_step = make_train_step(strategy, model, optimizer)
+
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+    # The one changed line; it was: tf.train.CheckpointManager(checkpoint, ...)
+    manager = distckpt.CheckpointManager(checkpoint, arguments.directory, max_to_keep=3)
+    # Restores, too. With it SIGTERM ends the program well: one more save, and exit code 75.
+    handler = distckpt.handle_preemption(manager)
+    restored = manager.latest_checkpoint
+    start = int(step.numpy())
+    print(f"pid {os.getpid()} starts at step {start}, from {restored or 'scratch'}")
+
     for number in range(start + 1, arguments.steps + 1):
-        loss = train_step(batch_of(number))
+        loss = train_step(distributed_batch(strategy, number, images, labels))
         step.assign(number)
         if number % 20 == 0 and worker == 0:
             print(f"step {number}/{arguments.steps} loss {loss:.4f}")

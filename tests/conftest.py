@@ -1,13 +1,100 @@
-"""Leaves out what is about POSIX where this is none, or makes believe: see `distckpt.portable`."""
+"""Which tests run where, and when: see CONTRIBUTING.md, "Tests".
+
+The long tests, of tests/long.txt, run with ``--all`` or ``--long``, or if only such are named.
+Tests marked ``posix`` are skipped where there is no POSIX, real or made believe (see
+`runtime.portable`).
+"""
 
 from __future__ import annotations
 
+import pathlib
+import signal
+
 import pytest
 
-from distckpt import portable
+from distckpt.runtime import portable
+
+ROOT = pathlib.Path(__file__).parent
+LONG = tuple(
+    line
+    for line in (ROOT / "long.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+_left_out = 0
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    group = parser.getgroup("distckpt")
+    group.addoption("--all", action="store_true", help="run the long tests, too")
+    group.addoption("--long", action="store_true", help="run the long tests only")
+
+
+def pytest_configure():
+    """Takes signals that are ignored, as they are under nohup or in the background of a script.
+
+    Tests send them to processes that they start, which would inherit that they are ignored.
+    """
+    handlers = {"SIGINT": signal.default_int_handler, "SIGHUP": lambda *_: None}
+    for name, handler in handlers.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups, and renames their tests
+def pytest_collection_modifyitems(config, items):
+    global _left_out
     for item in items:
         if not portable.POSIX and item.get_closest_marker("posix"):
             item.add_marker(pytest.mark.skip(reason="there is no such thing on this system"))
+        if _name(item).startswith(LONG):
+            item.add_marker("long")
+        if item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group(_cluster_group(item)))
+    _refuse_unknown(config, items)
+    if config.getoption("--all") or _are_named(config, items):
+        return
+    wanted = config.getoption("--long")
+    left = [item for item in items if bool(item.get_closest_marker("long")) != wanted]
+    _left_out = 0 if wanted else len(left)
+    items[:] = [item for item in items if item not in set(left)]
+    config.hook.pytest_deselected(items=left)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _left_out:
+        terminalreporter.write_line(
+            f"{_left_out} long tests were left out. `bash tests/run.sh --all` runs them, too; "
+            "`bash tests/run.sh --long` runs them alone."
+        )
+
+
+def _cluster_group(item):
+    """Returns which cluster tests one process runs, one after the other.
+
+    Those that share warm workers, which take long to start; and the daily ones that start workers
+    of their own, as more of these at a time would have to share the processors.
+    """
+    if "pools" in item.fixturenames:
+        return "warm"
+    return str(item.path.relative_to(ROOT)) if item.get_closest_marker("long") else "cold"
+
+
+def _name(item):
+    """Returns the name of a test as tests/long.txt has it."""
+    return item.nodeid.removeprefix("tests/")
+
+
+def _are_named(config, items):
+    """Returns whether nothing but long tests was asked for, by file or by name."""
+    named = [argument for argument in config.args if ".py" in argument]
+    return bool(named) and all(item.get_closest_marker("long") for item in items)
+
+
+def _refuse_unknown(config, items):
+    """Makes sure, when all tests are collected, that each line of tests/long.txt is about one."""
+    if config.args == config.getini("testpaths") and not config.getoption("ignore"):
+        names = [_name(item) for item in items]
+        unknown = [line for line in LONG if not any(name.startswith(line) for name in names)]
+        if unknown:
+            raise pytest.UsageError(f"tests/long.txt names no test with: {', '.join(unknown)}")

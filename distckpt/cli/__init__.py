@@ -1,26 +1,27 @@
-"""The command line: the group `main`; each command lives in a module of its own.
+"""The command line: the group `main`; each command has its own module.
 
-Imports click and nothing heavy, so that ``distckpt --help`` answers at once. A command imports
-what it needs when it runs.
+This module imports only click, so that ``distckpt --help`` answers at once. A command imports what
+it needs when it runs.
 """
 
 from __future__ import annotations
 
 import click
 
-from distckpt.cli.diff import diff_command
-from distckpt.cli.doctor import doctor_command
-from distckpt.cli.export import export_command
-from distckpt.cli.gc import gc_command
-from distckpt.cli.import_ import import_command
-from distckpt.cli.launch import launch_command
-from distckpt.cli.ls import ls_command
-from distckpt.cli.pin import pin_command, unpin_command
-from distckpt.cli.prune import prune_command
-from distckpt.cli.show import show_command
-from distckpt.cli.timeline import timeline_command
-from distckpt.cli.verify import verify_command
-from distckpt.cli.watch import watch_command
+from distckpt.cli.commands.diff import diff_command
+from distckpt.cli.commands.doctor import doctor_command
+from distckpt.cli.commands.export import export_command
+from distckpt.cli.commands.gc import gc_command
+from distckpt.cli.commands.import_ import import_command
+from distckpt.cli.commands.launch import launch_command
+from distckpt.cli.commands.ls import ls_command
+from distckpt.cli.commands.pin import pin_command, unpin_command
+from distckpt.cli.commands.prune import prune_command
+from distckpt.cli.commands.rollback import rollback_command
+from distckpt.cli.commands.show import show_command
+from distckpt.cli.commands.timeline import timeline_command
+from distckpt.cli.commands.verify import verify_command
+from distckpt.cli.commands.watch import watch_command
 
 __all__ = ["main"]
 
@@ -28,13 +29,9 @@ __all__ = ["main"]
 def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    from importlib import metadata
+    from distckpt.runtime.version import VERSION
 
-    try:
-        version = metadata.version("distckpt")
-    except metadata.PackageNotFoundError:
-        version = "(not installed: running from its source)"
-    click.echo(f"distckpt {version}")
+    click.echo(f"distckpt {VERSION}")
     context.exit()
 
 
@@ -62,9 +59,9 @@ Examples:
 def main() -> None:
     """Sharded, committed checkpoints for tf.distribute.
 
-    The commands look after a directory of checkpoints, beside a job or between two; `launch` starts
-    the workers of a job. A checkpoint is named by its path (/run/ckpt-12), or by its directory,
-    which means the newest there.
+    The commands inspect and manage a directory of checkpoints, during a job or between jobs;
+    `launch` starts the workers of a job. Name a checkpoint by its path (/run/ckpt-12), or by its
+    directory, which means the newest checkpoint there.
     """
 
 
@@ -78,6 +75,7 @@ for command in (
     ls_command,
     pin_command,
     prune_command,
+    rollback_command,
     show_command,
     timeline_command,
     unpin_command,

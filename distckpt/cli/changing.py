@@ -1,4 +1,4 @@
-"""What the commands share that change a directory."""
+"""Options and help texts shared by the commands that change a directory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXPLAINED = """\b
-A directory is changed only between jobs. A job that is running is recognised on its own host; on
-another one by what it left there, and one that was killed leaves nothing: then say --take-over.
+A directory is changed only between jobs. A running job is recognised by its process on its own
+host; on other hosts a job counts as running until it records its end. A job that was killed cannot
+record it: then give --take-over.
+A job that has not saved since it started cannot be recognised: stop it, too.
 """
 
 
@@ -20,7 +22,7 @@ def take_over_option(command: F) -> F:
     return click.option(
         "--take-over",
         is_flag=True,
-        help="Go on although the last job may be running. Should it be, it stops at its next save.",
+        help="Proceed although the last job may be running. If it is, it stops at its next save.",
     )(command)
 
 

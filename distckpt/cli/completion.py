@@ -1,7 +1,7 @@
-"""What the shell completes in place of an argument: names of checkpoints, and of directories.
+"""Shell completion of arguments: names of checkpoints and directories.
 
-Whatever goes wrong there is nothing to complete: a shell that waits for the user's next key is no
-place for errors. Addresses such as ``gs://…`` are not looked at, as that takes TensorFlow.
+After any error there is no completion, because a shell in the middle of a command line must not
+show errors. URLs such as ``gs://…`` are not completed, because reading them requires TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import click
 from click.shell_completion import CompletionItem
 
-from distckpt.core import layout
+from distckpt.core import layout, listings
 from distckpt.errors import ConfigurationError
 
 
@@ -25,9 +25,9 @@ def directories(
 def checkpoints(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Completes the checkpoints that stand where `incomplete` points to; else directories."""
+    """Completes the checkpoints in the directory part of `incomplete`; else directories."""
     folder = os.path.dirname(incomplete)
-    names = layout.classify(_names(folder)).checkpoints.items()
+    names = listings.classify(_names(folder)).checkpoints.items()
     paths = [os.path.join(folder, name) for name, files in names if files.has_index]
     found = [CompletionItem(path) for path in paths if path.startswith(incomplete)]
     return found or directories(context, parameter, incomplete)
@@ -36,7 +36,7 @@ def checkpoints(
 def pinned(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Completes the checkpoints that are pinned, also those that are gone."""
+    """Completes pinned checkpoints, also those that no longer exist."""
     folder = os.path.dirname(incomplete)
     holds = map(layout.parse_hold_name, _names(layout.holds_folder(folder)))
     names = sorted(hold[0] for hold in holds if hold is not None and hold[1] is None)

@@ -1,13 +1,13 @@
-"""What the commands that look at directories share: tables, JSON, and how errors become exit codes.
+"""Output shared by the commands on directories: tables, JSON, and exit codes for errors.
 
     0    done; nothing is wrong
     1    done, and something is wrong or different: a damaged checkpoint, a failed check
     2    not done: wrong usage, no such checkpoint or directory, no rights
     130  interrupted (Ctrl-C); nothing is half done
-    141  whoever read the output has gone (`| head`)
+    141  the reader of the output has ended (`| head`)
 
-rich draws the tables. Where the output is not a terminal there are no colours, no lines and no
-limit to the width, so that other programs can read it; then rich is not even imported.
+rich draws the tables. If the output is not a terminal, tables have no colours, no lines and no
+width limit, so that programs can read them; then rich is not even imported.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ Exit codes:
   2            not done: wrong usage, no such checkpoint or directory, no rights
   130          interrupted (Ctrl-C)
 """
-# What a table shows if its output is no terminal, which has no width.
+# The width of tables when the output is not a terminal.
 _NO_LIMIT = 100_000
-# Rows of the largest table that is drawn by rich, which takes half a millisecond for each.
+# rich draws tables of at most this many rows; it takes half a millisecond for each.
 _MOST_DRAWN = 200
 
 
 class Command(click.Command):
-    """A command whose errors end it with one clear line and an exit code of the list above."""
+    """A command that reports an error on one line and exits with a code of the list above."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command, and writes out all it has said."""
+        """Runs the command and flushes its output."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # a reader that has gone is noticed here, not while Python ends
+            sys.stdout.flush()  # raises for a closed pipe here, not while Python ends
         except (KeyboardInterrupt, DistckptError, OSError) as error:
             ctx.exit(_end(error))
         return result
 
 
 def _end(error: BaseException) -> int:
-    """Says what has ended a command, and returns its exit code."""
+    """Reports the error that ended a command, and returns its exit code."""
     if isinstance(error, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
@@ -82,7 +82,7 @@ def _end(error: BaseException) -> int:
 
 
 def code_of(error: DistckptError) -> int:
-    """Returns the exit code for an error of ours."""
+    """Returns the exit code for an error of distckpt."""
     if isinstance(error, CheckpointDamagedError):
         return WRONG
     code = exit_codes.of(error)
@@ -90,7 +90,7 @@ def code_of(error: DistckptError) -> int:
 
 
 def explain(error: OSError) -> str:
-    """Returns what to say of an error of the system: which file, and what of it."""
+    """Returns the message for an error of the operating system: the file and the reason."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}."
 
@@ -101,7 +101,7 @@ def print_json(value: Any) -> None:
 
 
 def number(value: float) -> float | str:
-    """Returns what stands for a number in JSON, which knows neither NaN nor infinity."""
+    """Returns a number for JSON, as a string if it is NaN or infinite."""
     return value if math.isfinite(value) else str(value)
 
 
@@ -110,8 +110,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: st
 
     Args:
       columns: The headings.
-      rows: The cells of each row; rich's markup in them is not looked at.
-      right: Which columns are flush right: a "r" for each of them, any other letter for the rest,
+      rows: The cells of each row; rich's markup in them is not interpreted.
+      right: The alignment of each column: "r" for flush right, any other letter for flush left,
         e.g. "lrr".
     """
     rows = list(rows)
@@ -138,7 +138,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> 
 
 
 def _aligned(rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
-    """Yields rows as lines with aligned cells. It takes milliseconds where rich takes seconds."""
+    """Yields rows as lines with aligned cells, in milliseconds where rich takes seconds."""
     plain = [[click.unstyle(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*plain, strict=True)]
     for row, bare in zip(rows, plain, strict=True):
@@ -159,7 +159,7 @@ def _width(text: str) -> int:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Returns where rich writes to; one that is no terminal has no limit to its width."""
+    """Returns a console for rich, without a width limit if it is not a terminal."""
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False)
@@ -170,7 +170,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 @contextlib.contextmanager
 def progress(*, show: bool) -> Iterator[Progress | None]:
-    """Yields rich's progress bars for bytes, on standard error; None if it is no terminal."""
+    """Yields rich's progress bars for bytes on standard error, or None without a terminal."""
     console = make_console(stderr=True)
     if not show or not console.is_terminal:
         yield None
@@ -196,11 +196,11 @@ def progress(*, show: bool) -> Iterator[Progress | None]:
 
 
 def _forget_stdout() -> None:
-    """Lets what is still to be written go nowhere, so that Python ends without another error."""
+    """Discards the rest of the output, so that Python ends without another error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())
     except (OSError, ValueError):
-        return  # a test's stand-in for it, which has no descriptor
+        return  # a test's substitute for stdout, which has no descriptor
     finally:
         os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Which checkpoint, or which directory, an argument of the command line means. Only reads."""
+"""Resolves an argument of the command line to a checkpoint or a directory. Only reads."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import difflib
 import posixpath
 from typing import NamedTuple
 
-from distckpt import portable
-from distckpt.core import layout
+from distckpt.core import layout, listings
 from distckpt.errors import ConfigurationError, DirectoryError
+from distckpt.runtime import portable
+from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
 from distckpt.storage.choose import storage_for
 
@@ -29,16 +30,16 @@ class Target(NamedTuple):
 
 
 def find_directory(argument: str) -> tuple[Storage, str]:
-    """Returns the storage and the absolute path or URL of a directory that is there.
+    """Returns the storage and the absolute path or URL of an existing directory.
 
     Raises:
-      DirectoryError: There is none.
+      DirectoryError: The directory does not exist.
     """
     path = portable.absolute(argument)
     storage = storage_for(path)
+    _refuse_obstacles(storage, path)
     if not storage.is_directory(path):
-        what = "is a file" if storage.exists(path) else "does not exist"
-        raise DirectoryError(f"{argument} {what}. Give the directory that a job saves to.")
+        raise DirectoryError(f"{argument} does not exist. Give the directory that a job saves to.")
     return storage, path
 
 
@@ -46,30 +47,37 @@ def find_checkpoint(argument: str) -> Target:
     """Returns the checkpoint that `argument` means.
 
     Args:
-      argument: A checkpoint's path ("/run/ckpt-12"), one of its files that name it
-        ("/run/ckpt-12.index", "/run/ckpt-12.manifest.json"), or a directory: then its newest
+      argument: A checkpoint's path ("/run/ckpt-12"), its index or manifest
+        ("/run/ckpt-12.index", "/run/ckpt-12.manifest.json"), or a directory, which means its newest
         checkpoint.
 
     Raises:
-      ConfigurationError: There is no such checkpoint; the text suggests the nearest.
-      RestoreError: The directory's own file names one that is not there.
+      ConfigurationError: There is no such checkpoint; the text suggests similar names.
+      RestoreError: The directory's file `checkpoint` names a checkpoint that does not exist.
     """
     path = portable.absolute(argument)
     storage = storage_for(path)
     if storage.is_directory(path):
         return _newest(storage, path, argument)
     target = named(argument)
+    _refuse_obstacles(storage, target.directory)
     if not storage.is_directory(target.directory):
         raise DirectoryError(
-            f"There is no directory {target.directory}, so there is no checkpoint {argument}, "
+            f"There is no directory {target.directory}, so there is no checkpoint {argument} "
             "either."
         )
     _check_is_there(target)
     return target
 
 
+def _refuse_obstacles(storage: Storage, directory: str) -> None:
+    obstacle = obstacles.find(storage, directory)
+    if obstacle is not None:
+        raise DirectoryError(obstacle)
+
+
 def named(argument: str) -> Target:
-    """Returns the checkpoint that a path names, its own or a file's, whether it is there or not."""
+    """Returns the checkpoint named by its path, index or manifest; it need not exist."""
     path = portable.absolute(argument)
     directory, name = posixpath.split(path)
     for suffix in _SUFFIXES:
@@ -78,17 +86,17 @@ def named(argument: str) -> Target:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Returns a hint at what somebody may have meant by `name`, of what is `known`; or ""."""
+    """Returns a hint with the `known` names similar to `name`, or ""."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _newest(storage: Storage, directory: str, argument: str) -> Target:
-    from distckpt.roles import host
-    from distckpt.roles.catalog import Catalog
-    from distckpt.roles.patient import PatientReader
+    from distckpt.directory.catalog import Catalog
+    from distckpt.runtime import host
+    from distckpt.storage.retrying_reader import RetryingReader
 
-    names = Catalog(PatientReader(storage), directory, brief=True).candidates(host.now())
+    names = Catalog(RetryingReader(storage), directory, brief=True).candidates(host.now())
     if not names:
         raise ConfigurationError(f"There is no checkpoint in {argument}.")
     return Target(storage, directory, names[0])
@@ -96,14 +104,14 @@ def _newest(storage: Storage, directory: str, argument: str) -> Target:
 
 def _check_is_there(target: Target) -> None:
     storage, directory, name = target
-    found = layout.classify(storage.list(directory)).checkpoints
+    found = listings.classify(storage.list(directory)).checkpoints
     known = [n for n, files in found.items() if files.has_index]
     if name in known:
         return
     if name in found:
         raise ConfigurationError(
             f"{target.path} has lost its index, {layout.index_name(name)}: "
-            "without it nothing of it can be read."
+            "without it, the checkpoint cannot be read."
         )
     hint = nearest(name, known)
     if not hint and known:

@@ -1,4 +1,4 @@
-"""A call that may block for ever, made so that its caller does not."""
+"""Makes a call that may block forever without blocking its caller."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
+from distckpt.coordination.crew import Crew
+from distckpt.errors import CoordinationError
+
 _Result = TypeVar("_Result")
 
 
 class Background(Generic[_Result]):
-    """Runs `function` on a daemon thread of its own; a call that never ends keeps the thread."""
+    """Runs `function` on a thread of a crew; a call that never ends keeps the thread.
 
-    def __init__(self, function: Callable[[], _Result]) -> None:
+    Raises:
+      CoordinationError: No thread is available.
+    """
+
+    def __init__(self, function: Callable[[], _Result], crew: Crew) -> None:
         self._function = function
         self._started = time.monotonic()
         self._done = threading.Event()
         self._value: _Result | None = None
         self._error: Exception | None = None
-        threading.Thread(target=self._run, name="distckpt-call", daemon=True).start()
+        if not crew.do(self._run):
+            raise CoordinationError(
+                "No thread can be started to call the coordination service: this process, or its "
+                "container, has reached the limit of its threads. Raise it (ulimit -u, pids.max)."
+            )
 
     def finished(self, timeout: float) -> bool:
-        """Returns whether the call has ended, after waiting `timeout` seconds at the most."""
+        """Returns whether the call has ended, after waiting at most `timeout` seconds."""
         return self._done.wait(timeout)
 
     def seconds(self) -> float:

@@ -1,9 +1,9 @@
 """The coordination port: what the workers of one job need to agree on a save.
 
 A key-value store in which a key is published once, a way to wait for keys with a deadline, and
-the word on who has died. There is no barrier: "everybody has arrived" is the presence of N keys,
-which, unlike a barrier, also tells who is missing. The contract is spelled out, clause by clause,
-as tests in `distckpt.testing.coordinator_contract`.
+reports of deaths. There is no barrier: "all have arrived" is the presence of N keys, which, unlike
+a barrier, also tells who is missing. The contract is spelled out, clause by clause, as tests in
+`distckpt.testing.coordinator_contract`.
 """
 
 from __future__ import annotations
@@ -30,33 +30,32 @@ class Coordinator(abc.ABC):
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker is the one that commits and prunes."""
+        """Whether this worker commits and prunes."""
         return self.index == 0
 
     @property
     def mirrors_only_distributed(self) -> bool:
         """Whether only variables made under a `tf.distribute` strategy are equal on all workers.
 
-        True where TensorFlow runs the job. Elsewhere all of the state is taken to be.
+        True where TensorFlow runs the job. Elsewhere the whole state is assumed to be equal.
         """
         return False
 
     def name(self, index: int) -> str:
-        """Returns what people call worker `index`, for messages: "worker 1"."""
+        """Returns the name of worker `index` in messages: "worker 1"."""
         return f"worker {index}"
 
     @abc.abstractmethod
     def publish(self, key: str, value: str) -> None:
         """Makes `value` visible to all under `key`.
 
-        Keys are made of ``[A-Za-z0-9._-]`` and "/". A key published a second time keeps its first
-        value, silently: the protocol never publishes two different values under one key, and an
-        answer that got lost may be sent again. A value is any text without NUL, of megabytes if
-        need be.
+        Keys are made of ``[A-Za-z0-9._-]`` and "/". A key published a second time silently
+        keeps its first value: the protocol never publishes two different values under one key, and
+        a lost answer may be sent again. A value is any text without NUL, even of megabytes.
 
         Raises:
-          errors.WorkerLostError: The coordination engine cannot be reached; the text names the
-            worker it runs on, or this one.
+          errors.WorkerLostError: The coordination service cannot be reached; the text names the
+            worker it runs on, or this worker.
         """
 
     @abc.abstractmethod
@@ -65,11 +64,11 @@ class Coordinator(abc.ABC):
 
         Args:
           keys: One key or more.
-          timeout: Seconds to wait at the most; 0 looks once. May overrun by a fraction of a second.
+          timeout: Maximum seconds to wait; 0 looks once. May overrun by a fraction of a second.
 
         Returns:
-          (key, value) of one that is there (the first in `keys`, if several are), or None after
-          `timeout`.
+          (key, value) of a published key (the first in `keys`, if there are several), or None
+          after `timeout`.
 
         Raises:
           errors.WorkerLostError: As for `publish`.
@@ -77,24 +76,24 @@ class Coordinator(abc.ABC):
 
     @abc.abstractmethod
     def lost(self) -> dict[int, str]:
-        """Returns the workers known to be dead or gone, each with the reason. Never raises.
+        """Returns the workers known to be dead or to have left, with the reasons. Never raises.
 
         A reason is one line that completes "worker 1 died: …". A worker that has not come yet is
         not lost.
 
-        An engine that cannot be reached is reported as the death of worker 0, where it runs.
+        A service that cannot be reached is reported as the death of worker 0, where it runs.
         """
 
     def has_joined(self, index: int) -> bool:
         """Returns whether worker `index` has ever been seen in this job. Never raises.
 
-        Where the engine itself begins only when all are there, always True.
+        Always True if the service itself starts only when all workers have joined.
         """
         return True
 
     @abc.abstractmethod
     def forget(self, keys: Sequence[str]) -> None:
-        """Drops keys that nobody will ask for again. Best effort; never raises."""
+        """Deletes keys that will not be fetched again. Best effort; never raises."""
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing
-        """Lets go of what the adapter holds; further calls are not allowed."""
+        """Releases the adapter's resources; further calls are not allowed."""

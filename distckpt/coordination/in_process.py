@@ -1,4 +1,4 @@
-"""Coordination inside one process: for a job of one worker, or of threads that play workers.
+"""Coordination inside one process: for a job of one worker, or of threads as workers.
 
 As in TensorFlow's service, the key-value store dies with the chief.
 """
@@ -14,7 +14,7 @@ from distckpt.coordination import base
 
 
 class InProcessJob:
-    """What the workers of one job share.
+    """The state that the workers of one job share.
 
     Args:
       count: The number of workers.
@@ -36,20 +36,20 @@ class InProcessJob:
     def kill(self, index: int, reason: str) -> None:
         """Makes worker `index` count as dead, as if its process had died.
 
-        The others find it in `lost()`; its own calls, and after the chief's death everybody's,
-        raise WorkerLostError, and calls that wait are woken up. A second death changes nothing.
+        The other workers find it in `lost()`. Its own calls, and after the chief's death all calls,
+        raise WorkerLostError, and waiting calls are woken up. A second death changes nothing.
         """
         with self._changed:
             self._killed.setdefault(index, reason)
             self._changed.notify_all()
 
     def leave(self, index: int) -> None:
-        """Makes worker `index` count as gone for good; what it has published stays readable."""
+        """Makes worker `index` count as having left; its published keys stay readable."""
         with self._changed:
             self._left[index] = "it has left the job"
 
     def lost(self) -> dict[int, str]:
-        """Returns the workers that are dead or gone, with the reasons."""
+        """Returns the workers that are dead or have left, with the reasons."""
         with self._changed:
             return self._left | self._killed
 
@@ -129,5 +129,5 @@ class InProcess(base.Coordinator):
         self._job.forget(keys)
 
     def close(self) -> None:
-        """Tells the others that this worker has left."""
+        """Tells the other workers that this worker has left."""
         self._job.leave(self._index)

@@ -1,11 +1,10 @@
 """Makes sure that all workers of a job have started, before TensorFlow waits for them.
 
 `tf.distribute.MultiWorkerMirroredStrategy` waits for all workers when it is made, for ten minutes
-and more, with the interpreter's lock held: no thread, no signal handler and no deadline of ours can
-do anything about it. So the workers meet before that, with a deadline; who never comes is named.
-
-They meet at the address that ``TF_CONFIG`` gives the chief, where TensorFlow's own server is to
-listen a moment later:
+or more, and holds the interpreter's lock meanwhile, so no thread, signal handler or deadline of
+ours can interrupt it. So the workers meet before that, with a deadline; an error names missing
+workers. They meet at the chief's address in ``TF_CONFIG``, where TensorFlow's own server listens
+later:
 
     worker → chief   {"worker": 1, "job": "<hash of the cluster>", "host": …, "pid": …}
     chief → worker   {}                              all have come
@@ -24,17 +23,19 @@ import re
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from distckpt.coordination import tf_config
+from distckpt.core import tf_config
+from distckpt.core.tf_config import Task, TFConfig
 from distckpt.errors import ConfigurationError, DeadlineExceededError, DistckptError
 
-_JOBS = ("chief", "worker")  # in the order in which workers are numbered
-_LONGEST = 4096  # bytes of a message
+_LONGEST = 4096  # the most bytes of a message
 _SAY_EVERY = 10.0  # seconds
 _PAUSE = 0.2  # seconds between two attempts to reach the chief
-_GRACE = 5.0  # seconds that a worker allows the chief to say its last word
+_HELLO = 2.0  # seconds that a process has to identify itself to the chief
+_FAREWELL = 2.0  # seconds that all workers together have to close their connections
+_GRACE = 5.0  # seconds beyond the deadline that a worker waits for the chief's answer
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _KINDS: dict[str, type[DistckptError]] = {
     kind.__name__: kind for kind in (ConfigurationError, DeadlineExceededError)
@@ -42,7 +43,7 @@ _KINDS: dict[str, type[DistckptError]] = {
 
 
 def wait_for_workers(deadline: float = 300.0) -> None:
-    """Waits until all workers that ``TF_CONFIG`` names have come here. Every worker, first of all.
+    """Waits until all workers in ``TF_CONFIG`` have made this call. Every worker, before all else.
 
     Call it right before the strategy is made:
 
@@ -51,18 +52,18 @@ def wait_for_workers(deadline: float = 300.0) -> None:
       strategy = tf.distribute.MultiWorkerMirroredStrategy()
       ```
 
-    Without it, a worker that never starts makes all others wait in TensorFlow without a word. It
-    returns at once where there is nobody to wait for: without ``TF_CONFIG``, in a job of one
-    worker, in an evaluator, in a job with parameter servers. It needs no TensorFlow.
+    Without this call, a worker that never starts makes all others wait silently in TensorFlow. The
+    call returns at once if there is no worker to wait for: without ``TF_CONFIG``, in a job of one
+    worker, in an evaluator, in a job with parameter servers. It does not need TensorFlow.
 
     Args:
       deadline: Seconds to wait.
 
     Raises:
-      DeadlineExceededError: Somebody has not come; the text names who, with the address. It is the
-        same on all that have.
-      ConfigurationError: ``TF_CONFIG`` makes no sense, or differs between the workers, two
-        processes have the same index, or the chief's port is taken.
+      DeadlineExceededError: A worker has not come; the text names it, with its address. All other
+        workers raise the same error.
+      ConfigurationError: ``TF_CONFIG`` is invalid, or differs between the workers, two processes
+        have the same index, or the chief's port is taken.
     """
     number = isinstance(deadline, (int, float)) and not isinstance(deadline, bool)
     if not number or not 0 < deadline < float("inf"):
@@ -79,69 +80,60 @@ def meet(place: Place, deadline: float, say: Callable[[str], None] = lambda text
     """Does what `wait_for_workers` promises, for the process at `place`.
 
     Args:
-      place: Who this is.
+      place: This process's place.
       deadline: Seconds to wait.
-      say: Is told every ten seconds who is still waited for.
+      say: Called every ten seconds with the missing workers.
     """
     (_Chief if place.index == 0 else _Worker)(place, deadline, say).wait()
 
 
 class Place:
-    """Who a process is.
+    """A process's place in its job.
 
     Args:
-      tasks: (job, number, address) of all workers.
-      index: Its index among them.
+      tasks: All workers.
+      index: The process's index among them.
 
     Attributes:
-      names: What people call the workers: "worker 1".
+      names: The names of the workers: "worker 1".
       addresses: Their addresses, "host:port".
-      index: This one's.
-      job: What tells the job from others: a hash of the cluster.
+      index: The process's index.
+      job: The identity of the job: a hash of the cluster.
     """
 
-    def __init__(self, tasks: list[tuple[str, int, str]], index: int) -> None:
-        self.names = [job if job == "chief" else f"{job} {n}" for job, n, _ in tasks]
-        self.addresses = [address for _, _, address in tasks]
+    def __init__(self, tasks: Sequence[Task], index: int) -> None:
+        self.names = [task.name for task in tasks]
+        self.addresses = [task.address for task in tasks]
         self.index = index
         text = json.dumps(tasks)
         self.job = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
     def of_this_process(cls) -> Place | None:
-        """Returns the place of this process; None if there is nobody to meet."""
-        return cls.of(tf_config.read())
+        """Returns the place of this process; None if it has no other workers to meet."""
+        return cls.of(tf_config.of(os.environ))
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> Place | None:
-        """Returns the place of a process with this ``TF_CONFIG``; None if it meets nobody."""
-        cluster, task = config.get("cluster") or {}, config.get("task") or {}
-        if not isinstance(cluster, dict) or not isinstance(task, dict):
-            raise ConfigurationError('TF_CONFIG: "cluster" and "task" must be objects.')
-        if "ps" in cluster or task.get("type") not in _JOBS:
+    def of(cls, config: TFConfig) -> Place | None:
+        """Returns the place of a process with this ``TF_CONFIG``; None if it is alone."""
+        if not config.workers or config.own_task not in config.workers:
             return None
-        tasks = [(job, n, a) for job in _JOBS for n, a in enumerate(cluster.get(job) or [])]
-        me = (task.get("type"), task.get("index"))
-        found = [i for i, (job, n, _) in enumerate(tasks) if (job, str(n)) == (me[0], str(me[1]))]
-        if not found:
-            raise ConfigurationError(
-                f"TF_CONFIG says that this process is {me[0]} {me[1]!r}, and its cluster has none."
-            )
-        for job, n, address in tasks:
-            split(address, f"{job} {n}")
-        return cls(tasks, found[0]) if len(tasks) > 1 else None
+        for task in config.workers:
+            split(task.address, task.name)
+        index = config.workers.index(config.own_task)
+        return cls(config.workers, index) if len(config.workers) > 1 else None
 
     def who(self, index: int) -> str:
         """Returns "worker 1 (10.0.0.7:2222)"."""
         return f"{self.names[index]} ({self.addresses[index]})"
 
     def chiefs(self) -> tuple[str, int]:
-        """Returns host and port of the chief."""
+        """Returns the chief's host and port."""
         return split(self.addresses[0], self.names[0])
 
 
 class _Chief:
-    """Waits for the others at its own address."""
+    """Waits for the other workers at its own address."""
 
     def __init__(self, place: Place, deadline: float, say: Callable[[str], None]) -> None:
         self._place = place
@@ -166,7 +158,7 @@ class _Chief:
             self._answer({})
 
     def _look(self, listener: socket.socket, ready: Any, selector: Any) -> None:
-        """Takes in who knocks; forgets who has gone again."""
+        """Accepts new workers; forgets workers that have disconnected."""
         if ready is not listener:
             if not _is_open(ready):
                 selector.unregister(ready)
@@ -175,7 +167,9 @@ class _Chief:
             return
         with contextlib.suppress(OSError):
             link, _ = listener.accept()
-            worker = self._greet(link)
+            worker = None
+            with contextlib.suppress(OSError):
+                worker = self._greet(link)
             if worker is None:
                 link.close()
             else:
@@ -183,9 +177,8 @@ class _Chief:
                 selector.register(link, selectors.EVENT_READ)
 
     def _greet(self, link: socket.socket) -> int | None:
-        """Returns which worker has come; None if it is none of ours, or not welcome."""
-        link.settimeout(2.0)
-        hello = _receive(link)
+        """Returns the index of a new worker; None for a stranger or a refused worker."""
+        hello = _receive(link, _HELLO)
         worker = hello.get("worker") if hello else None
         if hello is None or not isinstance(worker, int) or isinstance(worker, bool):
             return None  # a port scanner, or a worker that is already making its strategy
@@ -194,8 +187,8 @@ class _Chief:
             text = f"{name} came to {self._place.who(0)} with another cluster in its TF_CONFIG."
         elif worker in self._here and _is_open(self._here[worker]):
             text = (
-                f"{name} says that it is {self._place.who(worker)}, and another process does so, "
-                "too. Give each its own index in TF_CONFIG; or end the one that is left over."
+                f"{name} says that it is {self._place.who(worker)}, and so does another process. "
+                "Give each its own index in TF_CONFIG; or end a process left from an earlier start."
             )
         else:
             return worker
@@ -207,9 +200,10 @@ class _Chief:
         for link in self._here.values():
             with contextlib.suppress(OSError):
                 _send(link, message)
-        for link in self._here.values():  # who closes first keeps the port busy: let them
+        end = time.monotonic() + _FAREWELL
+        for link in self._here.values():  # the side that closes first keeps the port busy, so wait
             with contextlib.suppress(OSError), link:
-                link.settimeout(1.0)
+                link.settimeout(max(0.01, end - time.monotonic()))
                 link.recv(1)
 
     def _too_late(self) -> DeadlineExceededError:
@@ -224,14 +218,14 @@ class _Chief:
 
 
 class _Worker:
-    """Goes to the chief, again and again, and waits for its word."""
+    """Connects to the chief, again and again, and waits for its answer."""
 
     def __init__(self, place: Place, deadline: float, say: Callable[[str], None]) -> None:
         self._place = place
         self._seconds = deadline
         self._news = _News(say)
         self._end = time.monotonic() + deadline
-        self._reason = "nobody answers"
+        self._reason = "no answer"
 
     def wait(self) -> None:
         while time.monotonic() < self._end:
@@ -244,33 +238,32 @@ class _Worker:
             time.sleep(_PAUSE)
         raise DeadlineExceededError(
             f"{self._place.who(0)} has not started within {self._seconds:g} s: {self._reason}. "
-            f"This is {self._place.who(self._place.index)}. Look at the other's log; or correct "
+            f"This is {self._place.who(self._place.index)}. Look at the chief's log; or correct "
             "TF_CONFIG."
         )
 
     def _ask(self) -> dict[str, Any] | None:
-        """Returns the chief's word; None if it cannot be reached now."""
+        """Returns the chief's answer; None if the chief cannot be reached now."""
         hello = {"worker": self._place.index, "job": self._place.job}
         hello |= {"host": socket.gethostname(), "pid": os.getpid()}
         try:
             left = max(0.1, self._end - time.monotonic())
             with socket.create_connection(self._place.chiefs(), min(5.0, left)) as link:
                 _send(link, hello)
-                link.settimeout(left + _GRACE)
-                answer = _receive(link)
+                answer = _receive(link, left + _GRACE)
         except OSError as error:
             self._reason = str(error)
             return None
         if answer is None:
-            self._reason = "it has ended, or is none of ours"
+            self._reason = "it has ended, or is another program"
         return answer
 
 
 class _News:
-    """Tells somebody now and then what is waited for.
+    """Reports at intervals what is waited for.
 
     Args:
-      say: Who is told.
+      say: Called with the report.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -278,7 +271,7 @@ class _News:
         self._next = time.monotonic() + _SAY_EVERY
 
     def say(self, text: Callable[[], str]) -> None:
-        """Tells it, if it is time to."""
+        """Reports `text()`, if it is time to."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SAY_EVERY
             self._say(text())
@@ -286,10 +279,11 @@ class _News:
 
 @contextlib.contextmanager
 def _listening(place: Place) -> Iterator[socket.socket]:
-    """Listens where the chief is to be found.
+    """Listens at the chief's address.
 
-    In a job of one machine that is its address. Elsewhere it is all interfaces, as TensorFlow's
-    server does: by its own name a machine may find a loopback address, which others do not reach.
+    In a job of one machine that is the exact address. Elsewhere it is all interfaces, as for
+    TensorFlow's server: a machine's own name may resolve to a loopback address, which other
+    machines cannot reach.
     """
     host, port = place.chiefs()
     name = host if _LOOPBACK.fullmatch(host) else ""
@@ -298,35 +292,50 @@ def _listening(place: Place) -> Iterator[socket.socket]:
         listener = socket.create_server((name, port), family=family, backlog=128)
     except OSError as error:
         raise ConfigurationError(
-            f"{place.who(0)} cannot listen at its own address: {error}. Is the port taken, by a "
-            "process that is left over from another start?"
+            f"{place.who(0)} cannot listen at its own address: {error}. Is the port taken by a "
+            "process left from an earlier start?"
         ) from error
     with listener:
         yield listener
 
 
-def split(address: object, who: str) -> tuple[str, int]:
+def split(address: str, who: str) -> tuple[str, int]:
     """Returns host and port of an address in ``TF_CONFIG``.
 
     Raises:
-      ConfigurationError: It is none; the text says of `who`.
+      ConfigurationError: It is invalid; the text names `who`.
     """
-    host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536
+    if not host or not is_port or not _can_be_looked_up(host):
         raise ConfigurationError(
             f'TF_CONFIG: the address of {who} must be like "host:2222", got {address!r}.'
         )
     return host.strip("[]"), int(port)
 
 
+def _can_be_looked_up(host: str) -> bool:
+    """Returns whether sockets accept `host`; for some names they raise only UnicodeError."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return "\0" not in host
+
+
 def _send(link: socket.socket, message: dict[str, Any]) -> None:
     link.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _receive(link: socket.socket) -> dict[str, Any] | None:
-    """Returns the message that comes; None if it is none."""
-    data = b""
+def _receive(link: socket.socket, seconds: float) -> dict[str, Any] | None:
+    """Returns the next message; None if it is malformed.
+
+    Raises:
+      OSError: No complete message has come within `seconds`.
+    """
+    data, end = b"", time.monotonic() + seconds
     while not data.endswith(b"\n"):
+        link.settimeout(max(0.01, end - time.monotonic()))
         more = link.recv(_LONGEST)
         data += more
         if not more or len(data) > _LONGEST:
@@ -339,7 +348,7 @@ def _receive(link: socket.socket) -> dict[str, Any] | None:
 
 
 def _is_open(link: socket.socket) -> bool:
-    """Returns whether the other side still waits for our word."""
+    """Returns whether the other side still waits for our answer."""
     try:
         link.setblocking(False)
         return bool(link.recv(1, socket.MSG_PEEK))

@@ -2,13 +2,13 @@
 
     <directory>/<run id>/
       key.<key>          one published value; "/" in the key is written "="
-      worker-00001       worker 1's heartbeat: who it is; touched again and again while it lives
+      worker-00001       worker 1's heartbeat: its identity; touched at intervals while it lives
 
-A file is created once, whole, and never changed, so whoever finds it finds the value. The run id
-stands in every path, so a restarted job meets nothing that its predecessor left. Clocks of
+A file of a key is created once, complete, and never changed, so an existing file has the value. The
+run id is part of every path, so a restarted job never meets files of its predecessor. Clocks of
 different hosts are never compared: a worker counts as dead when its heartbeat file has not
-*changed* for a while, by the watcher's own clock. On network file systems that cache directories, a
-key is seen as late as the cache allows (for NFS, see ``acdirmin`` in nfs(5)).
+*changed* for a while, by the watcher's own clock. On network file systems that cache directories,
+the cache may delay a key (for NFS, see ``acdirmin`` in nfs(5)).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from collections.abc import Iterator, Sequence
 
 from distckpt import errors
 from distckpt.coordination import base
+from distckpt.runtime import portable
+from distckpt.storage import obstacles
 from distckpt.storage.local import LocalStorage
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -36,21 +38,21 @@ _logger = logging.getLogger(__name__)
 class SharedDirectory(base.Coordinator):
     """One worker of a job whose workers share a directory.
 
-    Creates ``<directory>/<run_id>`` and starts a daemon thread for the heartbeat. The files of a
-    finished job may be deleted by whoever started it.
+    Creates ``<directory>/<run_id>`` and starts a daemon thread for the heartbeat. After the job has
+    ended, its files may be deleted.
 
     Args:
       directory: A local or network directory that all workers see under some path.
-      run_id: Of letters, digits, "_", "-" and "."; the same on all workers of this start of the
-        job, and of no other start.
+      run_id: Letters, digits, "_", "-" and "."; the same on all workers of this start of the job,
+        and different in every other start.
       index: This worker's index, from 0 (the chief).
       count: The number of workers.
       heartbeat_seconds: Seconds between two heartbeats.
-      lost_after: Seconds without a heartbeat after which a worker counts as dead. One that has
-        never shown up is not dead but missing.
+      lost_after: Seconds without a heartbeat after which a worker counts as dead. A worker that has
+        never come is not dead but missing.
 
     Raises:
-      errors.ConfigurationError: An argument does not make sense.
+      errors.ConfigurationError: An argument is invalid.
       errors.DirectoryError: The directory cannot be created or written.
     """
 
@@ -68,14 +70,15 @@ class SharedDirectory(base.Coordinator):
         self._index = index
         self._count = count
         self._storage = LocalStorage()
-        self._directory = os.path.join(directory, run_id)
+        self._directory = portable.absolute(os.path.join(directory, run_id))
         try:
             self._storage.make_directory(self._directory)
             self._pulse = _Pulse(self._directory, index, count, heartbeat_seconds, lost_after)
         except OSError as error:
             raise errors.DirectoryError(
-                f"worker {index} cannot use {self._directory} to coordinate with the others: "
-                f"{error}. Give a directory that every worker can write."
+                f"worker {index} cannot use {self._directory} for coordination: "
+                f"{obstacles.find(self._storage, self._directory) or f'{error}.'} It must be a "
+                "directory that every worker can write."
             ) from error
 
     @property
@@ -91,7 +94,7 @@ class SharedDirectory(base.Coordinator):
     def publish(self, key: str, value: str) -> None:
         """See base. Raises WorkerLostError naming this worker if the directory cannot be used."""
         with self._engine(), contextlib.suppress(FileExistsError):
-            # A job does not outlive a power failure, so nothing here needs to.
+            # A job does not survive a power failure, so its keys need not, either.
             self._storage.create(self._path(key), _encode(value), durable=False)
 
     def fetch(self, keys: Sequence[str], timeout: float) -> tuple[str, str] | None:
@@ -110,11 +113,11 @@ class SharedDirectory(base.Coordinator):
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
     def lost(self) -> dict[int, str]:
-        """See base. Answers at once, with what the last heartbeat found."""
+        """See base. Answers at once, with the state at the last heartbeat."""
         return self._pulse.lost()
 
     def has_joined(self, index: int) -> bool:
-        """See base: whether its heartbeat file has ever been there."""
+        """See base: whether its heartbeat file has ever existed."""
         return self._pulse.has_shown_up(index)
 
     def forget(self, keys: Sequence[str]) -> None:
@@ -124,7 +127,7 @@ class SharedDirectory(base.Coordinator):
                 self._storage.remove(self._path(key))
 
     def close(self) -> None:
-        """Stops the heartbeat and tells the others that this worker has left."""
+        """Stops the heartbeat and tells the other workers that this worker has left."""
         self._pulse.stop()
 
     def _look(self, key: str) -> str | None:
@@ -143,16 +146,15 @@ class SharedDirectory(base.Coordinator):
             yield
         except OSError as error:
             raise errors.WorkerLostError(
-                f"{self.name(self._index)} cannot use {self._directory} to coordinate with the "
-                f"others: {error}"
+                f"{self.name(self._index)} cannot use {self._directory} for coordination: {error}"
             ) from error
 
 
 class _Pulse:
-    """Shows the others that this worker lives, and finds out which of them do.
+    """Shows the other workers that this worker lives, and finds out which of them live.
 
-    A thread does both in turn. If it is held up, because the process is stopped or the file system
-    hangs, it also stops counting the silence of the others, whose heartbeats hang just as well.
+    A thread does both in turn. If the thread is delayed, because the process is stopped or the file
+    system hangs, it also stops counting the other workers' silence: their heartbeats may hang, too.
     """
 
     def __init__(
@@ -166,29 +168,33 @@ class _Pulse:
         self._others = {n: _Other() for n in range(count) if n != index}
         self._lost: dict[int, str] = {}
         self._stopping = threading.Event()
-        self._show("alive")
         self._thread = threading.Thread(target=self._run, name="distckpt-heartbeat", daemon=True)
         self._thread.start()
+        try:
+            self._show("alive")  # only with a thread: else it would look like a death later
+        except OSError:
+            self._stopping.set()
+            raise
 
     def lost(self) -> dict[int, str]:
         """Returns the dead workers with the reasons."""
         return dict(self._lost)
 
     def has_shown_up(self, index: int) -> bool:
-        """Returns whether a worker has ever shown that it lives."""
+        """Returns whether a worker has ever had a heartbeat."""
         return index == self._index or self._others[index].has_shown_up
 
     def stop(self) -> None:
-        """Ends the thread and leaves word that this worker has left. May be called again."""
+        """Ends the thread and notes that this worker has left. May be called repeatedly."""
         if not self._stopping.is_set():
             self.fall_silent()
             with contextlib.suppress(OSError):
                 self._show("left")
 
     def fall_silent(self) -> None:
-        """Ends the thread without a word, as the death of the process would."""
+        """Ends the thread without a note, as the death of the process would."""
         self._stopping.set()
-        self._thread.join(timeout=self._lost_after)  # it may hang in a file system that hangs
+        self._thread.join(timeout=self._lost_after)  # a hung file system may block it
 
     def _run(self) -> None:
         seen = time.monotonic()
@@ -204,7 +210,7 @@ class _Pulse:
 
     def _beat(self) -> None:
         try:
-            os.utime(self._paths[self._index])  # takes no space, so it works on a full disk too
+            os.utime(self._paths[self._index])  # needs no space, so it works on a full disk, too
         except FileNotFoundError:
             self._show("alive")
 
@@ -232,9 +238,9 @@ class _Other:
         self._silence = 0.0
 
     def look(self, path: str, elapsed: float) -> None:
-        """Looks at the heartbeat file, `elapsed` seconds of undisturbed watching after the last."""
+        """Looks at the heartbeat file, after `elapsed` seconds of undisturbed watching."""
         self._silence += elapsed
-        # Opened, not only asked for its status: that makes NFS look at the server's copy.
+        # Opening the file, not only stat(), makes NFS look at the server's copy.
         with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
             status = os.fstat(file.fileno())
             mark = (status.st_ino, status.st_mtime_ns)
@@ -249,7 +255,7 @@ class _Other:
         return self._mark is not None
 
     def verdict(self, lost_after: float) -> str | None:
-        """Returns why the worker is lost, or None if it lives or has not shown up yet."""
+        """Returns why the worker is lost, or None if it lives or has not come yet."""
         who = f"on host {self._who.get('host')}, pid {self._who.get('pid')}"
         if self._who.get("state") == "left":
             return f"it has left the job, {who}"
@@ -271,12 +277,12 @@ def _check_arguments(
     if not 0 < 3 * heartbeat_seconds <= lost_after:
         raise errors.ConfigurationError(
             f"lost_after ({lost_after:g} s) must be at least three times heartbeat_seconds "
-            f"({heartbeat_seconds:g} s), or one late heartbeat would pass for a death"
+            f"({heartbeat_seconds:g} s), or one late heartbeat would count as a death"
         )
 
 
-# The first byte tells a value, even an empty one, from a file that is still being filled, which can
-# be met where the file system has no hard links (see `LocalStorage.create`).
+# The first byte tells a value, even an empty one, from a file that is still being filled, which may
+# be seen on file systems without hard links (see `LocalStorage.create`).
 
 
 def _encode(value: str) -> bytes:

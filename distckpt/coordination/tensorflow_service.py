@@ -1,14 +1,14 @@
 """Coordination through TensorFlow's own coordination service.
 
 `MultiWorkerMirroredStrategy` starts it: a key-value store and heartbeats over the job's gRPC port,
-in the process of the chief (``chief`` in TF_CONFIG, else worker 0). A worker that falls silent, be
-it killed or gone in good order, is declared dead after about 10 s, and the store goes on working;
-when the chief dies, the store is gone.
+in the process of the chief (``chief`` in TF_CONFIG, else worker 0). A silent worker, whether
+killed or ended normally, is declared dead after about 10 s, and the store goes on working; when the
+chief dies, the store is lost.
 
 All private TensorFlow API that distckpt needs for coordination is used here, and nowhere else:
 ``tensorflow.python.eager.context`` with its ``*_config_key_value`` and ``get_task_states``. They
-follow ``xla/tsl/distributed_runtime/coordination`` in TensorFlow's source, whose habits show below:
-calls other than "get" have no deadline, "get" cannot be taken back, "delete" takes a key for a
+follow ``xla/tsl/distributed_runtime/coordination`` in TensorFlow's source, with its peculiarities:
+calls other than "get" have no deadline, "get" cannot be cancelled, "delete" treats a key as a
 directory.
 """
 
@@ -30,6 +30,7 @@ from tensorflow.python.eager import context as tf_context
 from distckpt import errors
 from distckpt.coordination import base
 from distckpt.coordination.background import Background
+from distckpt.coordination.crew import Crew
 from distckpt.coordination.watches import Forgotten, Watches
 
 _Result = TypeVar("_Result")
@@ -37,14 +38,20 @@ _logger = logging.getLogger(__name__)
 
 _JOBS = ("chief", "worker")  # in the order in which workers are numbered
 _VALUE = "="  # the first character of every value …
-_FORGOTTEN = "-"  # … but for the word that the key is being forgotten
+_FORGOTTEN = "-"  # … except for the mark that the key is being forgotten
 
 # All in seconds.
-_PATIENCE = 3.0  # how long a broken connection is tried again: gRPC's first two pauses
-_SILENCE = 10.0  # after so long a service that does not answer counts as dead, as a worker does
+_PATIENCE = 3.0  # how long a broken connection is retried: gRPC's first two pauses
+_SILENCE = 10.0  # how long the service, like a worker, may be silent before it counts as dead
 _GLANCE = 0.5  # how long `lost` waits for the service
 _PUBLISH = 60.0  # how long `publish` waits while the service answers other calls
 _FORGET = 2.0  # how long `forget` waits
+
+# The threads of all calls: `_RESERVE` for calls other than watches, and three for each worker for
+# watches, but at most `_MOST_WATCHES`.
+_RESERVE = 4
+_MOST_WATCHES = 32
+_crew = Crew(0)
 
 _TASK = re.compile(r"(?:Task )?/job:(\w+)/replica:\d+/task:(\d+)")
 _BROKEN = re.compile(
@@ -58,7 +65,7 @@ class TensorFlowService(base.Coordinator):
     """One worker of a `tf.distribute.MultiWorkerMirroredStrategy` job.
 
     Args:
-      namespace: Comes before every key; the same on all workers.
+      namespace: The prefix of every key; the same on all workers.
 
     Raises:
       errors.ConfigurationError: No coordination service runs in this process.
@@ -69,19 +76,20 @@ class TensorFlowService(base.Coordinator):
         if job is None:
             raise errors.ConfigurationError(
                 "no coordination service runs in this process: create the "
-                "MultiWorkerMirroredStrategy, with TF_CONFIG set, before anything that needs it"
+                "MultiWorkerMirroredStrategy first, with TF_CONFIG set"
             )
         self._job = job
         self._namespace = namespace
         self._context = tf_context.context()
-        self._watches = Watches(self._get)
+        _crew.grow(_RESERVE + min(_MOST_WATCHES, 3 * len(job.tasks)))
+        self._watches = Watches(self._get, _crew, leave=_RESERVE)
         self._connection = _Connection()
         self._lock = threading.Lock()
         self._mark = self._full(f"mark/{job.index}/{secrets.token_hex(8)}")
         self._marked = False
         self._restarted = False
         self._lost: dict[int, str] = {}
-        self._query = Background(self._ask_states)  # which sets the mark
+        self._query = Background(self._ask_states, _crew)  # sets the mark
 
     @staticmethod
     def available() -> bool:
@@ -114,8 +122,8 @@ class TensorFlowService(base.Coordinator):
     def publish(self, key: str, value: str) -> None:
         """See base. Returns once the service has it, in about 0.5 ms."""
         if "\0" in value:
-            raise ValueError(f"the value of {key} has a NUL character, which TensorFlow cuts it at")
-        call = Background(lambda: self._set(self._full(key), _VALUE + value))
+            raise ValueError(f"the value of {key} has a NUL character, where TensorFlow cuts it")
+        call = Background(lambda: self._set(self._full(key), _VALUE + value), _crew)
         while not call.finished(_GLANCE):
             reason = self.lost().get(self._job.leader)
             if reason is None and call.seconds() >= _PUBLISH:
@@ -133,10 +141,11 @@ class TensorFlowService(base.Coordinator):
         return None if found is None else (keys_by_full[found[0]], found[1])
 
     def lost(self) -> dict[int, str]:
-        """See base. Answers within half a second, if need be with what it heard before."""
+        """See base. Answers within half a second, if necessary with the last known state."""
         with self._lock:
             if self._query.finished(0):
-                self._query = Background(self._ask_states)
+                with contextlib.suppress(errors.CoordinationError):  # the last known state must do
+                    self._query = Background(self._ask_states, _crew)
             query = self._query
         if query.finished(_GLANCE):
             try:
@@ -152,10 +161,11 @@ class TensorFlowService(base.Coordinator):
         """See base."""
         full = [self._full(key) for key in keys]
         self._watches.drop(full)
-        Background(lambda: self._forget(full)).finished(_FORGET)
+        with contextlib.suppress(errors.CoordinationError):
+            Background(lambda: self._forget(full), _crew).finished(_FORGET)
 
     def close(self) -> None:
-        """Ends all waiting. The others hear nothing of it; the service itself runs on."""
+        """Ends all waiting. The other workers are not told; the service itself runs on."""
         self._watches.close()
 
     # --- Calls that may block -------------------------------------------------------------------
@@ -179,15 +189,15 @@ class TensorFlowService(base.Coordinator):
     def _forget(self, keys: Sequence[str]) -> None:
         with contextlib.suppress(tf.errors.OpError):
             for key in keys:
-                # The service keeps calls that wait for a key which nobody publishes, for ever. This
-                # word releases them.
+                # The service would keep calls that wait for an unpublished key forever. This mark
+                # releases them.
                 self._set(key, _FORGOTTEN)
                 self._context.delete_config_key_value(key)
 
     def _ask_states(self) -> dict[int, str]:
         try:
             if self._service_is_new():
-                return {self._job.leader: "it was restarted, and the job's agreements are gone"}
+                return {self._job.leader: "it was restarted, and the job's agreements are lost"}
             states = self._connection.use(
                 lambda: self._context.get_task_states(self._job.numbers_of_tasks())
             )
@@ -196,7 +206,7 @@ class TensorFlowService(base.Coordinator):
         return {n: _reason(state) for n, state in enumerate(states) if state is not None}
 
     def _service_is_new(self) -> bool:
-        """Returns whether the chief was replaced: the mark set at first can be set once more."""
+        """Returns whether the chief was replaced: then the first mark can be set once more."""
         if not self._restarted:
             try:
                 self._connection.use(lambda: self._context.set_config_key_value(self._mark, _VALUE))
@@ -208,7 +218,7 @@ class TensorFlowService(base.Coordinator):
     # --- Names and errors -----------------------------------------------------------------------
 
     def _full(self, key: str) -> str:
-        # Without "/", so that deleting "a", which TensorFlow takes for a directory, leaves "a/b".
+        # Without "/", so that deleting "a", for TensorFlow a directory, does not delete "a/b".
         return f"{self._namespace}:{key}".replace("/", ":")
 
     @contextlib.contextmanager
@@ -224,7 +234,7 @@ class TensorFlowService(base.Coordinator):
 
     def _at_fault(self, error: tf.errors.OpError) -> int:
         """Returns the worker without which the service cannot be used."""
-        # What this process's own agent answers when the service has declared it dead.
+        # The error of this process's own agent after the service has declared it dead.
         own = isinstance(error, tf.errors.FailedPreconditionError)
         return self._job.index if own else self._job.leader
 
@@ -234,7 +244,7 @@ class TensorFlowService(base.Coordinator):
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """Who is who.
+    """The job's tasks and this process's place.
 
     Attributes:
       tasks: (job name, task number) of each worker.
@@ -275,15 +285,15 @@ class _Job:
 
 
 class _Connection:
-    """Tells a broken connection, which is tried again, from a service that is gone."""
+    """Tells a broken connection, which is retried, from a service that was lost."""
 
     def __init__(self) -> None:
         self._down = False
 
     def use(self, call: Callable[[], _Result]) -> _Result:
-        """Returns what `call` does, trying again for `_PATIENCE` while it is unavailable.
+        """Returns the result of `call`, retried for `_PATIENCE` while the service is unavailable.
 
-        Once that was in vain, later calls fail at once, until one succeeds.
+        After that has failed, later calls fail at once, until one succeeds.
         """
         give_up = None
         pause = 0.05
@@ -320,7 +330,7 @@ def _reason(error: Any) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """Returns the first sentence of a text of TensorFlow, without its subject if that is a task."""
+    """Returns the first sentence of a TensorFlow message, without its subject if that is a task."""
     line = text.strip().split("\n", 1)[0]
     sentence = re.split(r"\.(?:\s|$)", _TASK.sub("", line, count=1).strip(" :"), maxsplit=1)[0]
     return sentence[:200]

@@ -1,9 +1,10 @@
-"""Waiting for any of several keys, on top of a call that blocks on one and cannot be taken back.
+"""Waits for any of several keys, by calls that block on one key and cannot be cancelled.
 
-TensorFlow's service knows only "give me this key, I wait". A call that its caller has given up
-stays open in the service until the key is published, and then the value is sent once for each such
-call: after 300 short looks at a key, publishing 1 MB cost 300 MB. So there is one open call for
-each key that somebody waits for, in a thread of its own, however many fetches watch it.
+TensorFlow's service can only wait for a single key. A call that its caller has given up stays open
+in the service until the key is published, and then the value is sent once for each such call: after
+300 short looks at a key, publishing 1 MB cost 300 MB. So each awaited key has one open call, in its
+own thread, however many fetches watch it. If no thread is available, a fetch makes short calls
+itself, at that cost.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-# Seconds that one call lasts; then its thread ends, unless somebody has waited for it since.
+from distckpt.coordination.crew import Crew
+
+# Seconds that one call lasts; then its thread ends, unless a fetch has waited for it since.
 _CALL = 60.0
-# A call that has been open for so many seconds has looked: time enough for a busy network.
+# Seconds after which an open call has certainly looked, even over a busy network.
 _LOOK = 0.2
-# An answer waits for so many seconds for one to an earlier key that was asked for just now.
+# Seconds that an answer waits for an answer to an earlier key whose call has just begun.
 _ORDER = 0.02
+# Seconds in which a fetch without threads looks once at all its keys, and at one of them.
+_ROUND, _GLANCE = 0.5, 0.02
 # Seconds to stay away from a key that is being forgotten.
 _FORGETTING = 0.05
 
 
 class Forgotten(Exception):
-    """The key asked for has been forgotten while the call was open."""
+    """The key was forgotten while the call was open."""
 
 
 class Watches:
@@ -32,11 +37,15 @@ class Watches:
     Args:
       ask: ``ask(key, seconds)`` blocks until `key` is published and returns its value, or returns
         None after `seconds`. It may raise Forgotten; any other error is raised by the `fetch` that
-        waits for the key. It is called from threads of this class, one for each key.
+        waits for the key. It is called from a thread of `crew` for each key.
+      crew: Provides the threads.
+      leave: How many of them to leave for other calls.
     """
 
-    def __init__(self, ask: Callable[[str, float], str | None]) -> None:
+    def __init__(self, ask: Callable[[str, float], str | None], crew: Crew, leave: int = 0) -> None:
         self._ask = ask
+        self._crew = crew
+        self._leave = leave
         self._changed = threading.Condition()
         self._watches: dict[str, _Watch] = {}
         self._closed = False
@@ -46,22 +55,24 @@ class Watches:
         deadline = time.monotonic() + timeout
         with self._changed:
             while not self._closed:
-                watches = [self._watch(key) for key in keys]
+                watches = [watch for watch in map(self._watch, keys) if watch is not None]
+                if len(watches) < len(keys):
+                    break
                 now = time.monotonic()
                 found = _first_answered(watches, now)
                 if found is not None:
                     return self._deliver(found)
                 until = max(deadline, *(watch.since + _LOOK for watch in watches))
                 if now >= until:
-                    break
+                    return None
                 for watch in watches:
                     watch.wanted_until = max(watch.wanted_until, until)
                 outrun = any(watch.answered for watch in watches)
                 self._changed.wait(_ORDER if outrun else until - now)
-        return None
+        return self._look(keys, deadline)
 
     def drop(self, keys: Sequence[str]) -> None:
-        """Forgets answers that nobody has fetched. Calls that are still open end by themselves."""
+        """Drops answers that were never fetched. Calls that are still open end by themselves."""
         with self._changed:
             for key in keys:
                 if key in self._watches and self._watches[key].answered:
@@ -74,21 +85,35 @@ class Watches:
             self._watches.clear()
             self._changed.notify_all()
 
-    def _watch(self, key: str) -> _Watch:
-        """Returns the watch on `key`, a new one if need be."""
+    def _watch(self, key: str) -> _Watch | None:
+        """Returns the watch on `key`, possibly new; None if no thread is available for it."""
         if key not in self._watches:
             self._drop_stale()
-            self._watches[key] = _Watch(key)
-            threading.Thread(
-                target=self._run,
-                args=(self._watches[key],),
-                name=f"distckpt-wait-{key}",
-                daemon=True,
-            ).start()
+            watch = _Watch(key)
+            name = f"distckpt-wait-{key}"
+            if not self._crew.do(lambda: self._run(watch), self._leave, name):
+                return None
+            self._watches[key] = watch
         return self._watches[key]
 
+    def _look(self, keys: Sequence[str], deadline: float) -> tuple[str, str] | None:
+        """Asks for one key after the other, on the caller's thread."""
+        seconds = max(_GLANCE, min(_LOOK, _ROUND / len(keys)))
+        while not self._closed:
+            for key in keys:
+                try:
+                    value = self._ask(key, seconds)
+                except Forgotten:
+                    time.sleep(_FORGETTING)
+                    continue
+                if value is not None:
+                    return key, value
+            if time.monotonic() >= deadline:
+                break
+        return None
+
     def _run(self, watch: _Watch) -> None:
-        """Keeps one call for the key of `watch` open, until it is answered or nobody cares."""
+        """Keeps one call for the key of `watch` open, until it is answered or no longer wanted."""
         while True:
             value, failure, over = None, None, False
             try:
@@ -108,7 +133,7 @@ class Watches:
                     return
 
     def _deliver(self, watch: _Watch) -> tuple[str, str]:
-        self._remove(watch)  # a value can be large, and to ask again costs little
+        self._remove(watch)  # a value can be large, and asking again costs little
         if watch.error is not None:
             raise watch.error
         assert watch.value is not None
@@ -125,7 +150,7 @@ class Watches:
 
 
 class _Watch:
-    """One key that is waited for, and the answer once there is one."""
+    """One awaited key, and the answer once there is one."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -143,7 +168,7 @@ class _Watch:
 
 
 def _first_answered(watches: Sequence[_Watch], now: float) -> _Watch | None:
-    """Returns the first answered watch, unless one before it may answer any moment."""
+    """Returns the first answered watch, unless an earlier watch may be answered at any moment."""
     for watch in watches:
         if watch.answered:
             return watch

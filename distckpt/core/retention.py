@@ -1,8 +1,9 @@
 """Which checkpoints to keep: TensorFlow's rules, as functions of lists.
 
-A rule takes a `Sweep`, the decisions so far, and returns one with its own decisions made; rules are
-applied one after the other. `keep_newest` lets checkpoints go; `spare_every` takes some of these
-back. The shape is that of Orbax's ``preservation_policy`` and of tenacity's ``stop`` conditions.
+A rule takes a `Sweep`, the decisions so far, and returns a `Sweep` with its own decisions added;
+rules are applied one after the other. `keep_newest` marks checkpoints for deletion; `spare_every`
+takes some of them back. The design is that of Orbax's ``preservation_policy`` and of tenacity's
+``stop`` conditions.
 
 Source: ``CheckpointManager.__init__``, ``save`` and ``_sweep`` in
 ``tensorflow/python/checkpoint/checkpoint_management.py``.
@@ -14,8 +15,8 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from distckpt.core.checkpoint_state import CheckpointState
 from distckpt.core.manifest import Manifest
+from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.keep import Checkpoint
 
 
@@ -27,12 +28,12 @@ class Kept(NamedTuple):
 
 
 def facts(kept: Kept, manifest: Manifest | None, *, verified: bool) -> Checkpoint:
-    """Returns what a policy may know of a checkpoint.
+    """Returns what a policy may know about a checkpoint.
 
     Args:
       kept: The checkpoint.
       manifest: Its manifest in force, if it has one.
-      verified: Whether a note says that all of its bytes were found right.
+      verified: Whether a note says that all of its bytes were found intact.
     """
     return Checkpoint(
         name=kept.name,
@@ -45,12 +46,12 @@ def facts(kept: Kept, manifest: Manifest | None, *, verified: bool) -> Checkpoin
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What happens to the managed checkpoints.
+    """The decisions on the managed checkpoints.
 
     Attributes:
-      active: Stay managed, oldest first.
-      victims: Are to be deleted, oldest first.
-      preserved: Are never to be deleted, and no longer listed, oldest first.
+      active: Checkpoints that stay managed, oldest first.
+      victims: Checkpoints to delete, oldest first.
+      preserved: Checkpoints that are never deleted and no longer listed, oldest first.
       last_preserved: Timestamp of the newest checkpoint ever preserved, in seconds since 1970.
     """
 
@@ -70,15 +71,15 @@ def sweep(
     last_preserved: float,
     spared: Collection[str] = (),
 ) -> Sweep:
-    """Decides as `tf.train.CheckpointManager` does after a save. Chief only acts on it.
+    """Decides as `tf.train.CheckpointManager` does after a save. Only the chief acts on it.
 
     Args:
       active: The managed checkpoints, oldest first, the one just saved among them.
-      max_to_keep: How many stay; None for all.
-      keep_every_hours: Of those which would go, the ones saved at least so many hours after the
-        last preserved one are preserved; None for none.
+      max_to_keep: How many are kept; None for all.
+      keep_every_hours: A checkpoint that would be deleted is preserved if it was saved at least
+        this many hours after the last preserved one; None preserves none.
       last_preserved: Timestamp of the last preserved checkpoint, in seconds since 1970.
-      spared: Names of checkpoints that stay managed whatever else holds.
+      spared: Names of checkpoints that stay managed in any case.
     """
     decisions = Sweep(tuple(active), (), (), last_preserved)
     rules = (keep_newest(max_to_keep), spare(spared), spare_every(keep_every_hours))
@@ -88,7 +89,7 @@ def sweep(
 
 
 def keep_newest(count: int | None) -> Rule:
-    """Returns the rule that lets all but the `count` newest go; None or 0 keeps all."""
+    """Returns the rule that deletes all but the `count` newest; None or 0 keeps all."""
 
     def rule(so_far: Sweep) -> Sweep:
         surplus = max(0, len(so_far.active) - count) if count else 0
@@ -109,14 +110,14 @@ def spare(names: Collection[str]) -> Rule:
             return so_far
         back = tuple(kept for kept in so_far.victims if kept.name in names)
         victims = tuple(kept for kept in so_far.victims if kept.name not in names)
-        # Victims are older than what stays, so the order is kept.
+        # Victims are older than kept checkpoints, so the order is kept.
         return dataclasses.replace(so_far, active=back + so_far.active, victims=victims)
 
     return rule
 
 
 def spare_every(hours: float | None) -> Rule:
-    """Returns the rule that preserves a victim every so many `hours`; None or 0 preserves none."""
+    """Returns the rule that preserves a victim every `hours` hours; None or 0 preserves none."""
 
     def rule(so_far: Sweep) -> Sweep:
         victims, preserved, last = [], list(so_far.preserved), so_far.last_preserved
@@ -132,7 +133,7 @@ def spare_every(hours: float | None) -> Rule:
 
 
 def record(active: Sequence[Kept], name: str, timestamp: float) -> tuple[Kept, ...]:
-    """Returns the managed checkpoints after `name` was saved, which makes it the newest of them."""
+    """Returns the managed checkpoints after `name` was saved: `name` is the newest."""
     return (*(kept for kept in active if kept.name != name), Kept(name, timestamp))
 
 
@@ -144,7 +145,7 @@ class Recovered:
       active: The managed checkpoints, oldest first.
       latest: The newest checkpoint, or None.
       last_preserved: Timestamp of the last preserved checkpoint, in seconds since 1970.
-      clock_went_back: None, or how many seconds the clock is behind the last preserved checkpoint.
+      clock_went_back: How many seconds the clock is behind the last preserved checkpoint, or None.
     """
 
     active: tuple[Kept, ...]
@@ -156,9 +157,9 @@ class Recovered:
 def recover(state: CheckpointState | None, now: float) -> Recovered:
     """Returns what the constructor of `tf.train.CheckpointManager` takes over.
 
-    No timestamp is later than `now` afterwards, so that a clock that was set back does not make old
-    checkpoints look new. What is not newer than the last preserved one is not managed any more; so
-    are all checkpoints of a file without timestamps.
+    Afterwards no timestamp is later than `now`, so a clock that was set back does not make old
+    checkpoints look new. A checkpoint that is not newer than the last preserved one is no longer
+    managed; nor is any checkpoint of a file without timestamps.
 
     Args:
       state: What the `checkpoint` file says; None without one.
@@ -172,7 +173,7 @@ def recover(state: CheckpointState | None, now: float) -> Recovered:
     last_preserved = min(last_preserved, now)
     timestamps = state.timestamps or (last_preserved,) * len(state.paths)
     active: dict[str, float] = {}
-    # One path that stands there twice keeps its first place; surplus paths or times are dropped.
+    # A path listed twice keeps its first place; surplus paths or times are dropped.
     for path, timestamp in zip(state.paths, timestamps, strict=False):
         if min(timestamp, now) > last_preserved:
             active[path] = min(timestamp, now)

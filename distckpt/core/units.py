@@ -1,10 +1,10 @@
-"""Sizes and times as people read them. Pure."""
+"""Formats sizes and times for people. Pure."""
 
 from __future__ import annotations
 
 
 def size(count: int | float | None) -> str:
-    """Returns a number of bytes as people read it: "1.50 GiB"."""
+    """Returns a number of bytes for people: "1.50 GiB"."""
     if count is None:
         return "-"
     if count < 1024:
@@ -17,7 +17,7 @@ def size(count: int | float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Returns a number of seconds as people read it: "12 ms", "3.2 s", "5 min", "3 h", "2 d"."""
+    """Returns a number of seconds for people: "12 ms", "3.2 s", "5 min", "3 h", "2 d"."""
     if seconds is None:
         return "-"
     seconds = max(0.0, seconds)
@@ -32,7 +32,7 @@ def duration(seconds: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """Returns how long ago something was; what lies ahead, by another clock, was "just now"."""
+    """Returns an age for people; a time in the future, by another clock, is "just now"."""
     if seconds < 1:
         return "just now"
     return f"{seconds:.0f} s ago" if seconds < 59.5 else f"{duration(seconds)} ago"

@@ -1,1 +1,1 @@
-"""Input that a checkpoint can hold: what a worker reads next, under a `tf.distribute` strategy."""
+"""Input pipelines under a `tf.distribute` strategy, whose position a checkpoint can hold."""

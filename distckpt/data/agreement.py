@@ -1,4 +1,4 @@
-"""Makes sure that the workers' inputs fit together, before one of them waits for the others."""
+"""Checks that the workers' inputs are consistent, before one worker waits for the others."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from distckpt.coordination.base import Coordinator
 from distckpt.errors import ConfigurationError, DeadlineExceededError, WorkerLostError
 
 _Made = TypeVar("_Made")
-_GLANCE = 1.0  # seconds between two looks at who has died
+_GLANCE = 1.0  # seconds between two checks for deaths
 _numbers = itertools.count(1)
 
 
 def next_key() -> str:
-    """Returns the key of the program's next input; alike on workers that make the same inputs."""
+    """Returns the key of the program's next input; equal on workers that make the same inputs."""
     return f"input-{next(_numbers)}"
 
 
@@ -29,19 +29,19 @@ def make_together(
     key: str,
     deadline: float,
 ) -> _Made:
-    """Makes this worker's input, when all others could make theirs, and all are alike.
+    """Makes this worker's input, and checks that all workers have made equal ones.
 
     Every worker, at the same point of the program.
 
     Args:
-      kind: What is made, for messages.
-      make: Returns this worker's input, and by name what must be the same on all workers.
-      coordinator: How to talk to the others.
-      key: What to talk about; see `next_key`.
-      deadline: Seconds to wait for them.
+      kind: The kind of input, for messages.
+      make: Returns this worker's input, and by name the values that must be equal on all workers.
+      coordinator: How to talk to the other workers.
+      key: The key of this input; see `next_key`.
+      deadline: Seconds to wait for the other workers.
 
     Raises:
-      ConfigurationError: The inputs differ, or another worker could not make its own.
+      ConfigurationError: The inputs differ, or another worker could not make its input.
       DeadlineExceededError: A worker never came here; the text names it.
       WorkerLostError: A worker died; the text names it.
       Exception: What `make` raises.
@@ -72,7 +72,7 @@ def _telling_failure(kind: str, coordinator: Coordinator, key: str) -> Iterator[
 def _words(
     kind: str, coordinator: Coordinator, key: str, deadline: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the name of each worker with its word, as they come."""
+    """Yields each worker's name and message, in order of arrival."""
     end = time.monotonic() + deadline
     missing = {f"{key}/{worker}": worker for worker in range(coordinator.count)}
     while missing:
@@ -88,9 +88,9 @@ def _words(
         if left <= 0:
             names = ", ".join(coordinator.name(worker) for worker in missing.values())
             raise DeadlineExceededError(
-                f"After {deadline:g} s these have not made their {kind}: {names}. All workers "
-                "must make it, at the same point of the program. See what they do; if they only "
-                "need longer, give a longer deadline."
+                f"After {deadline:g} s, these workers have not made their {kind}: {names}. All "
+                "workers must make it, at the same point of the program. See what they do; if they "
+                "only need longer, give a longer deadline."
             )
 
 
@@ -98,7 +98,7 @@ def _difference(here: str, mine: dict[str, Any], name: str, theirs: dict[str, An
     if theirs["kind"] != mine["kind"]:
         return (
             f"The workers do not make the same inputs in the same order: {here} makes "
-            f"{mine['kind']}, and {name} {theirs['kind']}."
+            f"{mine['kind']}, but {name} makes {theirs['kind']}."
         )
     what = next(fact for fact in mine if mine[fact] != theirs.get(fact))
     return (

@@ -1,8 +1,7 @@
-"""`IndexedInput`: examples by index, in an order that any number of workers can go on with."""
+"""`IndexedInput`: examples by index, in an order that any number of workers can continue."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -10,11 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt.coordination.choose import default_coordinator
-from distckpt.core.order import Order
-from distckpt.data.agreement import make_together, next_key
 from distckpt.data.indices import Indices
 from distckpt.data.replicas import Replicas
+from distckpt.data.sample_order import Order
 from distckpt.data.stepping import Stepping
 from distckpt.errors import ConfigurationError
 from distckpt.state.rewind import rewind
@@ -22,8 +19,8 @@ from distckpt.state.rewind import rewind
 IndexedDatasetFn = Callable[[tf.data.Dataset, tf.distribute.InputContext], tf.data.Dataset]
 
 _VERSION = 1  # of the state
-# What the dataset of indices says of its size: it never ends, but a number lets us see from the
-# size of what dataset_fn returns whether it has kept one element for each.
+# The declared cardinality of the endless dataset of indices. It is finite, so that the cardinality
+# of dataset_fn's result shows whether it has one element for each vector.
 _MANY = 2**40
 
 
@@ -39,20 +36,49 @@ class IndexedInput(Stepping, tf.train.experimental.PythonState):  # type: ignore
       strategy.run(step, args=(next(batches),))
       ```
 
-    An epoch has every example once, in an order that `seed` and its number decide. Each step takes
-    the next `global_batch` of them and gives each replica of the job its contiguous share; sizes
-    differ by one at the most. The last step of an epoch has what is left: so fewer, and a replica
-    may get none at all (a batch of size 0). All replicas do the same number of steps.
+    An epoch has every example once, in an order that depends on `seed` and the epoch's number. Each
+    step takes the next `global_batch` of them and gives each replica of the job a contiguous share;
+    the sizes of shares differ by at most one. The last step of an epoch has the remaining examples,
+    so a replica may get none (a batch of size 0). All replicas do the same number of steps.
 
-    The state is (epoch, position): what training has consumed, whatever was read ahead. It is the
-    same on all workers, and right for any number of them. So it can be part of the checkpoint of
-    all, or of ``worker_checkpoint``, and nothing is read twice or left out if the number of workers
-    changes in the middle of an epoch. `global_batch` and `epochs` may change, too.
+    The state is (epoch, position): what training has consumed, without what was read ahead. It is
+    the same on all workers, and valid for any number of them. So it can be part of the common
+    checkpoint or of ``worker_checkpoint``, and no example is read twice or skipped if the number of
+    workers changes in the middle of an epoch. `global_batch` and `epochs` may change, too.
 
-    `next` is used as that of `WorkerInput`. It talks to nobody.
+    Use `next` as with `WorkerInput`; `next` does not communicate. Every worker constructs the
+    input, at the same point of the program.
+
+    Args:
+      size: The number of examples; their indices are 0 to ``size - 1``.
+      global_batch: The number of examples in one step, on all replicas of all workers together.
+      dataset_fn: Called once with an endless dataset of vectors of indices (int64), one for
+        each replica's step, and a `tf.distribute.InputContext`. Returns the dataset of batches
+        with exactly these examples, in this order: made by ``map`` and ``prefetch``, with one
+        element for each vector. The state does not include random numbers drawn there; see
+        `with_epoch`.
+      strategy: As for `WorkerInput`.
+      seed: The seed of the order; the same on all workers.
+      shuffle: Whether each epoch has a different order; otherwise examples come by index.
+      epochs: The number of epochs; default: endless.
+      drop_remainder: Whether an epoch ends when less than `global_batch` is left of it.
+      with_epoch: Whether `dataset_fn` gets pairs (indices, epoch) instead of indices. With the
+        epoch in the seeds of ``tf.random.stateless_*``, random values are the same after a
+        restore.
+      input_context: The index of this worker and the number of workers, for jobs without a
+        strategy that connects them. The workers' inputs are then not compared.
+      deadline: Seconds to wait until the other workers have made their inputs.
 
     Attributes:
-      elastic: Whether the state of any one worker is right for any number of workers: yes.
+      elastic: Whether the state of any one worker is valid for any number of workers: yes.
+
+    Raises:
+      ConfigurationError: An argument makes no sense, `dataset_fn` returns no such dataset,
+        the workers' inputs differ, or another worker could not make its input.
+      UnsupportedOptionError: The strategy is not supported.
+      DeadlineExceededError: A worker never came here; the text names it.
+      WorkerLostError: A worker died; the text names it.
+      Exception: What `dataset_fn` raises.
     """
 
     elastic = True
@@ -72,35 +98,6 @@ class IndexedInput(Stepping, tf.train.experimental.PythonState):  # type: ignore
         input_context: tf.distribute.InputContext | None = None,
         deadline: float = 600.0,
     ) -> None:
-        """Makes this worker's pipeline. Every worker, at the same point of the program.
-
-        Args:
-          size: How many examples there are; they have the indices from 0 to ``size - 1``.
-          global_batch: How many of them one step takes, on all replicas of all workers together.
-          dataset_fn: Called once with an endless dataset of vectors of indices (int64), one for
-            each replica's step, and a `tf.distribute.InputContext`. Returns the dataset of batches
-            with exactly these examples, in this order: made by ``map`` and ``prefetch``, with one
-            element for each. The state knows nothing of random numbers it draws (`with_epoch`).
-          strategy: As for `WorkerInput`.
-          seed: Of the order. The same on all workers.
-          shuffle: Whether each epoch has another order; else examples come by index.
-          epochs: After how many epochs the input ends; default: never.
-          drop_remainder: Whether an epoch ends when less than `global_batch` is left of it.
-          with_epoch: Whether `dataset_fn` gets pairs (indices, epoch) instead of indices. With the
-            epoch in the seeds of ``tf.random.stateless_*``, what is random is the same after a
-            restore, too.
-          input_context: Which worker this is of how many, for jobs that no strategy connects.
-            Nobody checks then that the workers' inputs are alike.
-          deadline: Seconds to wait until the other workers have made theirs.
-
-        Raises:
-          ConfigurationError: An argument makes no sense, `dataset_fn` returns something else, the
-            workers differ, or another worker could not make its own.
-          UnsupportedOptionError: The strategy is of another kind.
-          DeadlineExceededError: A worker never came here; the text names it.
-          WorkerLostError: A worker died; the text names it.
-          Exception: What `dataset_fn` raises.
-        """
         self._order = Order(size, global_batch, drop_remainder)
         self._identity = {"size": size, "shuffle": shuffle, "seed": _checked_seed(seed)}
         self._endless = epochs is None
@@ -119,26 +116,22 @@ class IndexedInput(Stepping, tf.train.experimental.PythonState):  # type: ignore
             cut = {"global_batch": global_batch, "drop_remainder": drop_remainder}
             return made, {**self._identity, **cut, "epochs": epochs}
 
-        if self._replicas.connected:
-            with contextlib.closing(default_coordinator()) as coordinator:
-                made = make_together("IndexedInput", make, coordinator, next_key(), deadline)
-        else:
-            made, _ = make()
+        made = self._replicas.make_together("IndexedInput", make, deadline)
         self._dataset, self._iterator = made, iter(made)
 
     @property
     def element_spec(self) -> Any:
-        """The type of what one replica gets, as of a `tf.data.Dataset`."""
+        """The type of one replica's elements, as of a `tf.data.Dataset`."""
         return self._iterator.element_spec[0]
 
     @property
     def epoch(self) -> int:
-        """The epoch, from 0, that the next step reads from. Eagerly."""
+        """The epoch, from 0, that the next step reads from. Works only eagerly."""
         return int(self._place[0])
 
     @property
     def position(self) -> int:
-        """How many examples of this epoch have been consumed, by all workers. Eagerly."""
+        """How many examples of this epoch all workers have consumed. Works only eagerly."""
         return int(self._place[1])
 
     def serialize(self) -> str:
@@ -147,23 +140,23 @@ class IndexedInput(Stepping, tf.train.experimental.PythonState):  # type: ignore
         return json.dumps({"version": _VERSION, **self._identity, **place})
 
     def deserialize(self, string_value: str | bytes) -> None:
-        """Goes on where the state of a checkpoint says.
+        """Continues from the state of a checkpoint.
 
         Raises:
-          ConfigurationError: It is of another source, or another order.
+          ConfigurationError: The state is of another source or another order.
         """
         state = json.loads(string_value)
         if state.get("version") != _VERSION:
             raise ConfigurationError(
                 f"The state of this IndexedInput has version {state.get('version')!r} in the "
-                f"checkpoint; this distckpt knows {_VERSION}. Use the one that wrote it."
+                f"checkpoint; this distckpt reads {_VERSION}. Use the distckpt that wrote it."
             )
         for name, value in self._identity.items():
             if state[name] != value:
                 raise ConfigurationError(
-                    f"The checkpoint was made with IndexedInput({name}={state[name]!r}), and this "
-                    f"one has {name}={value!r}: what was consumed of an epoch would be other "
-                    "examples. Make it as it was; or, to begin anew with an epoch, leave it out of "
+                    f"The checkpoint was made with IndexedInput({name}={state[name]!r}), but this "
+                    f"one has {name}={value!r}: the consumed part of the epoch would have other "
+                    "examples. Use the old value; or, to begin a new epoch, leave the input out of "
                     "the checkpoint that you restore."
                 )
         place = self._order.settle(state["epoch"], state["position"])
@@ -182,7 +175,7 @@ def _dataset(
     dataset_fn: IndexedDatasetFn,
     context: tf.distribute.InputContext,
 ) -> tf.data.Dataset:
-    """Returns a dataset of batches, each with the place to go on at."""
+    """Returns a dataset of batches, each with the place to continue from."""
     given = indices.with_epochs()
     if not with_epoch:
         given = given.map(lambda batch, epoch: batch)
@@ -194,16 +187,16 @@ def _dataset(
     if int(batches.cardinality()) != _MANY or batches.options().deterministic is False:
         raise ConfigurationError(
             "dataset_fn must return one element for each element that it is given, in the same "
-            "order, so that it is known what has been read: use .map and .prefetch, and not "
+            "order, so that the consumed examples are known: use .map and .prefetch, and not "
             ".batch, .unbatch, .filter, .repeat, .take or options.deterministic = False."
         )
     return tf.data.Dataset.zip((batches, indices.places())).prefetch(tf.data.AUTOTUNE)
 
 
 def _plain_variable(value: list[int]) -> tf.Variable:
-    """Returns a variable on the CPU, which no strategy mirrors even if its scope is entered.
+    """Returns a variable on the CPU, which no strategy mirrors even within its scope.
 
-    A scope is entered by one thread, so another one is outside.
+    A scope belongs to one thread, so another thread makes the variable.
     """
     made = []
 

@@ -1,4 +1,4 @@
-"""The indices of the examples that this worker's replicas are to read, as a `tf.data.Dataset`."""
+"""The indices of the examples that this worker's replicas read, as a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt.core.order import Order, share
 from distckpt.data.replicas import Replicas
+from distckpt.data.sample_order import Order, share
 from distckpt.data.shuffle import shuffled
 
 
 class Indices:
-    """What to read from a place on.
+    """The indices to read from a place on.
 
     Args:
-      order: How epochs are cut into steps.
-      replicas: Whose share to read.
-      place: Where to begin whenever the datasets are iterated anew: a variable of [epoch, position]
-        on the CPU.
-      seed: Of the order of all epochs; None to read each from its beginning to its end.
-      epochs: How many there are, or None.
+      order: How epochs are divided into steps.
+      replicas: The replicas whose share to read.
+      place: Where each new iteration of the datasets begins: a variable of [epoch, position] on the
+        CPU.
+      seed: The seed of the order of all epochs; None to read each epoch by index.
+      epochs: The number of epochs, or None.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Indices:
         )
 
     def places(self) -> tf.data.Dataset:
-        """Returns the places to go on at, [epoch, position], when a batch has been consumed.
+        """Returns the places to continue from, [epoch, position], after each batch.
 
-        As many as there are batches within the epochs: within a step, its replicas' batches but the
-        last leave the place where the step began.
+        There is one place for each batch within the epochs. Only the last replica's batch of a step
+        moves the place; the other batches leave it where the step began.
         """
         shares = self._shares()
         if self._epochs is not None:
@@ -52,7 +52,10 @@ class Indices:
         return shares.map(lambda epoch, first, count, place: place)
 
     def _shares(self) -> tf.data.Dataset:
-        """Returns (epoch, first, count, place) without end: what one replica reads in one step."""
+        """Returns an endless dataset of what one replica reads in one step.
+
+        Its elements are (epoch, first, count, place).
+        """
         local = self._replicas.local
 
         def of_replica(state: Any, number: Any) -> Any:
@@ -63,7 +66,7 @@ class Indices:
             after = tf.where(mine == local - 1, last, state)
             return after, (step.epoch, step.start + skipped, count, after)
 
-        # Within flat_map, so that the variable is read when the iteration begins.
+        # Inside flat_map, so that the variable is read when the iteration begins.
         return tf.data.Dataset.from_tensors(0).flat_map(
             lambda _: tf.data.Dataset.counter().scan(self._place.read_value(), of_replica)
         )

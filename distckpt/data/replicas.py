@@ -1,13 +1,16 @@
-"""Which of the job's replicas are this process's, and values with a part for each of them."""
+"""This process's replicas within the job, and values with a part for each of them."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from distckpt.coordination.choose import default_coordinator
+from distckpt.data.agreement import make_together, next_key
 from distckpt.errors import ConfigurationError, UnsupportedOptionError
 
 
@@ -18,8 +21,8 @@ class Replicas:
     Attributes:
       strategy: The strategy.
       worker: This worker's index.
-      workers: How many workers there are.
-      local: How many replicas this worker has. All have as many.
+      workers: The number of workers.
+      local: The number of replicas of this worker; the same on all workers.
     """
 
     strategy: tf.distribute.Strategy
@@ -35,11 +38,12 @@ class Replicas:
 
         Args:
           strategy: The strategy, or None.
-          context: Which worker this is of how many, where the strategy does not know.
+          context: The index of this worker and the number of workers, if the strategy does not
+            know them.
 
         Raises:
-          UnsupportedOptionError: The strategy is one that has no replicas of this kind.
-          ConfigurationError: The two contradict each other.
+          UnsupportedOptionError: The strategy is not supported.
+          ConfigurationError: `strategy` and `context` contradict each other.
         """
         strategy = strategy or tf.distribute.get_strategy()
         mine = _replicas_here(strategy)
@@ -51,13 +55,13 @@ class Replicas:
         told = (context.input_pipeline_id, context.num_input_pipelines)
         if self.workers > 1 and told != (self.worker, self.workers):
             raise ConfigurationError(
-                f"input_context says worker {told[0]} of {told[1]}, and the strategy worker "
-                f"{self.worker} of {self.workers}. Leave input_context out."
+                f"input_context says worker {told[0]} of {told[1]}, but the strategy says worker "
+                f"{self.worker} of {self.workers}. Omit input_context."
             )
         if not 0 <= told[0] < told[1] or context.num_replicas_in_sync != told[1] * self.local:
             raise ConfigurationError(
                 f"input_context says worker {told[0]} of {told[1]} with "
-                f"{context.num_replicas_in_sync} replicas in all, and the strategy has "
+                f"{context.num_replicas_in_sync} replicas in all, but the strategy has "
                 f"{self.local} on each worker."
             )
         return dataclasses.replace(self, worker=told[0], workers=told[1])
@@ -79,28 +83,35 @@ class Replicas:
 
     @property
     def context(self) -> tf.distribute.InputContext:
-        """What a dataset function is given."""
+        """The argument of a dataset function."""
         return tf.distribute.InputContext(
             num_input_pipelines=self.workers,
             input_pipeline_id=self.worker,
             num_replicas_in_sync=self.total,
         )
 
+    def make_together(self, kind: str, make: Callable[[], tuple[Any, Any]], deadline: float) -> Any:
+        """Makes this worker's input; with other workers, as in `agreement.make_together`."""
+        if not self.connected:
+            return make()[0]
+        with contextlib.closing(default_coordinator()) as coordinator:
+            return make_together(kind, make, coordinator, next_key(), deadline)
+
     def draw(self, get: Callable[[], Any]) -> Any:
-        """Calls `get` once for each replica here, in order; returns what it returned, together.
+        """Calls `get` once for each replica here, in order, and combines the results.
 
         Works eagerly and while a `tf.function` is traced.
 
         Returns:
-          Nested as what `get` returns, and for each tensor a `tf.distribute.DistributedValues`; the
-          tensor itself where a strategy has no such values.
+          The structure of `get`'s result, with a `tf.distribute.DistributedValues` for each tensor;
+          the tensor itself if the strategy has no such values.
 
         Raises:
-          ConfigurationError: It is called for one replica, within ``strategy.run``.
+          ConfigurationError: This is called for one replica, within ``strategy.run``.
         """
         if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
             raise ConfigurationError(
-                "next(input) is for all replicas of this worker: call it outside of the function "
+                "next(input) is for all replicas of this worker: call it outside the function "
                 "that strategy.run runs, as in strategy.run(step, args=(next(input),))."
             )
         values = iter([get() for _ in range(self.local)])
@@ -114,8 +125,8 @@ def _replicas_here(strategy: tf.distribute.Strategy) -> list[int]:
         (tf.distribute.experimental.ParameterServerStrategy, tf.distribute.TPUStrategy),
     ):
         raise UnsupportedOptionError(
-            f"{type(strategy).__name__} cannot be fed by this input. It works under "
-            "MultiWorkerMirroredStrategy, MirroredStrategy, OneDeviceStrategy and without any."
+            f"{type(strategy).__name__} cannot use this input. It works under "
+            "MultiWorkerMirroredStrategy, MirroredStrategy, OneDeviceStrategy or no strategy."
         )
     numbers: list[int] = []
 

@@ -24,13 +24,13 @@ class Stepping(abc.ABC):
 
     @abc.abstractmethod
     def _get(self) -> Any:
-        """Returns the value for the next replica, of this worker's in order."""
+        """Returns the value for the next of this worker's replicas, in order."""
 
     def __iter__(self) -> Any:
         if tf.inside_function():
             raise ConfigurationError(
-                f"In a tf.function, a loop over {type(self).__name__} would never be done being "
-                "traced. Write: for _ in tf.range(steps): … next(input) …"
+                f"In a tf.function, tracing a loop over {type(self).__name__} would never end. "
+                "Write: for _ in tf.range(steps): … next(input) …"
             )
         return self
 
@@ -40,6 +40,6 @@ class Stepping(abc.ABC):
         except tf.errors.OutOfRangeError as end:
             if self._endless:
                 raise ConfigurationError(
-                    "A dataset that repeats without end has ended: what it repeats is empty."
+                    "An endless dataset has ended: the dataset that it repeats is empty."
                 ) from end
             raise StopIteration from None

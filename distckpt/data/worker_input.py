@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from distckpt.coordination.choose import default_coordinator
-from distckpt.data.agreement import make_together, next_key
 from distckpt.data.replicas import Replicas
 from distckpt.data.stepping import Stepping
 from distckpt.errors import ConfigurationError
@@ -18,7 +15,7 @@ DatasetFn = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 class WorkerInput(Stepping, tf.Module):  # type: ignore[misc]
-    """Input of a worker's own, in place of the iterator that a strategy hands out.
+    """Each worker's own input, instead of a strategy's distributed iterator.
 
       ```python
       def dataset_fn(context):
@@ -34,19 +31,35 @@ class WorkerInput(Stepping, tf.Module):  # type: ignore[misc]
 
     ``next(batches)`` takes one element of the dataset for each replica of this worker. Call it
     eagerly, or in a `tf.function`: ``for _ in tf.range(n): strategy.run(step,
-    args=(next(batches),))``. It is outside of what ``strategy.run`` runs. A loop ``for batch in
-    batches`` is for eager programs.
+    args=(next(batches),))``, but not inside the function that ``strategy.run`` runs. A loop ``for
+    batch in batches`` works only eagerly.
 
-    A checkpoint of it is one of the plain `tf.data` iterator in it: with all that is in shuffle
-    buffers, and nothing twice or left out after a restore. It belongs to this worker, so give it as
-    ``worker_checkpoint``. `IndexedInput` can go on with another number of workers.
+    A checkpoint holds the plain `tf.data` iterator, including shuffle buffers: after a restore, no
+    element is read twice or skipped. The state belongs to this worker, so put it into
+    ``worker_checkpoint``. `IndexedInput` can continue with another number of workers.
 
-    All workers end at the same step. So a dataset either never ends (``.repeat()``), or its number
-    of elements is known, the same on all workers, and a multiple of the number of this worker's
-    replicas. This is checked here; `next` talks to nobody.
+    All workers must end at the same step. So a dataset must either never end (``.repeat()``), or
+    have a known number of elements, the same on all workers and a multiple of the number of this
+    worker's replicas. The constructor checks this; `next` does not communicate. Every worker
+    constructs the input, at the same point of the program.
+
+    Args:
+      dataset_fn: Returns this worker's dataset, in which each batch is for one replica. Called
+        once, with a `tf.distribute.InputContext`.
+      strategy: The strategy; default: the current one. `MultiWorkerMirroredStrategy`,
+        `MirroredStrategy`, `OneDeviceStrategy`, or none.
+      deadline: Seconds to wait until the other workers have made their inputs.
 
     Attributes:
-      elastic: Whether the state of any one worker is right for any number of workers: no.
+      elastic: Whether the state of any one worker is valid for any number of workers: no.
+
+    Raises:
+      ConfigurationError: The datasets could end at different steps, or another worker could
+        not make its input.
+      UnsupportedOptionError: The strategy is not supported.
+      DeadlineExceededError: A worker never came here; the text names it.
+      WorkerLostError: A worker died; the text names it.
+      Exception: What `dataset_fn` raises.
     """
 
     elastic = False
@@ -58,23 +71,6 @@ class WorkerInput(Stepping, tf.Module):  # type: ignore[misc]
         *,
         deadline: float = 600.0,
     ) -> None:
-        """Makes this worker's pipeline. Every worker, at the same point of the program.
-
-        Args:
-          dataset_fn: Returns this worker's dataset of batches for one replica, each. Called once,
-            with a `tf.distribute.InputContext`.
-          strategy: The strategy; default: the current one. `MultiWorkerMirroredStrategy`,
-            `MirroredStrategy`, `OneDeviceStrategy`, or none.
-          deadline: Seconds to wait until the other workers have made theirs.
-
-        Raises:
-          ConfigurationError: The datasets could end at different steps, or another worker could
-            not make its own.
-          UnsupportedOptionError: The strategy is of another kind.
-          DeadlineExceededError: A worker never came here; the text names it.
-          WorkerLostError: A worker died; the text names it.
-          Exception: What `dataset_fn` raises.
-        """
         super().__init__()
         self._replicas = Replicas.of(strategy, None)
 
@@ -82,17 +78,13 @@ class WorkerInput(Stepping, tf.Module):  # type: ignore[misc]
             dataset = dataset_fn(self._replicas.context)
             return dataset, {"the number of steps": _steps(dataset, self._replicas)}
 
-        if self._replicas.connected:
-            with contextlib.closing(default_coordinator()) as coordinator:
-                dataset = make_together("WorkerInput", make, coordinator, next_key(), deadline)
-        else:
-            dataset, _ = make()
+        dataset = self._replicas.make_together("WorkerInput", make, deadline)
         self._endless = int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
         self._iterator = iter(dataset)
 
     @property
     def element_spec(self) -> Any:
-        """The type of what one replica gets, as of a `tf.data.Dataset`."""
+        """The type of one replica's elements, as of a `tf.data.Dataset`."""
         return self._iterator.element_spec
 
     def _get(self) -> Any:
@@ -100,7 +92,7 @@ class WorkerInput(Stepping, tf.Module):  # type: ignore[misc]
 
 
 def _steps(dataset: Any, replicas: Replicas) -> str:
-    """Returns how many steps a dataset is good for, as text."""
+    """Returns how many steps a dataset lasts, as text."""
     if not isinstance(dataset, tf.data.Dataset):
         raise ConfigurationError(
             f"dataset_fn must return a tf.data.Dataset, got {type(dataset).__name__}."
@@ -112,15 +104,15 @@ def _steps(dataset: Any, replicas: Replicas) -> str:
         return "any"
     if elements == tf.data.UNKNOWN_CARDINALITY:
         raise ConfigurationError(
-            "dataset_fn's dataset may end, and nobody knows when, so that some replica could wait "
-            "for ever for others that have ended. Add .repeat(); or, if the number of its elements "
-            "is known and the same on all workers, .apply(tf.data.experimental.assert_cardinality("
+            "dataset_fn's dataset has an unknown number of elements, so a replica could wait "
+            "forever for others that have ended. Add .repeat(); or, if the number of elements "
+            "is the same on all workers, .apply(tf.data.experimental.assert_cardinality("
             "number))."
         )
     steps, left = divmod(elements, replicas.local)
     if left:
         raise ConfigurationError(
             f"dataset_fn's dataset has {elements} elements, which {replicas.local} replicas cannot "
-            "share evenly. Add .repeat(), or .take() or .skip() what is too much."
+            "share evenly. Add .repeat(), or remove some with .take() or .skip()."
         )
     return str(steps)

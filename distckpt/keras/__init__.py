@@ -1,4 +1,4 @@
-"""Keras' `fit` with checkpoints: `CheckpointCallback`, for Keras 3 and for tf-keras."""
+"""Checkpoints in Keras' `fit`: `CheckpointCallback`, for Keras 3 and for tf-keras."""
 
 from distckpt.keras.callback import CheckpointCallback as CheckpointCallback
 

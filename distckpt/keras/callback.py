@@ -1,37 +1,37 @@
-"""`CheckpointCallback`: saves, restores and resumes within `fit`."""
+"""`CheckpointCallback`: saves, restores and resumes in `fit`."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
+from distckpt.calls.save_request import Condition
 from distckpt.errors import UnsupportedOptionError
-from distckpt.keras.checks import build, check_frequency, check_together
-from distckpt.keras.fit import begin_at, refuse_foreign
-from distckpt.keras.memory import Memory
-from distckpt.keras.monitor import Monitor, numbers_in
+from distckpt.keras.checks import build, check_frequency, check_kinds, check_together
+from distckpt.keras.fit import Beginning, refuse_foreign
+from distckpt.keras.joining import BatchCount, batches_trained, best_before, fit_of, highest_number
+from distckpt.keras.manager_source import MAX_TO_KEEP, ManagerSource
+from distckpt.keras.memory import Memory, text_variable
+from distckpt.keras.monitor import Mode, Monitor, numbers_in, same
 from distckpt.keras.progress import Place, Progress
-from distckpt.manager import CheckpointManager
+from distckpt.manager.checkpoint_manager import CheckpointManager
 from distckpt.options import ManagerOptions
-from distckpt.preemption import handle_preemption
-
-_log = logging.getLogger("distckpt")
-_MAX_TO_KEEP = 3
+from distckpt.preemption.handler import handle_preemption
+from distckpt.runtime import portable
 
 
 class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
-    """Saves checkpoints in `fit`, restores the newest at its start, and goes on at the next batch.
+    """Saves checkpoints in `fit`, restores the newest at its start, and resumes at the next batch.
 
-    In place of `ModelCheckpoint` and `BackupAndRestore`, of Keras 3 and of tf-keras; under
-    `MultiWorkerMirroredStrategy` with tf-keras (Keras 3 itself fails there). Every worker gives
-    `fit` one with the same arguments.
+    It replaces `ModelCheckpoint` and `BackupAndRestore` of Keras 3 and of tf-keras. Under
+    `MultiWorkerMirroredStrategy` it works with tf-keras (Keras 3 itself fails there). Every worker
+    gives `fit` a callback with the same arguments.
 
       ```python
       callback = distckpt.keras.CheckpointCallback("/shared/run-1", save_freq=500)
@@ -39,57 +39,61 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
       ```
 
     Model, optimizer, epoch, batch and the best value of the metric are saved. When the program is
-    started again, `fit` goes on in that epoch, and the batches of it that have been trained are
-    read and thrown away. So an input that is the same in every epoch (a `tf.data.Dataset` of fixed
-    order, arrays with ``shuffle=False``) is trained on as if nothing had happened. The metrics of
-    the epoch in which `fit` was resumed are those of the batches after that.
+    started again, `fit` resumes in that epoch; it reads and discards the batches of the epoch that
+    were already trained. So if the input is the same in every epoch (a `tf.data.Dataset` of fixed
+    order, arrays with ``shuffle=False``), the training continues as if it had not been interrupted.
+    The metrics of a resumed epoch are those of its remaining batches.
 
-    A callback restores in the first `fit` that it is given to; later ones in the same process go on
-    with the model as it is.
+    A callback restores in its first `fit`, and again in the next one if the restore failed. Later
+    calls of `fit` in the same process continue with the model as it is.
 
     Args:
-      directory: Where; or a `CheckpointManager`. The model and its optimizer become part of the
-        manager's checkpoint, under ``keras_fit``.
-      save_freq: "epoch": save at the end of each; or after so many batches; or False: only at the
-        end, and with `preemption`. A save that is due after the last batch of an epoch comes after
-        its validation. With ``save_freq=1`` a ``ManagerOptions(save_policy=…)`` decides.
+      directory: Where to save; or a `CheckpointManager`. The model and its optimizer become part of
+        the manager's checkpoint, under ``keras_fit``.
+      save_freq: "epoch" to save at the end of each epoch; a number to save after that many batches;
+        False to save only at the end, and with `preemption`. A save that is due after the last
+        batch of an epoch comes after its validation. Give ``save_freq=1`` to let a
+        ``ManagerOptions(save_policy=…)`` decide.
       monitor: The name of a metric in `fit`'s logs, whose best value is remembered.
       mode: Whether its smallest ("min") or largest ("max") value is the best; "auto": by its name.
-      save_best_only: Save only if `monitor` is better than at all saves before. A save whose logs
-        do not have it is left out.
-      initial_value_threshold: The value that `monitor` must beat at first.
+      save_best_only: Save only if `monitor` is better than at all earlier saves. If the logs do not
+        have it, nothing is saved.
+      initial_value_threshold: The value that `monitor` must be better than at first.
       max_to_keep: How many checkpoints to keep; None for all. Default: 3.
-      restore: Whether to restore the newest checkpoint. If not, the best value of `monitor` is
-        still read from it. The model must be built before `fit` if so.
-      input_continues: Whether `fit` reads from one iterator in all epochs: so it does if it is
-        given ``steps_per_epoch`` and a dataset that repeats. All batches trained since the first
-        epoch are then thrown away.
+      restore: Whether to restore the newest checkpoint; then the model must be built before `fit`.
+        If False, another callback or the program may restore, and this one continues from there:
+        it numbers its checkpoints above those in the directory, counts the steps of the training,
+        and still reads the best value of `monitor`. Of several callbacks in one `fit`, only one may
+        restore.
+      input_continues: Whether `fit` reads from one iterator in all epochs, as it does with
+        ``steps_per_epoch`` and a dataset that repeats. Then a resumed `fit` discards all batches
+        trained since the first epoch.
       options: A `distckpt.ManagerOptions`, e.g. with ``enable_async=True``.
       worker_checkpoint: What only this worker has, see `CheckpointManager`.
       preemption: Whether SIGTERM makes all workers save and exit, see `handle_preemption`.
-      remember: Other callbacks of this `fit`, e.g. `EarlyStopping` and `ReduceLROnPlateau`: the
-        numbers that they have noted in themselves are saved and restored, too; no weights. In
-        `fit`'s list let them come before this one.
-      save_at_end: Whether to save once more at the end of `fit` what the last save does not have.
-        Not with `save_best_only`.
+      remember: Other callbacks of this `fit`, e.g. `EarlyStopping` and `ReduceLROnPlateau`, whose
+        numbers, but not weights, are saved and restored, too. Put them before this callback in
+        `fit`'s list.
+      save_at_end: Whether to save once more at the end of `fit` if the last save is older. Not with
+        `save_best_only`.
       verbose: 1 to print what is saved and restored.
 
     Raises:
-      ConfigurationError: Arguments that make no sense, or not together.
+      ConfigurationError: An argument, or a combination of arguments, makes no sense.
     """
 
-    _supports_tf_logs = True  # tf-keras then need not wait for the logs of each batch
+    _supports_tf_logs = True  # so tf-keras need not wait for the logs of each batch
 
     def __init__(
         self,
         directory: str | os.PathLike[str] | CheckpointManager,
         *,
-        save_freq: str | int = "epoch",
+        save_freq: Literal["epoch"] | int = "epoch",
         monitor: str | None = None,
-        mode: str = "auto",
+        mode: Mode = "auto",
         save_best_only: bool = False,
         initial_value_threshold: float | None = None,
-        max_to_keep: int | None = _MAX_TO_KEEP,
+        max_to_keep: int | None = MAX_TO_KEEP,
         restore: bool = True,
         input_continues: bool = False,
         options: ManagerOptions | None = None,
@@ -101,25 +105,12 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         check_frequency(save_freq, preemption or save_at_end)
-        options_given = (max_to_keep != _MAX_TO_KEEP, options is not None, worker_checkpoint)
-        self._given = directory if isinstance(directory, CheckpointManager) else None
-        check_together(
-            best_only=save_best_only,
-            monitor=monitor,
-            preemption=preemption,
-            restore=restore,
-            has_manager=self._given is not None,
-            has_options=any(options_given),
-        )
-        self._new_manager = functools.partial(
-            CheckpointManager,
-            directory=directory,
-            max_to_keep=max_to_keep,
-            worker_checkpoint=worker_checkpoint,
-            options=options,
-        )
+        check_kinds(monitor, remember)
+        check_together(save_best_only, monitor, preemption, restore)
+        self._source = ManagerSource(directory, max_to_keep, worker_checkpoint, options)
         self._frequency = save_freq
         self._monitor = Monitor(monitor, mode) if monitor is not None else None
+        self._metric = text_variable(str(self._monitor or ""))
         self._best_only = save_best_only
         self._threshold = math.nan if initial_value_threshold is None else initial_value_threshold
         self._restores = restore
@@ -127,12 +118,14 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         self._preemption = preemption
         self._handler: Any = None
         self._memory = Memory(remember)
-        self._begins = self._recalls = False
+        self._begins = self._recalls = self._joins = False
         self._at_end = save_at_end and not save_best_only
         self._verbose = verbose
         self._manager: CheckpointManager | None = None
         self._progress: Progress | None = None
-        self._forget: Any = lambda epoch_is_over=True: None
+        self._beginning: Beginning | None = None
+        self._has_begun = False
+        self._count = BatchCount()
         self._place = self._saved = self._begun = Place()
         self._due = False
         self._thread = 0
@@ -140,39 +133,60 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def manager(self) -> CheckpointManager | None:
         """The manager; None before the first `fit`, if none was given."""
-        return self._manager or self._given
+        return self._manager or self._source.given
 
     # --- What Keras calls -----------------------------------------------------------------------
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Restores, at the first `fit`, and says where to begin."""
+        """Restores in the first `fit`, and tells Keras where to begin."""
         refuse_foreign(self.model)
         self._thread = threading.get_ident()
-        first = self._progress is None
+        self._end_beginning()  # the previous `fit` may have ended with an exception
+        self._due = False
+        first = not self._has_begun
         progress = self._connect()
-        self._place = self._begun = Place(seen=self._place.seen)
+        self._place = self._begun = Place(seen=self._count.again(self.model, self._place.seen))
         self._begins = True
+        fit = fit_of(self.model, self.params)
+        if self._source.given is None:
+            fit.saves_to(portable.absolute(self._connected.directory))
         if first and self._restores:
             self._restore()
+            progress.is_of(str(self._monitor or ""))
             self._begin(progress.place)
             self._recalls = True
-        elif first and self._monitor and (path := self._connected.latest_checkpoint):
-            progress.read_best(path)
+        elif first:
+            self._continue(progress)
+        self._has_begun = True
+        if self._restores:
+            fit.restored(self._begun)
+        self._joins = not self._restores
         self._saved = self._place
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes the epoch."""
-        self._forget(epoch_is_over=False)
-        if self._begins:  # the others' on_train_begin, which sets them back, is over
+        if self._beginning is not None:
+            self._beginning.begun()
+        if self._begins:  # the other callbacks' on_train_begin, which resets them, is over
             self._memory.begin(recall=self._recalls)
             self._begins = self._recalls = False
         if epoch != self._begun.epoch:
             self._begun = Place(epoch)
         self._place = Place(epoch, self._begun.batch, self._place.seen)
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """At the first batch, finds out where the training began if another callback restored."""
+        if self._joins:
+            self._joins = False
+            self._join(batch)
+        self._count.begins()
+        if self._beginning is not None:
+            self._beginning.before_batch()
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the batch, and saves if it is time to."""
-        trained = batch + 1  # the last of those that were trained in one call
+        """Counts the batch, and saves if a save is due."""
+        self._count.ends()
+        trained = batch + 1  # `batch` is the last one of those trained in one call
         if trained <= self._begun.batch:
             return  # trained before the restart
         self._refuse_other_threads()
@@ -188,8 +202,8 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
             self._handler.save_checkpoint_if_preempted()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Saves if it is time to."""
-        self._forget()
+        """Saves if a save is due."""
+        self._end_beginning()
         steps = self._steps
         stopped_within = self.model.stop_training and steps and self._place.batch < steps
         if not stopped_within:
@@ -200,7 +214,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Saves what has not been saved, and waits until it is committed."""
-        self._forget()
+        self._end_beginning()
         if self._at_end and self._place != self._saved:
             self._save(logs, at_end=True)
         self._connected.sync()
@@ -213,7 +227,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         return self._manager
 
     def _connect(self) -> Progress:
-        """Makes the variables and the manager, at the first use."""
+        """Makes the variables and the manager at the first use."""
         with self.model.distribute_strategy.scope():
             if self._restores:
                 build(self.model)
@@ -223,14 +237,18 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         return self._progress
 
     def _make(self) -> Progress:
-        if self._given is not None:
-            self._manager = self._given
-            return Progress(self._given.checkpoint, self._threshold, self._memory.text)
-        # By these names a program without this callback can ask for them.
-        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        progress = Progress(checkpoint, self._threshold, self._memory.text)
-        self._manager = self._new_manager(checkpoint, step_counter=progress.steps)
+        if self._source.given is not None:
+            self._manager = self._source.given
+            return self._progress_in(self._manager.checkpoint)
+        checkpoint = tf.train.Checkpoint()
+        # A program without this callback can restore model and optimizer by their own names.
+        progress = self._progress_in(checkpoint, at_top=True)
+        self._manager = self._source.make(checkpoint, progress.steps)
         return progress
+
+    def _progress_in(self, checkpoint: tf.train.Checkpoint, at_top: bool = False) -> Progress:
+        texts = (self._metric, self._memory.text)
+        return Progress(checkpoint, self._threshold, *texts, at_top=at_top)
 
     def _restore(self) -> None:
         if self._preemption:
@@ -247,78 +265,92 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         if steps is not None and place.batch >= steps:
             place = Place(place.epoch + 1, 0, place.seen)
         self._place = self._begun = place
+        self._count.note(self.model, place.seen)
         draw = place.seen if self._input_continues else place.batch
         if place.seen:
-            self._forget = begin_at(self.model, place, steps=steps, draw=draw)
-            self._say(f"goes on in epoch {place.epoch + 1} after {place.batch} batches of it")
+            self._beginning = Beginning(self.model, place, steps=steps, draw=draw)
+            self._say(f"resumes in epoch {place.epoch + 1} after {place.batch} of its batches")
+
+    def _end_beginning(self) -> None:
+        """Removes the place where `fit` should begin from the model."""
+        if self._beginning is not None:
+            self._beginning.end()
+        self._beginning = None
+
+    def _continue(self, progress: Progress) -> None:
+        """Continues the numbers and the best value in the directory; restores nothing.
+
+        The other workers may see an old listing; each save gives them the chief's values.
+        """
+        manager, counter = self._connected, self._connected.checkpoint.save_counter
+        best = best_before(manager, str(self._monitor)) if self._monitor else math.nan
+        highest = highest_number(manager.directory)
+        if highest > int(counter.numpy()):
+            counter.assign(highest)
+        if not math.isnan(best):
+            progress.best = best
+
+    def _join(self, batch: int) -> None:
+        """Takes over the place of a training that begins with `batch` of this epoch."""
+        epoch, begun = self._place.epoch, fit_of(self.model, self.params).begun
+        if begun is None:
+            seen = max(self._place.seen, batches_trained(self.model))
+            self._place = Place(epoch, batch, seen)
+        else:
+            self._place = Place(epoch, begun.batch if begun.epoch == epoch else 0, begun.seen)
+        self._begun = self._saved = self._place
+        self._count.note(self.model, self._place.seen)
 
     @property
     def _steps(self) -> int | None:
-        """How many batches an epoch has; None if nobody knows."""
+        """How many batches an epoch has; None if this is unknown."""
         steps = (self.params or {}).get("steps")
         return steps if steps and steps > 0 else None
 
     # --- Saving ---------------------------------------------------------------------------------
 
     def _save(self, logs: Any, *, at_end: bool = False) -> None:
-        """Saves, if the metric says so."""
+        """Saves, unless the metric is not good enough."""
         assert self._progress is not None
         self._due = False
-        metrics = numbers_in(logs)
-        best = self._progress.best
-        better = self._better(metrics, best)
-        if self._best_only and better is None:
-            return
-        self._progress.best = best if better is None else better
         self._note()
+        metrics, best = numbers_in(logs), self._progress.best
         path = None
         try:
-            path = self._connected.save(check_interval=not at_end, metrics=metrics)
+            path = self._save_now(metrics, check_interval=not at_end)
         finally:
             if path is None:
-                self._progress.best = best  # that of the checkpoints
+                self._progress.best = best  # the one in the checkpoints
         if path is not None:
             self._saved = self._place
-            self._say(f"saves {path}" + ("" if better is None else f", the best with {better:g}"))
+            new = self._progress.best
+            self._say(f"saves {path}" + (f", the best with {new:g}" if not same(new, best) else ""))
 
-    def _better(self, metrics: dict[str, float], best: float) -> float | None:
-        """Returns the chief's value of the metric if it is better than `best`.
-
-        The others may see another one, of their share of the data; all must decide alike.
-        """
+    def _save_now(self, metrics: dict[str, float], *, check_interval: bool) -> str | None:
+        manager, progress = self._connected, self._progress
         if self._monitor is None:
-            return None
-        name = self._monitor.name
-        value = self._connected.agree_on(metrics.get(name))
-        if value is None:
-            self._warn_that_there_is_none(metrics)
-            return None
-        return value if self._monitor.improves(value, best) else None
-
-    def _warn_that_there_is_none(self, metrics: dict[str, float]) -> None:
-        assert self._monitor is not None
-        if self._best_only:
-            _log.warning(
-                "There is no metric %s in the logs, so nothing is saved; there are: %s.",
-                self._monitor.name,
-                ", ".join(sorted(metrics)) or "none",
-            )
+            return manager.save(check_interval=check_interval, metrics=metrics)
+        assert progress is not None
+        # Other workers may have a different value, of their share of the data: the chief decides.
+        decide = functools.partial(self._monitor.decide, metrics, progress.best, self._best_only)
+        condition = Condition(decide, progress.take_over_best)
+        return manager._save_if(condition, check_interval=check_interval, metrics=metrics)
 
     def _note(self) -> None:
-        """Puts the place into the variables that are saved."""
+        """Stores the place in the variables that are saved."""
         assert self._progress is not None
         self._progress.place = self._place
         self._memory.note()
 
     def _refuse_other_threads(self) -> None:
-        """Raises if this is another thread than the one that trains: no collective may run here.
+        """Raises if this is not the thread that trains: no collective may run on another one.
 
-        Keras 3 calls a lone callback, that is in no list, on a thread of its own where it takes its
-        backend for thread-safe.
+        Keras 3 calls a single callback, outside a list, on a thread of its own if it considers its
+        backend thread-safe.
         """
         if threading.get_ident() != self._thread:
             raise UnsupportedOptionError(
-                "Keras calls this callback on another thread than the one that trains. Give fit a "
+                "Keras calls this callback on a thread other than the one that trains. Give fit a "
                 "list: callbacks=[callback]."
             )
 
@@ -326,7 +358,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         if self._verbose:
             print(f"\ndistckpt {text}", flush=True)
 
-    # --- What tf-keras asks of callbacks, in case this one's base is Keras 3's --------------------
+    # --- For tf-keras, in case the base class is that of Keras 3 ---------------------------------
 
     def _implements_train_batch_hooks(self) -> bool:
         return True

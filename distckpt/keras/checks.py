@@ -1,39 +1,39 @@
-"""Refuses arguments of `CheckpointCallback` that make no sense, and a model that is not built."""
+"""Checks the arguments of `CheckpointCallback`, and that the model is built."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 from distckpt.errors import ConfigurationError
 
 
-def check_together(
-    *,
-    best_only: bool,
-    monitor: str | None,
-    preemption: bool,
-    restore: bool,
-    has_manager: bool,
-    has_options: bool,
-) -> None:
+def check_together(best_only: bool, monitor: str | None, preemption: bool, restore: bool) -> None:
     """Raises ConfigurationError for arguments that do not go together."""
     if best_only and monitor is None:
         raise ConfigurationError("save_best_only needs the name of a metric as monitor.")
     if preemption and not restore:
-        raise ConfigurationError("preemption restores in any case: leave restore at True.")
-    if has_manager and has_options:
+        raise ConfigurationError("preemption always restores: do not give restore=False with it.")
+
+
+def check_kinds(monitor: Any, remember: Any) -> None:
+    """Raises ConfigurationError for arguments of the wrong kind."""
+    if monitor is not None and not isinstance(monitor, str):
+        raise ConfigurationError(f"monitor must be the name of a metric, got {monitor!r}.")
+    if not isinstance(remember, Sequence):
         raise ConfigurationError(
-            "max_to_keep, options and worker_checkpoint are the manager's: give them to it."
+            f"remember must be a list of callbacks, got a {type(remember).__name__}: write "
+            "remember=[callback]."
         )
 
 
 def check_frequency(save_freq: Any, other: bool) -> None:
-    """Raises ConfigurationError if `save_freq` is none.
+    """Raises ConfigurationError if `save_freq` is invalid.
 
     Args:
-      save_freq: What was given.
-      other: Whether there is another reason to save, so that it may be False.
+      save_freq: The argument.
+      other: Whether there is another reason to save, so that `save_freq` may be False.
     """
     if save_freq == "epoch" or (save_freq is False and other):
         return
@@ -53,7 +53,7 @@ def build(model: Any) -> None:
     if not model.built:
         raise ConfigurationError(
             "CheckpointCallback restores the model before its first batch, so the model must be "
-            "built: give it an Input, call model.build(shape), or call it on a batch, before fit."
+            "built: give it an Input, call model.build(shape), or call it on a batch before fit."
         )
     optimizer = model.optimizer
     built = getattr(optimizer, "built", getattr(optimizer, "_built", False))

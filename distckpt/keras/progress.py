@@ -1,4 +1,4 @@
-"""How far `fit` has come, as a part of a checkpoint."""
+"""The progress of `fit`, as a part of a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError
+from distckpt.keras.monitor import same
 
 # The attribute of the manager's `tf.train.Checkpoint`.
 ATTRIBUTE = "keras_fit"
@@ -20,7 +21,7 @@ class Place:
 
     Attributes:
       epoch: The epoch, from 0.
-      batch: How many batches of it have been trained.
+      batch: How many batches of the epoch have been trained.
       seen: How many batches have been trained in all.
     """
 
@@ -34,30 +35,46 @@ class Progress:
 
     Args:
       checkpoint: The manager's `tf.train.Checkpoint`; the variables, the model and its optimizer
-        become part of it.
-      best: The value that is to be beaten; NaN: any is better.
-      others: Holds what other callbacks have noted.
+        become part of it, under `ATTRIBUTE`.
+      best: The value to improve on; NaN if any value is better.
+      metric: Holds the name of the metric.
+      others: Holds what other callbacks remember.
+      at_top: Whether model and optimizer become part of the checkpoint under their own names, too.
 
     Raises:
-      ConfigurationError: Another callback has put its own there.
+      ConfigurationError: The checkpoint has the variables of another callback.
     """
 
-    def __init__(self, checkpoint: tf.train.Checkpoint, best: float, others: tf.Variable) -> None:
+    def __init__(
+        self,
+        checkpoint: tf.train.Checkpoint,
+        best: float,
+        metric: tf.Variable,
+        others: tf.Variable,
+        *,
+        at_top: bool,
+    ) -> None:
         if hasattr(checkpoint, ATTRIBUTE):
             raise ConfigurationError(
                 f"The manager's checkpoint has an attribute `{ATTRIBUTE}`: another "
                 "CheckpointCallback uses this manager. Give each a manager of its own."
             )
+        self._at_first = best
         self._best = tf.Variable(best, dtype=tf.float64)
+        self._metric = metric
         counters = {name: tf.Variable(0, dtype=tf.int64) for name in ("epoch", "batch", "seen")}
-        self._part = tf.train.Checkpoint(best=self._best, callbacks=others, **counters)
+        self._part = tf.train.Checkpoint(
+            best=self._best, metric=metric, callbacks=others, **counters
+        )
         setattr(checkpoint, ATTRIBUTE, self._part)
+        self._holders = (self._part, checkpoint) if at_top else (self._part,)
 
     def track(self, model: Any) -> None:
-        """Makes `model`, its optimizer and its seeds part of the checkpoint, if they are not."""
+        """Makes `model`, its optimizer and its seeds part of the checkpoint, unless they are."""
         for name, value in (("model", model), ("optimizer", model.optimizer)):
             if value is not None and getattr(self._part, name, None) is not value:
-                setattr(self._part, name, value)
+                for holder in self._holders:
+                    setattr(holder, name, value)
                 self._part.seeds = _seeds(model)
 
     @property
@@ -75,7 +92,7 @@ class Progress:
     def place(self, place: Place) -> None:
         before = dataclasses.asdict(self.place)
         for name, value in dataclasses.asdict(place).items():
-            if value != before[name]:  # an assignment takes longer than a look
+            if value != before[name]:  # an assignment takes longer than reading
                 getattr(self._part, name).assign(value)
 
     @property
@@ -85,21 +102,38 @@ class Progress:
 
     @best.setter
     def best(self, value: float) -> None:
-        self._best.assign(value)
+        if not same(value, self.best):
+            self._best.assign(value)
 
-    def read_best(self, path: str) -> None:
-        """Takes over the best value, and nothing else, from a checkpoint, if that has one."""
-        before = self.best
-        only = tf.train.Checkpoint(best=self._best)
-        tf.train.Checkpoint(**{ATTRIBUTE: only}).restore(path).expect_partial()
-        if math.isnan(self.best):
-            self.best = before
+    def take_over_best(self, value: float) -> None:
+        """Sets the best value to the chief's."""
+        self.best = value
+
+    def is_of(self, metric: str) -> None:
+        """Resets the best value if the restored one is of another metric."""
+        if self._metric.numpy().decode() != metric:
+            self._metric.assign(metric)
+            self.best = self._at_first
+
+
+def best_in(path: str, metric: str) -> float:
+    """Returns the best value of a metric in a checkpoint; NaN if it has none.
+
+    Raises:
+      tf.errors.OpError: The checkpoint cannot be read.
+    """
+    reader = tf.compat.v1.train.NewCheckpointReader(path)  # see `state.matching`
+    found = reader.get_variable_to_shape_map()
+    best, name = (f"{ATTRIBUTE}/{part}/.ATTRIBUTES/VARIABLE_VALUE" for part in ("best", "metric"))
+    if best not in found or (name in found and reader.get_tensor(name).decode() != metric):
+        return math.nan
+    return float(reader.get_tensor(best))
 
 
 def _seeds(model: Any) -> list[tf.Variable]:
     """Returns the states of the random generators of Keras 3's layers, e.g. `Dropout`.
 
-    TensorFlow does not find them by itself: in Keras 3 a generator is not trackable.
+    TensorFlow does not find them by itself: a generator of Keras 3 is not trackable.
     """
     paths = ((getattr(v, "path", ""), v) for v in model.non_trainable_variables)
     return [v.value for path, v in paths if path.endswith("seed_generator_state")]

@@ -1,18 +1,18 @@
 """Starts workers as processes of this machine: ``distckpt launch``, and the same from Python.
 
-`launch` runs a whole job: output on the console, signals passed on, restarts. `LocalCluster` is one
-start of the workers in the hands of a test or a program. Neither imports TensorFlow. From the top:
+`launch` runs a whole job: it shows output, forwards signals and restarts. `LocalCluster` is one
+start of the workers, controlled by a test or a program. Neither imports TensorFlow. From the top:
 
     run         launch: wires the rest together
     supervisor  when to stop, kill, restart and finish (pure)
     cluster     LocalCluster
-    guarded     one worker, by way of its guard
-    guard       the process that sees to it that nothing is left behind
-    pump        output, from pipes to console, lines (how it looks) and worker_output (kept)
+    guarded     one worker, through its guard
+    guard       the process that ensures that no process is left behind
+    pump        output: from pipes to console, lines (formatting) and worker_output (storage)
     ports       free ports
     posix_only  refuses other systems
     spec, tasks, outcome, elastic
-                what to run, who is who, how it ended, who is lost (pure)
+                what to run, roles, how it ended, lost workers (pure)
     pod         the one worker of a pod, or of a task of a batch job
 """
 

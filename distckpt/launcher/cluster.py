@@ -14,14 +14,14 @@ from typing import Any
 
 from distckpt.errors import ConfigurationError, DeadlineExceededError
 from distckpt.launcher import outcome
-from distckpt.launcher.console import Console
 from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.outcome import WorkerProcess
+from distckpt.launcher.output.console import Console
+from distckpt.launcher.output.pump import Pump
+from distckpt.launcher.output.worker_output import WorkerOutput
 from distckpt.launcher.ports import pick_ports
-from distckpt.launcher.pump import Pump
 from distckpt.launcher.spec import LaunchSpec, check_seconds
 from distckpt.launcher.tasks import make_tasks, tf_config, worker_environment
-from distckpt.launcher.worker_output import WorkerOutput
 
 # A guard needs a few hundredths of a second; a machine that is out of memory needs longer.
 START_DEADLINE = 60.0
@@ -42,7 +42,7 @@ class CommandError(ConfigurationError):
 
 
 def check_start(process: GuardedProcess, command: Sequence[str]) -> None:
-    """Raises CommandError if the guard of `process` has said that `command` cannot be started."""
+    """Raises CommandError if the guard of `process` could not start `command`."""
     if process.error is not None:
         text, number = process.error
         code = outcome.exit_code_of_error(number)
@@ -50,7 +50,7 @@ def check_start(process: GuardedProcess, command: Sequence[str]) -> None:
 
 
 def make_run_id() -> str:
-    """Returns a new ``DISTCKPT_RUN_ID``: the time, for people, and chance, to make it unique."""
+    """Returns a new ``DISTCKPT_RUN_ID``: the time, for readers, and a random, unique part."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
@@ -62,9 +62,9 @@ class LocalCluster:
             workers = cluster.wait(timeout=60)
             assert "lost worker 1" in cluster.output(0)
 
-    Nothing is restarted and nothing is shown; that is what `distckpt.launcher.launch` adds. Leaving
-    the ``with`` block kills what still runs. Use a cluster from one thread at a time. It starts
-    once.
+    A cluster neither restarts workers nor shows their output; `distckpt.launcher.launch` does.
+    Leaving the ``with`` block kills processes that still run. Use a cluster from one thread at a
+    time. It can be started once.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class LocalCluster:
         """Describes a cluster; starts nothing.
 
         Args:
-          command: As in `LaunchSpec`, and so are the next four.
+          command: As in `LaunchSpec`; so are the next four.
           workers: Number of processes.
           chief: Whether the first process is the task "chief".
-          env: Variables for every worker on top of those of this process.
+          env: Variables for every worker, in addition to those of this process.
           log_dir: Directory for the files ``<worker>.restart-<restart>.log``, or None.
           run_id: ``DISTCKPT_RUN_ID`` of the workers; default: a new one.
           restart: ``DISTCKPT_RESTART`` of the workers.
-          console: Where to show what the workers write; default: nowhere.
+          console: Where to show the output of the workers; default: nowhere.
 
         Raises:
           ConfigurationError: A value makes no sense.
@@ -108,7 +108,7 @@ class LocalCluster:
 
     @property
     def processes(self) -> tuple[WorkerProcess, ...]:
-        """All workers as they are now, in the order of their index; () before `start`."""
+        """The current state of all workers, by index; () before `start`."""
         for process in self._processes:
             process.receive()
         return tuple(self._describe(index) for index in range(len(self._processes)))
@@ -117,12 +117,12 @@ class LocalCluster:
         """Starts all workers; returns when the command runs in each.
 
         Raises:
-          CommandError: The command cannot be started; nothing of the cluster is left.
+          CommandError: The command cannot be started; no process of the cluster is left.
           ConfigurationError: There is no free port, or `log_dir` cannot be written.
-          DeadlineExceededError: The machine is too busy even for this.
+          DeadlineExceededError: The machine is too busy to start the workers.
         """
         if self._state != "new":
-            raise RuntimeError("A LocalCluster starts only once; make another one.")
+            raise RuntimeError("A LocalCluster can be started only once; make another one.")
         self._state = "started"
         try:
             self._pump = Pump(self._console)
@@ -139,7 +139,7 @@ class LocalCluster:
         """Waits until something happens to a worker, and returns `processes`.
 
         Args:
-          timeout: Seconds to wait at the most.
+          timeout: The longest wait, in seconds.
           *others: Further objects with a ``fileno()`` that end the wait when they are readable.
         """
         running = [process.fileno() for process in self._processes if not process.gone]
@@ -147,25 +147,25 @@ class LocalCluster:
         return self.processes
 
     def wait(self, timeout: float) -> tuple[WorkerProcess, ...]:
-        """Waits until all workers, and all that they started, have ended; returns how.
+        """Waits until all workers, and all their descendants, have ended; returns how they ended.
 
         Args:
-          timeout: Seconds to wait at the most.
+          timeout: The longest wait, in seconds.
 
         Raises:
-          DeadlineExceededError: Some have not; the text names them. They run on.
+          DeadlineExceededError: Some workers still run; the text names them.
         """
         check_seconds("timeout", timeout)
         if not self._wait_until_gone(timeout):
             running = ", ".join(f"{p.name} (pid {p.pid})" for p in self.processes if not p.gone)
             raise DeadlineExceededError(f"After {timeout:g} s these still run: {running}.")
-        self.close()  # nothing runs any more: carries the rest of the output
+        self.close()  # nothing runs any more: forwards the rest of the output
         return self.processes
 
     def kill(self, index: int, signum: int = signal.SIGKILL) -> None:
-        """Sends a signal to worker `index`: to its process group, so to its children too.
+        """Sends a signal to the process group of worker `index`, including its children.
 
-        Nothing happens if it has ended.
+        Nothing happens if the worker has ended.
         """
         if not 0 <= index < len(self._processes):
             raise IndexError(f"There is no process {index}; there are {len(self._processes)}.")
@@ -177,7 +177,7 @@ class LocalCluster:
             process.signal(signum)
 
     def kill_all(self) -> None:
-        """Sends SIGKILL to all workers and everything they started; does not wait."""
+        """Sends SIGKILL to all workers and their descendants; does not wait."""
         for process in self._processes:
             process.kill()
 
@@ -192,7 +192,7 @@ class LocalCluster:
         return self.processes
 
     def close(self) -> None:
-        """Kills what still runs and carries the rest of the output. May be repeated."""
+        """Kills what still runs and forwards the rest of the output. May be called repeatedly."""
         if self._state == "closed":
             return
         self._state = "closed"
@@ -206,20 +206,20 @@ class LocalCluster:
                 self._pump.finish(_OUTPUT_DEADLINE)
 
     def flush(self, timeout: float) -> bool:
-        """Carries the rest of the output, when all workers have ended.
+        """Forwards the rest of the output after all workers have ended.
 
         Args:
-          timeout: Seconds to wait for it at the most, because the console may be blocked.
+          timeout: The longest wait in seconds, because the console may be blocked.
 
         Returns:
-          Whether all is done. If not, call it again.
+          Whether all output is forwarded. If not, call again.
         """
         return self._pump is None or self._pump.finish(timeout)
 
     def output(self, index: int) -> str:
-        """Returns what worker `index` has written so far, stdout and stderr as they came.
+        """Returns the output of worker `index` so far, stdout and stderr in order of arrival.
 
-        Only the last MiB; `log_dir` keeps it all. What is not UTF-8 becomes U+FFFD.
+        Only the last MiB; `log_dir` has all of it. Bytes that are not UTF-8 become U+FFFD.
         """
         return self._outputs[index].text()
 
@@ -256,7 +256,7 @@ class LocalCluster:
                 complaint = f"The log directory cannot be written: {error}."
                 if self._restart == 0:
                     raise ConfigurationError(complaint) from error
-                pump.say(complaint)  # no reason to give up a job that has come this far
+                pump.say(complaint)  # no reason to end a job that has already run
         return [WorkerOutput(index, task.name) for index, task in enumerate(self._tasks)]
 
     def _open_output(self, index: int, directory: str | os.PathLike[str]) -> WorkerOutput:
@@ -290,7 +290,7 @@ class LocalCluster:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DeadlineExceededError(
-                    f"After {START_DEADLINE:g} s {len(waiting)} workers have not started."
+                    f"After {START_DEADLINE:g} s, {len(waiting)} workers have not started."
                 )
             wait_for_any([process.fileno() for process in waiting], left)
 

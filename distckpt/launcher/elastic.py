@@ -1,9 +1,8 @@
-"""Which workers are lost when a cluster has broken, and with how many it goes on. Pure.
+"""Which workers are lost when a cluster fails. Pure.
 
-On one machine nothing is lost with a process but the process. So "lost" is defined by what would
-be lost elsewhere: the place of a worker that failed first, or that was killed before the launcher
-began to stop all. A worker whose exit code says that it ended because of others (`exit_codes`)
-keeps its place.
+On one machine, the death of a process loses no host. So "lost" imitates a real cluster: a worker is
+lost if it failed first, or if it was killed before the launcher began to stop all workers. A worker
+whose exit code says that it ended because of other workers (`exit_codes`) is not lost.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from distckpt.launcher.outcome import WorkerProcess
 
 
 def lost(workers: Sequence[WorkerProcess], stopped_at: float | None) -> list[WorkerProcess]:
-    """Returns the workers whose places are lost.
+    """Returns the lost workers.
 
     Args:
       workers: All workers, as they ended.
@@ -27,7 +26,7 @@ def lost(workers: Sequence[WorkerProcess], stopped_at: float | None) -> list[Wor
     return [
         worker
         for worker in workers
-        if (worker is first and worker.returncode not in exit_codes.RETRY)
+        if (worker is first and worker.returncode not in exit_codes.BECAUSE_OF_OTHERS)
         or _was_killed(worker, stopped_at)
     ]
 

@@ -1,42 +1,42 @@
-"""The guard: a small process that owns one worker and lets nothing of it outlive the launcher.
+"""The guard: a small process that owns one worker and kills it when the launcher dies.
 
-Run as a script by `distckpt.launcher.guarded`, one for each worker; it sits between the launcher
-and the worker and uses nothing but the standard library, so that ``python -I -S guard.py`` starts
-in a few hundredths of a second whatever the worker's environment looks like.
+`distckpt.launcher.guarded` runs it as a script, one guard for each worker, between the launcher and
+the worker. It uses only the standard library, so that ``python -I -S guard.py`` starts in a few
+hundredths of a second whatever the worker's environment is.
 
-Why a process between? The obvious ways fail in the one case that matters, a launcher that is
-killed with SIGKILL and cannot clean up:
+Why an extra process? The obvious ways fail when the launcher is killed with SIGKILL and cannot
+clean up:
 
 - ``PR_SET_PDEATHSIG`` on the worker is tied to the *thread* that forked it, must be set in a
   ``preexec_fn`` (unsafe in a launcher with threads), and is not inherited: the worker's own
-  children would stay behind.
-- A process group can only be killed by somebody who is still alive.
+  children would survive.
+- Only a living process can kill a process group.
 
-The guard is that somebody. It holds one end of a socket whose other end only the launcher has. When
-the launcher dies, however it dies, the kernel closes its end; the guard reads end-of-file and kills
-the worker and all its descendants. It has one thread, so for its own child ``preexec_fn`` and
-``PR_SET_PDEATHSIG`` are safe: they cover the death of the guard itself. And it is a *child
-subreaper* (Linux): descendants that lost their parent become its children, even those that went
-into a session of their own, so it can find them all.
+The guard is that process. It holds one end of a socket; only the launcher has the other. When the
+launcher dies, for whatever reason, the kernel closes its end; the guard reads end-of-file and kills
+the worker and all its descendants. The guard has one thread, so ``preexec_fn`` and
+``PR_SET_PDEATHSIG`` are safe for its own child; they cover the death of the guard itself. The guard
+is also a *child subreaper* (Linux): it adopts descendants that lost their parent, even those in
+their own session, so it can find them all.
 
-On systems without ``prctl`` and ``/proc`` the worker's process group is all that can be killed; a
-descendant that left the group stays.
+On systems without ``prctl`` and ``/proc``, only the worker's process group can be killed; a
+descendant that left the group survives.
 
-The conversation, one JSON object a line:
+The protocol, one JSON object a line:
 
     launcher → guard   {"command": [...], "env": {...}}    once, first: start the worker; the bytes
                                                            of each string as Latin-1
                        {"signal": n}                       send n to the worker's process group
                        {"kill": true}                      SIGKILL for worker and all descendants
-                       end-of-file                         the launcher is dead or done: the same
+                       end-of-file                         the launcher is dead or done: like "kill"
     guard → launcher   {"pid": n}                          started
                        {"error": text, "errno": n}         not started
                        {"returncode": n, "at": seconds}    the worker has ended (time.monotonic)
-                       end-of-file                         nothing of the worker is left
+                       end-of-file                         the worker and its descendants have ended
 
-When a worker ends, what it leaves running gets SIGTERM, and SIGKILL a little later. But while the
-launcher is stopping the worker, leftovers have as long as the launcher allows: the process that
-wants to finish its checkpoint may be the child of a shell that has already ended.
+When a worker ends, its remaining descendants get SIGTERM, and SIGKILL a little later. But while the
+launcher is stopping the worker, they have as long as the launcher allows: the process that is
+finishing a checkpoint may be the child of a shell that has already ended.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ import sys
 import time
 from typing import Any
 
-# Signals that ask a worker to end, and so give it the time that the launcher allows.
+# Signals that ask a worker to end, within the time that the launcher allows.
 _STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 
 _PR_SET_PDEATHSIG = 1
@@ -69,7 +69,7 @@ class Guard:
 
         Args:
           control: The guard's end of the socket to the launcher.
-          linger: Seconds that what a worker leaves running has between SIGTERM and SIGKILL.
+          linger: Seconds between SIGTERM and SIGKILL for the descendants of an ended worker.
         """
         self._control = control
         self._linger = linger
@@ -86,13 +86,13 @@ class Guard:
         self._bell = _ring_on_signals()
 
     def run(self) -> None:
-        """Serves until the worker and all that it started have ended."""
+        """Serves until the worker and all its descendants have ended."""
         while True:
             self._reap()
             if self._ended and not self._alive():
                 return
             self._enforce()
-            # Deaths of descendants other than our children ring no bell, hence the short turns.
+            # Only deaths of direct children wake this loop, hence the short pauses.
             pause = 0.02 if self._ended or self._killing else 1.0
             ready, _, _ = select.select(self._inputs(), [], [], pause)
             if self._bell in ready:
@@ -101,7 +101,7 @@ class Guard:
                 self._obey()
 
     def _inputs(self) -> list[int]:
-        # After end-of-file the socket would be readable for ever.
+        # After end-of-file the socket would be readable forever.
         return [self._bell] if self._killing else [self._bell, self._control.fileno()]
 
     def _obey(self) -> None:
@@ -129,11 +129,11 @@ class Guard:
 
         def die_with_guard() -> None:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != guard:  # it died before the line above took effect
+            if os.getppid() != guard:  # the guard died before the line above took effect
                 os._exit(1)
 
         try:
-            # Kept, and never asked: a Popen that is asked or collected as garbage would take the
+            # Kept, but never polled: a Popen that is polled or garbage-collected would take the
             # exit status away from `_reap`.
             self._popen = subprocess.Popen(
                 [word.encode("latin-1") for word in command],
@@ -167,9 +167,9 @@ class Guard:
                     self._linger_until = time.monotonic() + self._linger
 
     def _enforce(self) -> None:
-        """Kills what must not live any longer."""
+        """Kills processes whose time is up."""
         if os.getppid() != self._launcher:
-            # A child forked from the launcher can hold its end of the socket open after its death.
+            # A child of the dead launcher can still hold the launcher's end of the socket open.
             self._killing = True
         if self._linger_until is not None and time.monotonic() >= self._linger_until:
             self._killing = True
@@ -187,7 +187,7 @@ class Guard:
         if not self._ended:
             _send(os.killpg, self._worker, number)
             return
-        # The worker has been reaped: its number may belong to somebody else by now.
+        # The worker has been reaped: its pid may belong to another process by now.
         for pid, group in _descendants().items():
             if group == self._worker:
                 _send(os.kill, pid, number)
@@ -210,18 +210,19 @@ class Guard:
 def _ring_on_signals() -> int:
     """Returns a file descriptor that becomes readable when a child ends.
 
-    Signals meant to end the guard are taken and dropped: when a whole machine is told to stop,
-    everybody gets SIGTERM, but it is the launcher that decides. Handlers are used because, unlike
-    SIG_IGN, the worker does not inherit them; what was ignored before (nohup) stays ignored.
+    Signals that would end the guard are dropped: at the shutdown of a machine every process gets
+    SIGTERM, but the launcher decides. Handlers do this instead of SIG_IGN, because the worker does
+    not inherit handlers: it starts with the default actions, even if the launcher was started by
+    nohup, or in the background of a script, with signals ignored. The launcher alone decides when
+    the worker ends.
     """
     bell, clapper = os.pipe()
     os.set_blocking(clapper, False)
     os.set_blocking(bell, False)
     signal.set_wakeup_fd(clapper, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    for number in _STOPPING:
+        signal.signal(number, lambda *_: None)
     return bell
 
 
@@ -253,7 +254,7 @@ def _send(send: Any, target: int, number: int) -> bool:
         send(target, number)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs as somebody else; it is there all the same
+    except PermissionError:  # it exists, but runs as another user
         return True
     return True
 
@@ -263,7 +264,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     Guard(control, linger=float(sys.argv[2])).run()
-    os._exit(0)  # nothing to flush, and nothing may take time now
+    os._exit(0)  # nothing to flush, and nothing may delay the end
 
 
 if __name__ == "__main__":

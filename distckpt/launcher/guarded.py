@@ -1,4 +1,4 @@
-"""The launcher's side of one guard: start a worker under it, talk to it, learn how it ended."""
+"""The launcher's side of one guard: starts a worker under it and learns how the worker ended."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from typing import Any
 
 _GUARD = str(Path(__file__).with_name("guard.py"))
 
-# Seconds for what a worker leaves running when it ends by itself.
+# Seconds for the remaining descendants of a worker that has ended by itself.
 _LINGER = 5.0
 
-# A guard that is alive reads at once; one that was stopped (SIGSTOP) must not hang the launcher.
+# A running guard reads at once; a stopped one (SIGSTOP) must not block the launcher.
 _SEND_DEADLINE = 10.0
 
 
 class GuardedProcess:
-    """One worker under its guard; see `distckpt.launcher.guard` for the conversation.
+    """One worker under its guard; see `distckpt.launcher.guard` for the protocol.
 
-    Can be waited for with `multiprocessing.connection.wait`. Not safe for use by several threads.
+    `multiprocessing.connection.wait` can wait for it. Not thread-safe.
 
     Attributes:
       pid: Process id of the worker, None until its guard has started it.
-      error: Why it could not be started, as (text, errno), or None.
+      error: Why the worker could not be started, as (text, errno), or None.
       returncode: As `subprocess.Popen.returncode`.
-      ended_at: When it ended, in seconds of ``time.monotonic``.
-      gone: Whether nothing of it, the guard included, is left.
+      ended_at: When the worker ended, in seconds of ``time.monotonic``.
+      gone: Whether the worker, its descendants and its guard have ended.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GuardedProcess:
           command: The program and its arguments.
           env: The worker's whole environment.
           stdout: File descriptor for the worker's standard output.
-          stderr: File descriptor for the worker's standard error, and the guard's last words.
+          stderr: File descriptor for the worker's standard error, and for errors of the guard.
 
         Raises:
           OSError: The guard could not be started.
@@ -73,7 +73,7 @@ class GuardedProcess:
         return self._control.fileno()
 
     def receive(self) -> None:
-        """Takes in what the guard has said, without waiting, and updates the attributes."""
+        """Reads the guard's messages, without waiting, and updates the attributes."""
         while not self.gone:
             try:
                 self._control.settimeout(0)
@@ -90,15 +90,15 @@ class GuardedProcess:
                 self._note(json.loads(line))
 
     def signal(self, number: int) -> None:
-        """Sends a signal to the worker's process group; nothing happens if it has ended."""
+        """Sends a signal to the worker's process group; nothing happens if the worker has ended."""
         self._tell(signal=number)
 
     def kill(self) -> None:
-        """Sends SIGKILL to the worker and everything it started."""
+        """Sends SIGKILL to the worker and all its descendants."""
         self._tell(kill=True)
 
     def close(self) -> None:
-        """Lets go of the guard, which kills whatever is left of the worker. May be repeated."""
+        """Releases the guard, which kills what is left of the worker. May be called repeatedly."""
         self._control.close()
         self.gone = True
 
@@ -111,7 +111,7 @@ class GuardedProcess:
             self.returncode, self.ended_at = message["returncode"], message["at"]
 
     def _part(self) -> None:
-        """The guard has ended: collects it, and cleans up if it did not end of its own accord."""
+        """Reaps the guard after its end, and cleans up if it was killed."""
         self._control.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._guard.wait(_SEND_DEADLINE)
@@ -121,7 +121,7 @@ class GuardedProcess:
         if self.pid is None:
             self.error = (f"its guard ended with {self._guard.returncode} before starting it", 0)
             return
-        # Somebody killed the guard, and the kernel killed the worker with it; here go its children.
+        # The guard was killed, and the kernel killed the worker with it; this kills its children.
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
         self.returncode, self.ended_at = -signal.SIGKILL, time.monotonic()
@@ -144,5 +144,5 @@ def _start_guard(control: int, stdout: int, stderr: int) -> subprocess.Popen[byt
 
 
 def _raw(text: str) -> str:
-    # The guard may run with another file system encoding, so it gets the very bytes.
+    # The guard may use another file system encoding, so it gets the exact bytes.
     return os.fsencode(text).decode("latin-1")

@@ -1,7 +1,7 @@
-"""How workers ended, in numbers and in words, and what the launcher makes of it. Pure.
+"""How workers ended, as numbers and as text. Pure.
 
-Exit codes follow the shell's customs (POSIX "Shell Command Language", 2.8.2 "Exit Status"), so that
-scripts which wrap ``distckpt launch`` need to learn nothing new.
+Exit codes follow the shell's conventions (POSIX "Shell Command Language", 2.8.2 "Exit Status"), for
+scripts that wrap ``distckpt launch``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distckpt import exit_codes
 
 @dataclasses.dataclass(frozen=True)
 class WorkerProcess:
-    """One worker of a cluster as it was at one moment.
+    """The state of one worker of a cluster at one moment.
 
     Attributes:
       index: Position in the cluster, from 0; with a chief, the chief is 0.
@@ -24,7 +24,7 @@ class WorkerProcess:
       pid: Process id, also the id of its process group and session. None before it was started.
       returncode: Exit code; minus the signal number if a signal ended it; None while it runs.
       ended_at: When it ended, in seconds of ``time.monotonic``; None while it runs.
-      gone: Whether it and everything it started have ended.
+      gone: Whether the worker and all its descendants have ended.
       log: Path of the file with its output, or None.
     """
 
@@ -38,13 +38,13 @@ class WorkerProcess:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended, and not with exit code 0."""
+        """Whether it has ended with an exit code other than 0."""
         return self.returncode not in (None, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class LaunchResult:
-    """What came of a launch.
+    """The result of a launch.
 
     Attributes:
       exit_code: What the command line returns: see ``distckpt launch --help``.
@@ -58,9 +58,9 @@ class LaunchResult:
 
 
 def first_failed(workers: Iterable[WorkerProcess]) -> WorkerProcess | None:
-    """Returns the worker that failed first, by its guard's clock, or None if none has.
+    """Returns the worker that failed first, by its guard's clock, or None if none has failed.
 
-    The first is the cause; the others mostly fail for want of it.
+    The first failure is the cause; the other workers mostly fail because of it.
     """
     failed = [worker for worker in workers if worker.failed]
     return min(failed, key=lambda worker: (worker.ended_at or 0.0, worker.index), default=None)

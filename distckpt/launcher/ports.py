@@ -8,14 +8,14 @@ from distckpt.errors import ConfigurationError
 
 
 def pick_ports(count: int) -> list[int]:
-    """Returns `count` TCP ports that were free a moment ago, and differ from those of all calls.
+    """Returns `count` TCP ports that were free a moment ago, never the same in two calls.
 
     Raises:
-      ConfigurationError: There is none.
+      ConfigurationError: There are too few free ports.
     """
-    # Never given back, so that a restart in this process gets fresh ones: somebody may still hold
-    # on to the old. A port can be taken by others before the worker binds it; then the worker
-    # fails, and a restart tries others.
+    # Ports are never returned, so that a restart in this process gets fresh ports: another process
+    # may still hold the old ones. If a port is taken before the worker binds it, the worker fails,
+    # and a restart tries other ports.
     try:
         return [portpicker.pick_unused_port() for _ in range(count)]
     except portpicker.NoFreePortFoundError as error:

@@ -1,5 +1,5 @@
-"""Refuses systems without process groups and signals; imported before all else of the package."""
+"""Refuses systems without process groups and signals; imported first in the package."""
 
-from distckpt import portable
+from distckpt.runtime import portable
 
-portable.require("Starting workers", "what your scheduler has for that")
+portable.require("Starting workers", "your scheduler")

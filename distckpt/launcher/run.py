@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from distckpt.launcher.cluster import LocalCluster, make_run_id
-from distckpt.launcher.console import Console
 from distckpt.launcher.outcome import LaunchResult, WorkerProcess
+from distckpt.launcher.output.console import Console
 from distckpt.launcher.spec import LaunchSpec
 from distckpt.launcher.supervisor import Action, Kill, Policy, Say, Send, Supervisor, Verdict
 
@@ -26,7 +26,7 @@ _TAKEN_CARE_OF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SignalInbox:
-    """Collects the signals that this process gets, and wakes the one who waits for them."""
+    """Collects the signals that this process gets, and wakes a thread that waits for them."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -34,27 +34,27 @@ class SignalInbox:
             os.set_blocking(fd, False)
 
     def fileno(self) -> int:
-        """Returns a file descriptor that is readable when a signal has come."""
+        """Returns a file descriptor that is readable after a signal."""
         return self._reading
 
     def take(self) -> list[int]:
-        """Returns the signals that came since the last call, in their order."""
+        """Returns the signals since the last call, in order."""
         try:
             return [n for n in os.read(self._reading, 4096) if n in _TAKEN_CARE_OF]
         except BlockingIOError:
             return []
 
     def open(self) -> int:
-        """Lets signals in; returns where they went before. In the main thread.
+        """Starts to collect signals; returns the previous wake-up descriptor. In the main thread.
 
-        The interpreter writes each signal's number into the pipe in the very moment it comes. A
-        handler in Python would run later: not while this thread is in ``select``, if the signal has
-        come just before, and so maybe not for minutes.
+        The interpreter writes each signal's number into the pipe at once. A Python handler could
+        run minutes later: if the signal arrives just before this thread enters ``select``, the
+        handler waits for ``select`` to return.
         """
         return signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
     def close(self) -> None:
-        """Closes the pipe; signals must go elsewhere again."""
+        """Closes the pipe; signals must not be written to it any more."""
         os.close(self._reading)
         os.close(self._writing)
 
@@ -63,7 +63,7 @@ class SignalInbox:
 def signals() -> Iterator[SignalInbox]:
     """Yields the inbox of SIGINT, SIGTERM and SIGHUP; outside the main thread it stays empty.
 
-    SIGHUP (the terminal was closed) stays ignored if it was: that is what nohup asks for.
+    If SIGHUP (the terminal was closed) was ignored, it stays ignored, as nohup requires.
     """
     inbox = SignalInbox()
     is_main = threading.current_thread() is threading.main_thread()
@@ -83,21 +83,21 @@ def signals() -> Iterator[SignalInbox]:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """Takes a signal: without a handler the interpreter would not be told of it."""
+    """Handles a signal: without a handler the interpreter does not write to the pipe."""
 
 
 def launch(spec: LaunchSpec) -> LaunchResult:
     """Runs a cluster until all workers have finished, restarts are used up, or a signal ends it.
 
-    What the workers write is shown on this process's standard output and error. While it runs,
-    SIGINT, SIGTERM and SIGHUP are taken care of, if this is the main thread. What happens when is
-    decided by `distckpt.launcher.supervisor`.
+    The workers' output is shown on this process's standard output and error. In the main thread,
+    SIGINT, SIGTERM and SIGHUP are handled. `distckpt.launcher.supervisor` decides when to stop,
+    kill and restart.
 
     Args:
       spec: What to run.
 
     Returns:
-      How it went; ``exit_code`` is meant for ``sys.exit``.
+      The result; ``exit_code`` is meant for ``sys.exit``.
 
     Raises:
       CommandError: The command cannot be started.
@@ -114,11 +114,26 @@ def launch(spec: LaunchSpec) -> LaunchResult:
                     _flush(cluster, inbox)
             if not verdict.restart:
                 return LaunchResult(verdict.exit_code, restart, cluster.processes)
-            if verdict.lost and wait_for_any([inbox.fileno()], spec.elastic_wait):
-                code = 128 + inbox.take()[0]
-                return LaunchResult(code, restart, cluster.processes)
+            number = _signal_within(spec.elastic_wait, inbox) if verdict.lost else None
+            if number is not None:
+                return LaunchResult(128 + number, restart, cluster.processes)
             spec = dataclasses.replace(spec, workers=spec.workers - verdict.lost)
             restart += 1
+
+
+def _signal_within(seconds: float, inbox: SignalInbox) -> int | None:
+    """Waits for a signal that ends the launch; returns its number, or None after `seconds`.
+
+    Other signals, which the program that calls `launch` may handle, end `wait_for_any`, too.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        wait_for_any([inbox.fileno()], max(0.0, end - time.monotonic()))
+        taken = inbox.take()
+        if taken:
+            return taken[0]
+        if time.monotonic() >= end:
+            return None
 
 
 def _make_cluster(spec: LaunchSpec, run_id: str, restart: int, console: Console) -> LocalCluster:
@@ -135,27 +150,27 @@ def _make_cluster(spec: LaunchSpec, run_id: str, restart: int, console: Console)
 
 
 class Watched(Protocol):
-    """Workers that can be watched, as those of a `LocalCluster`."""
+    """Workers that can be watched, such as those of a `LocalCluster`."""
 
     @property
     def processes(self) -> tuple[WorkerProcess, ...]:
-        """All workers as they are now."""
+        """The current state of all workers."""
 
     def poll(self, timeout: float, *others: Any) -> tuple[WorkerProcess, ...]:
-        """Waits until something happens to a worker or one of `others`, and returns them."""
+        """Waits for a change of a worker or of one of `others`; returns the workers."""
 
     def signal_all(self, signum: int) -> None:
-        """Sends a signal to all."""
+        """Sends a signal to all workers."""
 
     def kill_all(self) -> None:
-        """Sends SIGKILL to all and everything they started."""
+        """Sends SIGKILL to all workers and their descendants."""
 
     def say(self, text: str) -> None:
         """Shows a message."""
 
 
 def watch(cluster: Watched, supervisor: Supervisor, inbox: SignalInbox) -> Verdict:
-    """Feeds what happens to the supervisor and does what it says, until it has a verdict."""
+    """Passes events to the supervisor and performs its actions, until it has a verdict."""
     workers = cluster.processes
     while True:
         _perform(cluster, supervisor.observe(workers, time.monotonic()))
@@ -170,9 +185,9 @@ def watch(cluster: Watched, supervisor: Supervisor, inbox: SignalInbox) -> Verdi
 
 
 def _flush(cluster: LocalCluster, inbox: SignalInbox) -> None:
-    """Shows the last output, at the pace of its reader (a pager?), as any program does.
+    """Shows the last output, as slowly as its reader (a pager?) takes it.
 
-    The only wait without a deadline: nothing runs any more, and a signal ends it.
+    This is the only wait without a deadline: nothing runs any more, and a signal ends it.
     """
     while not cluster.flush(timeout=0.5) and not inbox.take():
         pass

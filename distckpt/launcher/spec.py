@@ -13,21 +13,21 @@ from distckpt.launcher.tasks import RESERVED_VARIABLES
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
-    """A local cluster to run, and what to do when it breaks.
+    """A local cluster to run, and what to do when it fails.
 
     Attributes:
       command: The program of every worker and its arguments; the program is looked up on PATH.
       workers: Number of processes, at least 1, the chief included.
       chief: Whether the first process is TensorFlow's task "chief" 0 and the others are workers
         0 to `workers` - 2. Default: all are workers.
-      max_restarts: How many times the whole cluster is started again after a worker died.
-      log_dir: Directory for each worker's output, created if absent; None keeps none.
-      env: Variables for every worker on top of those of this process.
-      grace: Seconds that workers have to finish after a signal to the launcher, before SIGKILL.
-      stop_grace: Seconds that workers have after SIGTERM because another one died.
-      least: When workers are lost, start again with those that are left, as long as there are so
-        many (see `distckpt.launcher.elastic`). None: always start as many as before.
-      elastic_wait: Seconds to wait before starting again with fewer.
+      max_restarts: How many times the whole cluster is restarted after the death of a worker.
+      log_dir: Directory for each worker's output, created if absent; None for no files.
+      env: Variables for every worker, in addition to those of this process.
+      grace: Seconds that the workers have to end after a signal to the launcher, before SIGKILL.
+      stop_grace: Seconds that the other workers have between SIGTERM and SIGKILL after a death.
+      least: When workers are lost, restart with the remaining ones if there are at least this many
+        (see `distckpt.launcher.elastic`). None: always start as many as before.
+      elastic_wait: Seconds to wait before a restart with fewer workers.
 
     Raises:
       ConfigurationError: A value makes no sense; the text says which.
@@ -55,7 +55,7 @@ class LaunchSpec:
             check_count("least", self.least, 1)
             if self.least > self.workers:
                 raise ConfigurationError(
-                    f"It takes {self.least} workers to go on, and workers is {self.workers}."
+                    f"least must not exceed workers, which is {self.workers}; got {self.least}."
                 )
         for name, value in self.env.items():
             check_variable(name, value)

@@ -1,4 +1,4 @@
-"""When to stop, kill, restart and finish a cluster: a state machine. Pure; time comes from outside.
+"""When to stop, kill, restart and finish a cluster: a state machine. Pure; callers pass the time.
 
               a worker fails                     grace over, or a second SIGINT
     running ──────────────────────► stopping ─────────────────────────────────► killing
@@ -8,7 +8,7 @@
                                         ▼
                    verdict: finished with an exit code, or start again
 
-What ends a run decides its exit code, the strongest first: a signal to the launcher (128 + its
+The exit code of a run follows from its end, by priority: a signal to the launcher (128 + its
 number; never a restart), the first worker that failed (its exit code, once restarts are used up),
 and otherwise 0. One `Supervisor` watches one start of the cluster.
 """
@@ -24,12 +24,12 @@ from distckpt import exit_codes
 from distckpt.launcher import elastic, outcome
 from distckpt.launcher.outcome import WorkerProcess
 
-# After SIGKILL only a process stuck inside the kernel (a dead network file system) stays.
+# Only a process stuck inside the kernel (a dead network file system) survives SIGKILL this long.
 KILL_DEADLINE = 10.0
 
 
 class Phase(enum.Enum):
-    """How far a run has come."""
+    """The phase of a run."""
 
     RUNNING = enum.auto()
     STOPPING = enum.auto()
@@ -39,12 +39,12 @@ class Phase(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the user asked for: see `LaunchSpec`, which has checked it."""
+    """The options of the user: see `LaunchSpec`, which has checked them."""
 
-    max_restarts: int | None = 0  # None: a scheduler outside decides about that
+    max_restarts: int | None = 0  # None: an external scheduler decides
     grace: float = 30.0
     stop_grace: float = 5.0
-    least: int | None = None  # workers to go on with; None: as many as before
+    least: int | None = None  # fewest workers to continue with; None: as many as before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Send:
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """Action: send SIGKILL to every worker and to everything it started."""
+    """Action: send SIGKILL to every worker and to all its descendants."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Say:
-    """Action: tell the user."""
+    """Action: show a message to the user."""
 
     text: str
 
@@ -74,10 +74,10 @@ class Verdict:
     """The end of one run of the cluster.
 
     Attributes:
-      restart: Whether to start it again.
-      exit_code: What to finish with otherwise.
-      interrupted: Whether a signal to the launcher ended it.
-      lost: With how many workers fewer to start it again.
+      restart: Whether to start the cluster again.
+      exit_code: The exit code without a restart.
+      interrupted: Whether a signal to the launcher ended the run.
+      lost: How many fewer workers the next start has.
     """
 
     restart: bool
@@ -87,11 +87,11 @@ class Verdict:
 
 
 class Supervisor:
-    """Watches one run of the cluster; each method takes an event and returns what to do.
+    """Watches one run of the cluster; each method takes an event and returns actions.
 
     Attributes:
-      phase: How far the run has come.
-      deadline: When `tick` wants to be called, in the clock of `now`; None for "no need".
+      phase: The phase of the run.
+      deadline: When to call `tick`, by the clock of `now`; None if there is no need.
       verdict: Set once the phase is `Phase.OVER`.
     """
 
@@ -112,7 +112,7 @@ class Supervisor:
         self._workers: tuple[WorkerProcess, ...] = ()
 
     def observe(self, workers: Sequence[WorkerProcess], now: float) -> list[Action]:
-        """Event: the workers look like this (all of them, any number of times)."""
+        """Event: the current state of all workers; may be repeated."""
         self._workers = tuple(workers)
         if self.phase is Phase.OVER:
             return []
@@ -133,10 +133,10 @@ class Supervisor:
         name = outcome.signal_name(signum)
         if first and self.phase is Phase.RUNNING:
             self._enter(Phase.STOPPING, now + self._policy.grace)
-            text = f"{name}: passed on to the workers, which have {self._policy.grace:g} s to end"
+            text = f"{name}: forwarded to the workers, which have {self._policy.grace:g} s to end"
             return [Say(f"{text} (Ctrl-C: kill them now)."), Send(signum)]
         if first:
-            return [Say(f"{name}: the workers are being stopped already; no restart.")]
+            return [Say(f"{name}: the workers are already being stopped; no restart.")]
         if signum == signal.SIGINT and self.phase is Phase.STOPPING:
             return [Say(f"{name} again: killing the workers."), *self._kill(now)]
         return []
@@ -180,7 +180,7 @@ class Supervisor:
             left -= gone
         because = f"because {_obituary(failed)}.{_where(failed)}"
         if least is not None and left < least:
-            text = f"left: {_workers(left)}, and it takes {least}; {because}"
+            text = f"only {_workers(left)} left, but {least} needed, {because}"
             return self._decide(exit_codes.PEER_LOST, Say(text))
         fewer = f" with {_workers(left)}" if gone else ""
         said = Say(f"restart {self._restart + 1} of {limit}{fewer}, {because}")
@@ -189,7 +189,7 @@ class Supervisor:
         return self._decide(code, said, restart=True, lost=gone)
 
     def _after_signal(self, signum: int) -> int:
-        """Returns the exit code when a signal has ended all, or made all save and end."""
+        """Returns the exit code after a signal ended all workers, or made them save and end."""
         codes = {worker.returncode for worker in self._workers}
         if codes == {exit_codes.PREEMPTED}:
             return exit_codes.PREEMPTED
@@ -198,7 +198,7 @@ class Supervisor:
         return 128 + signum
 
     def _give_up(self) -> list[Action]:
-        # No restart: what will not die may still hold its port, its memory and its files.
+        # No restart: a surviving process may still hold its port, its memory and its files.
         failed = outcome.first_failed(self._workers)
         if self._signum is not None:
             return self._decide(128 + self._signum)

@@ -1,4 +1,4 @@
-"""Who is who in a local cluster: tasks, ``TF_CONFIG``, and each worker's environment. Pure."""
+"""The tasks of a local cluster, their ``TF_CONFIG``, and each worker's environment. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from distckpt import exit_codes
 
-# What a worker gets unless the environment says otherwise. Unbuffered Python, because the last
-# lines before a SIGKILL are the ones people look for.
+# Defaults that the environment may override. Python is unbuffered because the last lines before a
+# SIGKILL matter most.
 DEFAULT_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "PYTHONUNBUFFERED": "1",
     exit_codes.VARIABLE: "1",
 }
 
-# Set by the launcher for each worker, so nobody else may.
+# Set by the launcher for each worker, so users cannot set them.
 RESERVED_VARIABLES = frozenset({"TF_CONFIG", "DISTCKPT_RUN_ID", "DISTCKPT_RESTART"})
 
 
@@ -25,7 +25,7 @@ class Task:
     """One task of a TensorFlow cluster.
 
     Attributes:
-      kind: Task type in TensorFlow's words: "worker" or "chief".
+      kind: TensorFlow's task type: "worker" or "chief".
       index: Index among the tasks of that type, from 0.
     """
 
@@ -34,7 +34,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What people call it: "worker 1", or "chief" (there is only one)."""
+        """The name in messages: "worker 1", or "chief" (there is only one)."""
         return self.kind if self.kind == "chief" else f"{self.kind} {self.index}"
 
     @property
@@ -53,13 +53,13 @@ def make_tasks(workers: int, chief: bool = False) -> tuple[Task, ...]:
 def tf_config(tasks: Sequence[Task], addresses: Sequence[str], task: Task) -> str:
     """Returns the ``TF_CONFIG`` of `task`, as JSON.
 
-    The format is that of ``tf.distribute.cluster_resolver.TFConfigClusterResolver``. A task type
-    without tasks is left out.
+    The format is that of ``tf.distribute.cluster_resolver.TFConfigClusterResolver``. Task types
+    without tasks are omitted.
 
     Args:
-      tasks: All tasks of the cluster, those of one type in the order of their index.
+      tasks: All tasks of the cluster; the tasks of one type are in the order of their index.
       addresses: "host:port" of each of `tasks`.
-      task: The one it is for.
+      task: The task that gets this ``TF_CONFIG``.
     """
     cluster: dict[str, list[str]] = {}
     for each, address in zip(tasks, addresses, strict=True):
@@ -77,8 +77,8 @@ def worker_environment(
 ) -> dict[str, str]:
     """Returns the whole environment of one worker.
 
-    Later ones win: our defaults, what the launcher inherited, `extra`, what the launcher decides;
-    what it does not know (None), it does not set.
+    Later values win: the defaults, the launcher's own environment, `extra`, and the values set by
+    the launcher. A value of None is not set.
     """
     decided = {
         "TF_CONFIG": tf_config,

@@ -1,9 +1,9 @@
-"""Listeners that are ready made, to be given as `ManagerOptions.listeners`; docs/events.md.
+"""Ready-made listeners for `ManagerOptions.listeners`; see docs/events.md.
 
     from distckpt.listeners import JsonLines, Log, Prometheus, TensorBoard
 
-Any function that takes an event is one, too. Names are imported when they are first used: some
-need TensorFlow, or a package that is an extra.
+Any function that takes an event is a listener, too. Names are imported at their first use: some
+need TensorFlow or the package of an extra.
 """
 
 from __future__ import annotations

@@ -6,24 +6,24 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from distckpt import portable
 from distckpt.errors import ConfigurationError
+from distckpt.runtime import portable
 
 if TYPE_CHECKING:
     from distckpt.events import Event
 
 
 class JsonLines:
-    """Appends each event to a file, as one line of JSON. The file is opened for each.
+    """Appends each event to a file, as one line of JSON. The file is opened for each event.
 
-    So a file may be moved away at any time, and what is read is whole but for the last line.
+    So the file may be moved away at any time. Only its last line may be incomplete.
 
     Args:
-      path: The file; its folder is made if it is not there. In it ``{worker}`` stands for the
-        worker's index: each worker should have a file of its own.
+      path: The file; its folder is created if it does not exist. ``{worker}`` in the path stands
+        for the worker's index: each worker should have its own file.
 
     Raises:
-      ConfigurationError: `path` has other braces than those.
+      ConfigurationError: `path` has other braces.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -41,10 +41,10 @@ def worker_path(path: str | os.PathLike[str]) -> str:
     """Returns `path`, absolute, in which ``{worker}`` may stand for the worker's index.
 
     Raises:
-      ConfigurationError: It has other braces than those.
+      ConfigurationError: `path` has other braces.
     """
     text = os.fspath(path)
     rest = text.replace("{worker}", "")
     if "{" in rest or "}" in rest:
-        raise ConfigurationError(f"In {text!r} only {{worker}} is replaced; it has other braces.")
+        raise ConfigurationError(f"{text!r} has other braces than {{worker}}.")
     return portable.absolute(text)

@@ -18,11 +18,11 @@ _WARNINGS = (
 
 
 class Log:
-    """Writes one line for each event to a logger; what has gone wrong is a warning.
+    """Writes one line for each event to a logger; failures are warnings.
 
     Args:
       logger: The logger. Default: "distckpt.events".
-      level: The level of what is no warning.
+      level: The level of other lines.
     """
 
     def __init__(self, logger: logging.Logger | None = None, level: int = logging.INFO) -> None:
@@ -38,23 +38,23 @@ class Log:
 
 
 def describe(event: Event) -> str:
-    """Returns what an event says, as a line for people."""
+    """Returns an event as a readable line."""
     match event:
         case events.SaveStarted():
             return f"{event.name}: the save begins, at step {event.step}"
         case events.Captured():
             return f"{event.name}: the state is held, after {duration(event.seconds)}"
         case events.Resumed():
-            return f"{event.name}: training goes on; it stood still for {duration(event.seconds)}"
+            return f"{event.name}: training continues after a pause of {duration(event.seconds)}"
         case events.SaveSkipped():
-            return f"not saved, for a save is in flight ({event.skipped} so far)"
+            return f"not saved, because a save is in flight ({event.skipped} so far)"
         case events.ShardWritten():
             parts = f"{duration(event.write_seconds)}, flushed {duration(event.flush_seconds)}"
             took = f"{duration(event.seconds)} (written {parts})"
             return f"{event.name}: {size(event.bytes)} written in {took}"
         case events.Gathered():
             return (
-                f"{event.name}: all shards are there, worker {event.last}'s last, "
+                f"{event.name}: all shards are written, worker {event.last}'s last, "
                 f"{duration(event.seconds)} after the chief's own"
             )
         case events.Committed():
@@ -71,10 +71,10 @@ def describe(event: Event) -> str:
         case events.Restored():
             return f"{event.name}: restored in {duration(event.seconds)}"
         case events.FellBack():
-            return f"{event.name}: damaged, an older one is tried: {event.reason}"
+            return f"{event.name}: damaged, trying an older one: {event.reason}"
         case events.RestoreFailed():
             return f"not restored: {event.error}: {event.message}"
         case events.Preempted():
             left = event.seconds_left
-            return "told to end" + (f" in {duration(left)}" if left is not None else "")
+            return "preempted" + (f", ends in {duration(left)}" if left is not None else "")
     return repr(event)

@@ -1,4 +1,4 @@
-"""`Prometheus`: numbers for a monitoring system, by HTTP or in a file.
+"""`Prometheus`: metrics for a monitoring system, by HTTP or in a file.
 
 It needs ``prometheus-client``: ``pip install "distckpt[prometheus]"``.
 """
@@ -14,20 +14,20 @@ from distckpt.events import Event
 from distckpt.listeners.jsonl import worker_path
 
 _LABELS = ("worker", "directory")
-# In seconds: from a state that is held in no time to a directory far away.
+# In seconds: from holding a small state to writing to a distant directory.
 _BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0, 1200.0)
 
 
 class Prometheus:
-    """Counts and measures, for Prometheus to fetch. `docs/events.md` has the list of metrics.
+    """Collects metrics for Prometheus. `docs/events.md` lists them.
 
     Args:
-      port: The port of the HTTP endpoint, 0 for any that is free. Workers on one machine need
-        different ones. Not with `textfile`.
-      address: Where the endpoint listens. Default: this machine alone; in a pod "0.0.0.0".
+      port: The port of the HTTP endpoint, 0 for any free port. Workers on one machine need
+        different ports. Not with `textfile`.
+      address: Where the endpoint listens. Default: only this machine; in a pod use "0.0.0.0".
       textfile: Instead of an endpoint, a file for node_exporter's textfile collector; its name
-        ends with ".prom". It is written anew after each event, and replaced at once. In it
-        ``{worker}`` stands for the worker's index.
+        ends with ".prom". It is replaced atomically after each event. ``{worker}`` in the path
+        stands for the worker's index.
 
     Attributes:
       port: The endpoint's port; None without one.
@@ -57,7 +57,7 @@ class Prometheus:
             self.port = self._server.server_port
 
     def __call__(self, event: Event) -> None:
-        """Takes the event into account."""
+        """Updates the metrics."""
         self._metrics.update(event)
         if self._textfile is not None:
             path = self._textfile.replace("{worker}", str(event.worker))
@@ -76,13 +76,13 @@ class Prometheus:
         except (OSError, OverflowError) as error:
             raise ConfigurationError(
                 f"Prometheus cannot listen on {address}:{port} ({error}). Give each worker of a "
-                "machine a port of its own, 0 for any, or a textfile."
+                "machine its own port, 0 for any, or a textfile."
             ) from error
         return server
 
 
 class _Metrics:
-    """The metrics, and what each event means for them."""
+    """The metrics, and how each event changes them."""
 
     def __init__(self, client: Any, registry: Any) -> None:
         def counter(name: str, text: str, *labels: str) -> Any:
@@ -95,22 +95,22 @@ class _Metrics:
             return client.Histogram(name, text, _LABELS, registry=registry, buckets=_BUCKETS)
 
         self.saves = counter(
-            "distckpt_saves", "Saves by how they ended: committed, failed, skipped.", "outcome"
+            "distckpt_saves", "Saves by outcome: committed, failed, skipped.", "outcome"
         )
         self.restores = counter(
-            "distckpt_restores", "Restores by how they ended: restored, failed.", "outcome"
+            "distckpt_restores", "Restores by outcome: restored, failed.", "outcome"
         )
-        self.fallbacks = counter("distckpt_fallbacks", "Damaged checkpoints that were passed over.")
+        self.fallbacks = counter("distckpt_fallbacks", "Damaged checkpoints that were skipped.")
         self.pruned = counter("distckpt_pruned_checkpoints", "Checkpoints that were deleted.")
-        self.preemptions = counter("distckpt_preemptions", "How often this worker was told to end.")
-        self.fenced = gauge("distckpt_fenced", "1 if another job has taken the directory over.")
+        self.preemptions = counter("distckpt_preemptions", "How often this worker was preempted.")
+        self.fenced = gauge("distckpt_fenced", "1 if another job has taken over the directory.")
         self.committed_at = gauge(
             "distckpt_last_commit_timestamp_seconds", "When the newest checkpoint was committed."
         )
         self.step = gauge("distckpt_last_commit_step", "The step of the newest checkpoint.")
         self.bytes = gauge("distckpt_checkpoint_bytes", "Size of the newest checkpoint.")
         self.last_worker = gauge(
-            "distckpt_last_worker", "The worker that was last to write its share. Of the chief."
+            "distckpt_last_worker", "The worker that was last to write its share. Chief only."
         )
         self.stopped = histogram(
             "distckpt_training_stopped_seconds", "How long a save has stopped training."
@@ -121,12 +121,12 @@ class _Metrics:
             "distckpt_shard_write_seconds", "How long this worker has written, flushing included."
         )
         self.gather = histogram(
-            "distckpt_gather_seconds", "How long the chief waited for the others' shards."
+            "distckpt_gather_seconds", "How long the chief waited for the other workers' shards."
         )
         self.written = counter("distckpt_shard_written_bytes", "Bytes this worker has written.")
 
     def update(self, event: Event) -> None:
-        """Takes an event into account."""
+        """Updates the metrics by an event."""
         at = {"worker": str(event.worker), "directory": event.directory}
         match event:
             case events.Captured():

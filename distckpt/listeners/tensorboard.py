@@ -1,4 +1,4 @@
-"""`TensorBoard`: what saving costs, as scalars next to the curves of the training."""
+"""`TensorBoard`: the cost of saving, as scalars next to the training's curves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from distckpt import events
 from distckpt.events import Event
+from distckpt.runtime import portable
 
-# What ``tf.summary.scalar`` writes, which itself needs the package tensorboard.
+# The metadata that ``tf.summary.scalar`` writes; that function needs the package tensorboard.
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
     data_class="DATA_CLASS_SCALAR",
@@ -18,22 +19,22 @@ _SCALAR = tf.compat.v1.SummaryMetadata(
 
 
 class TensorBoard:
-    """Writes scalars with ``tf.summary``, for each worker under a name of its own.
+    """Writes scalars with ``tf.summary``, each worker to its own folder.
 
-    `docs/events.md` has the list. Their step is that of the training, as in the manifest.
+    `docs/events.md` lists them. Their step is the training step, as in the manifest.
 
     Args:
-      logdir: The folder that TensorBoard is given. Worker 1 writes to "worker-1" in it.
+      logdir: TensorBoard's log directory. Worker 1 writes to "worker-1" in it.
     """
 
     def __init__(self, logdir: str | os.PathLike[str]) -> None:
-        self._logdir = os.fspath(logdir)
+        self._logdir = portable.absolute(os.fspath(logdir))
         self._writer: Any = None
         self._steps: dict[str, int] = {}
         self._failures = 0
 
     def __call__(self, event: Event) -> None:
-        """Writes what the event says in numbers."""
+        """Writes the numbers of the event."""
         if isinstance(event, events.SaveStarted):
             self._steps = {**self._steps, event.name: event.step}
             return

@@ -1,1 +1,1 @@
-"""TensorFlow's side: who am I, what is the state, how is it written."""
+"""TensorFlow's side: finds, captures, writes and restores the state."""

@@ -1,4 +1,4 @@
-"""The state port: what the roles need to know of the thing that is being saved."""
+"""The state port: what the other packages need to know about the state that is saved."""
 
 from __future__ import annotations
 
@@ -6,46 +6,47 @@ import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from distckpt.core.plan import Piece
+from distckpt.core.protocol.write_plan import Piece
 
 
 class CapturedState(abc.ABC):
-    """One worker's share of the values of one moment, held until they are written.
+    """One worker's share of the values at one moment, held until they are written.
 
     Attributes:
       held: Whether the values are held. If not, they are read while writing (`DelegatedState`), so
-        training must not go on before that.
+        training must wait for the write.
     """
 
     held: bool = True
 
-    def read_together(self) -> None:  # noqa: B027 - most states have nothing to read so
-        """Reads the entries marked ``collective``. All workers at once, on the training thread."""
+    def read_together(self) -> None:  # noqa: B027 - most states have nothing to read
+        """Reads the entries marked ``collective``. All workers together, on the training thread."""
 
     def copies(self) -> list[Callable[[], int]] | None:
-        """Returns functions that compute the checksums of copies of what others write, in order.
+        """Returns functions that compute the checksums of this worker's copies, in order.
 
-        Each lets go of the copy; they may run in several threads. None if nothing is to be compared
-        (`core.replicas.Check`). The checksum is that of a bundle's index: the masked CRC32C.
+        The copies are of pieces that other workers write. Each function releases its copy; several
+        may run at the same time, in threads. None if nothing is compared (`replica_check.Check`).
+        The checksum is the masked CRC32C, as in a bundle's index.
         """
         return None
 
     def release(self) -> None:  # noqa: B027 - a state may hold nothing
-        """Lets go of all that is still held."""
+        """Releases all values that are still held."""
 
     @abc.abstractmethod
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
-        """Writes `pieces` as tensor bundles into `folder`, and lets go of them; does not flush.
+        """Writes `pieces` as tensor bundles into `folder`, and releases them; does not flush.
 
         May be called from several threads at once, for different pieces and stems.
 
         Args:
           folder: An existing directory.
-          stem: How the names of all files written must begin.
-          pieces: What to write, of this worker's share.
+          stem: The prefix of the names of all files written.
+          pieces: The part of this worker's share to write.
 
         Returns:
-          The names within `folder` of the bundles written, in the order to merge them in.
+          The names within `folder` of the bundles written, in the order of merging.
 
         Raises:
           OSError: The storage failed; ENOSPC when it is full.
@@ -54,20 +55,20 @@ class CapturedState(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class OwnState:
-    """What only this worker has: the values, and all of what there is to write of them."""
+    """This worker's own state: the values, and the pieces to write."""
 
     values: CapturedState
     pieces: tuple[Piece, ...]
 
 
 class Merger(abc.ABC):
-    """Puts bundles together."""
+    """Merges bundles."""
 
     @abc.abstractmethod
     def merge(self, folder: str, prefixes: Sequence[str], name: str) -> None:
         """Merges bundles of `folder` into the bundle `name` there. Metadata and renames only.
 
-        The data files get the names ``name.data-00000-of-0000N`` in the order of `prefixes`, the
+        The data files get the names ``name.data-00000-of-0000N`` in the order of `prefixes`; the
         indexes of the parts are removed.
 
         Raises:

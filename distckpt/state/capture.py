@@ -1,13 +1,14 @@
-"""Takes hold of the values of a `tf.train.Checkpoint`, on the training thread.
+"""Captures the values of a `tf.train.Checkpoint`, on the training thread.
 
-On CPU nothing is copied: a held tensor shares the variable's buffer, and TensorFlow copies that
-when the variable is next written (``resource_variable_ops.cc``). Only a worker's own share is held;
-of an entry that several workers divide, its rows are copied, since a part of a buffer would hold
-all of it. Variables with ``synchronization=ON_READ`` need a collective to be read, so all workers
-read all of them, in the same order.
+On CPU, variables are not copied: a held tensor shares the variable's buffer, and TensorFlow copies
+the buffer when the variable is next written (``resource_variable_ops.cc``). Everything else is
+copied, since only a variable that is read here is known to have such a buffer. A worker holds only
+its own share. If several workers divide an entry, each copies its rows, since a part of a buffer
+would keep the whole buffer in memory. Variables with ``synchronization=ON_READ`` need a collective
+to be read, so all workers read all of them, in the same order.
 
-What TensorFlow's saver must do itself is left to it (`DelegatedState`): graph-mode sessions, state
-that lives in other tasks (parameter servers), and a sharding callback of the user's.
+`DelegatedState` leaves to TensorFlow's saver what only it can do: graph-mode sessions, state in
+other tasks (parameter servers), and a user's sharding callback.
 
 Private TensorFlow API used here: ``registration.get_save_function``;
 tests/unit/state/test_savers.py would notice a change.
@@ -23,15 +24,16 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.saved_model import registration
 
-from distckpt.core import replicas
 from distckpt.core.layout import join
-from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
-from distckpt.core.replicas import Check
+from distckpt.core.protocol import replica_check
+from distckpt.core.protocol.replica_check import Check
+from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import CapturedState
 from distckpt.state.reading import (
     LARGE,
     checksum,
+    copy_of,
     has_shape,
     on_host,
     read,
@@ -45,21 +47,21 @@ _NO_CHECK = Check()
 
 
 class _OutdatedError(Exception):
-    """A variable is not what it was known to be."""
+    """A variable has changed since the survey."""
 
 
 class Share:
-    """What one worker writes, sorted by where the values come from. Made once for a plan.
+    """One worker's pieces, sorted by the source of their values. Made once for a plan.
 
     Args:
-      survey: Where they come from.
+      survey: The source of the values.
       pieces: The worker's share of the plan.
 
     Attributes:
-      whole: Resource variables that are held as they are, with functions that find them.
-      divided: The same of which only some rows are held.
-      given: What the survey's `ask` returns the values of.
-      collective: What is read by all workers together.
+      whole: Resource variables held whole, with functions that find them.
+      divided: Resource variables of which only some rows are held, with the same functions.
+      given: The pieces whose values the survey's `ask` returns.
+      collective: The pieces that all workers read together.
     """
 
     def __init__(self, survey: Survey, pieces: Sequence[Piece]) -> None:
@@ -80,14 +82,15 @@ class Share:
 
 
 class Copies:
-    """This worker's copies of what others write, held until their checksums are computed.
+    """This worker's copies of pieces that other workers write, held for their checksums.
 
-    On CPU they are the variables' own buffers. Nothing is copied before the program changes them.
+    On CPU, copies of variables share the variables' buffers until the program changes these.
+    Everything else is copied.
 
     Args:
-      survey: Where they come from.
-      values: Those that are no variables'.
-      pieces: Which.
+      survey: The source of the values.
+      values: The values that are not from variables.
+      pieces: The pieces.
     """
 
     def __init__(
@@ -98,18 +101,18 @@ class Copies:
         for source, variable in variables.items():
             if sources[source].nbytes >= LARGE:
                 share_on_read(variable)
-        held = {source: values[source] for source in sources if source not in variables}
+        held = {source: copy_of(values[source]) for source in sources if source not in variables}
         held.update(
             zip(variables, read_variables(list(variables.values()), to_host=False), strict=True)
         )
         self._held = [(piece, held[(piece.entry.key, piece.entry.spec)]) for piece in pieces]
 
     def tasks(self) -> list[Callable[[], int]]:
-        """Returns what computes each checksum."""
+        """Returns functions that compute the checksums."""
         return [functools.partial(self._compute, number) for number in range(len(self._held))]
 
     def release(self) -> None:
-        """Lets go of all."""
+        """Releases all copies."""
         self._held = []
 
     def _compute(self, number: int) -> int:
@@ -119,17 +122,17 @@ class Copies:
 
 
 class Capture:
-    """Takes hold of one worker's share of a checkpoint's state, again and again.
+    """Captures one worker's share of a checkpoint's state for each save.
 
-    What there is to save and who writes it is found out once, and again when the objects tracked
-    have changed, see `Survey`.
+    The survey and the plan are made once, and again when the tracked objects have changed (see
+    `Survey`).
 
     Args:
-      checkpoint: What to save.
+      checkpoint: The checkpoint to save.
       workers: The number of workers that share the writing.
-      index: This worker's.
-      split: "distributed": only variables made under a `tf.distribute` strategy are known to be
-        equal on all workers, the chief writes the rest. "all": everything is equal everywhere.
+      index: This worker's index.
+      split: "distributed": only variables made under a `tf.distribute` strategy are known to
+        be equal on all workers; the chief writes the rest. "all": everything is equal everywhere.
     """
 
     def __init__(
@@ -147,17 +150,17 @@ class Capture:
     def take(
         self, options: tf.train.CheckpointOptions | None = None, check: Check = _NO_CHECK
     ) -> tuple[CapturedState, Plan]:
-        """Returns the state at this moment, and who writes what of it.
+        """Returns the state at this moment, and its write plan.
 
         Every worker, on its training thread, between two steps.
 
         Args:
           options: As given to ``save()``; ``experimental_io_device`` and
             ``experimental_sharding_callback`` are honoured.
-          check: Which copies of what others write are taken hold of, too.
+          check: Which copies of other workers' pieces are captured, too.
 
         Raises:
-          UnsupportedOptionError: `options` or graph mode need what several workers cannot do.
+          UnsupportedOptionError: Several workers cannot save in graph mode or with `options`.
         """
         if not tf.executing_eagerly():
             return self._delegate(options, "saving in graph mode")
@@ -176,8 +179,21 @@ class Capture:
                     raise
         raise AssertionError
 
+    def counters(self) -> dict[str, int]:
+        """Returns the integer scalars of the state that are equal on all workers, by name.
+
+        Empty in graph mode. Every worker, on its training thread.
+        """
+        if not tf.executing_eagerly():
+            return {}
+        if self._survey is None or not self._survey.is_current():
+            self._survey = Survey(self._checkpoint, self._split)
+            self._survey.forget_values()
+            self._share = None
+        return {name: int(find().numpy()) for name, find in self._survey.counters().items()}
+
     def _ask(self) -> tuple[Survey, dict[Identity, Any]]:
-        """Returns the survey, made anew if it is out of date, and what it has no variables for."""
+        """Returns a current survey, and the values that are not from variables."""
         values = self._survey.ask() if self._survey is not None else None
         if self._survey is None or values is None:
             self._survey = Survey(self._checkpoint, self._split)
@@ -192,21 +208,21 @@ class Capture:
         options: tf.train.CheckpointOptions | None,
         check: Check,
     ) -> TensorState:
-        """Takes hold of this worker's share, by a plan that is made anew if it must be."""
+        """Captures this worker's share, with a current plan."""
         if self._share is None or survey.entries != self._plan_of:
             self._plan_of = survey.entries
             self._plan = make_plan(self._plan_of, self._workers)
             self._share = Share(survey, self._plan.shares[self._index])
         copies = None
         if check.mode != "off":
-            copies = Copies(survey, values, replicas.copies(self._plan, self._index, check))
+            copies = Copies(survey, values, replica_check.copies(self._plan, self._index, check))
         return TensorState(survey, values, self._share, options, copies)
 
     def _delegate(self, options: Any, what: str) -> tuple[CapturedState, Plan]:
         if self._workers > 1:
             raise UnsupportedOptionError(
                 f"{what} cannot be shared between {self._workers} workers. Save eagerly, without a "
-                "sharding callback, variables that live on the worker that reads them."
+                "sharding callback, and only variables of the worker that reads them."
             )
         return DelegatedState(self._checkpoint, options), make_plan((), 1)
 
@@ -215,11 +231,11 @@ class TensorState(CapturedState):
     """Values held as eager tensors.
 
     Args:
-      survey: Where they come from.
-      values: Those that are no variables'.
-      share: What this worker writes.
+      survey: The source of the values.
+      values: The values that are not from variables.
+      share: This worker's share.
       options: As given to ``save()``.
-      copies: Copies of what others write; None if they are not compared.
+      copies: Copies of other workers' pieces; None if they are not compared.
 
     Raises:
       _OutdatedError: The survey is out of date.
@@ -235,7 +251,7 @@ class TensorState(CapturedState):
     ) -> None:
         self._copies = copies
         self._savers = survey.savers
-        self.held = not survey.savers  # those read the state when they write
+        self.held = not survey.savers  # these read the state when they write
         self._device = (options and options.experimental_io_device) or "CPU:0"
         self._values: dict[Identity, Any] = {}
         self._together = dict(survey.together)
@@ -257,7 +273,7 @@ class TensorState(CapturedState):
             self._values[identity] = tensor
 
     def _read_divided(self, share: Share) -> None:
-        """One by one, since each is a copy in the end, and the whole need not be held meanwhile."""
+        """Reads one by one: each becomes a copy, so the whole variables need not be held."""
         for piece, find in share.divided:
             variable = find()
             share_on_read(variable)
@@ -266,9 +282,8 @@ class TensorState(CapturedState):
             self._keep(piece, tensor)
 
     def _keep(self, piece: Piece, tensor: Any) -> None:
-        if piece.rows is not None:
-            tensor = tensor[piece.rows[0] : piece.rows[1]]
-        self._values[piece.identity] = on_host(tensor)
+        """Holds a copy: of a variable's rows, or of a value whose memory may be shared."""
+        self._values[piece.identity] = copy_of(tensor, piece.rows)
 
     def read_together(self) -> None:
         """See the base class."""
@@ -303,7 +318,7 @@ class TensorState(CapturedState):
         return tuple(prefixes)
 
     def _run_savers(self, folder: str, stem: str) -> list[str]:
-        """Lets the registered savers write, before the rest, as TensorFlow does."""
+        """Makes the registered savers write first, as TensorFlow does."""
         written: list[str] = []
         for name, trackables in self._savers.items():
             function = registration.get_save_function(name)
@@ -321,7 +336,7 @@ def _check_shape(piece: Piece, tensor: Any) -> None:
 
 
 def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
-    """Returns the name within `folder` of a bundle that a registered saver says it has written."""
+    """Returns the name within `folder` of a bundle that a registered saver reports."""
     if not tf.is_tensor(returned) or returned.dtype != tf.string:
         raise ValueError(f"A registered saver must return string tensors, or none: {returned!r}.")
     path: str = returned.numpy().decode()
@@ -333,7 +348,7 @@ def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
     name = path[len(join(folder, "")) :]
     if "/" not in name:
         return name
-    with os_errors(path), tf.device("CPU:0"):  # in a folder of its own; bring it up, by renames
+    with os_errors(path), tf.device("CPU:0"):  # in a subfolder; move it up, by renames
         flat = f"{prefix}-{number}"
         tf.raw_ops.MergeV2Checkpoints(
             checkpoint_prefixes=[path],
@@ -347,7 +362,7 @@ class DelegatedState(CapturedState):
     """State that TensorFlow's own saver reads and writes, at the time of `write`.
 
     Args:
-      checkpoint: What to save.
+      checkpoint: The checkpoint to save.
       options: As given to ``save()``.
     """
 
@@ -359,7 +374,7 @@ class DelegatedState(CapturedState):
         if options is not None:
             self._options = copy.copy(options)
             self._options.experimental_write_callbacks = None  # the manager calls them
-            self._options.enable_async = False  # it has seen to that, too
+            self._options.enable_async = False  # the manager does that, too
             self._options.experimental_enable_async_checkpoint = False
 
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Notices whether the objects that a checkpoint tracks have changed.
+"""Detects whether the objects that a checkpoint tracks have changed.
 
 TensorFlow walks the whole object graph and names every tensor anew at each save: a second for
-10,000 variables. Comparing the graph with what it was the last time takes a fiftieth of that.
+10,000 variables. Comparing the graph with the last one takes a fiftieth of that.
 
 Private TensorFlow API used here: ``ObjectGraphView`` (root, attached_dependencies),
 ``Trackable._trackable_children``, ``_checkpoint_dependencies`` and the attribute they read.
@@ -19,7 +19,7 @@ from tensorflow.python.checkpoint.graph_view import ObjectGraphView
 from tensorflow.python.trackable.base import Trackable
 
 _DEPENDENCIES = "_self_unconditional_checkpoint_dependencies"
-# Optimizers of the old kind have it. Their slot variables are nobody's children.
+# Old optimizers have it. Their slot variables are not children of any object.
 _SLOTS = "get_slot_names"
 
 Children = list[tuple[str, Any]]
@@ -30,9 +30,9 @@ class _Node:
     """One object.
 
     Attributes:
-      find: Returns the object, or None if it is gone.
+      find: Returns the object, or None if it was deleted.
       children: (name, position of the node) of each child, in order.
-      leaf: Whether it has no children as long as nothing stands in `_DEPENDENCIES`.
+      leaf: Whether it has no children while `_DEPENDENCIES` is empty.
     """
 
     find: Callable[[], Any]
@@ -41,16 +41,16 @@ class _Node:
 
 
 class GraphSnapshot:
-    """The object graph of a checkpoint as it was when this was made.
+    """The object graph of a checkpoint at one moment.
 
-    It keeps no object alive that can be referred to weakly.
+    It holds weak references to objects where possible.
 
     Args:
       view: The checkpoint's graph view.
 
     Attributes:
-      comparable: False if this cannot be told: some object makes up its children anew each time
-        it is asked, or there is more to its state than its children.
+      comparable: False if changes cannot be detected: some object makes its children anew for each
+        query, or has state apart from its children.
     """
 
     def __init__(self, view: ObjectGraphView) -> None:
@@ -58,7 +58,7 @@ class GraphSnapshot:
         self.comparable = True
         objects, positions = [view.root], {id(view.root): 0}
         children: list[list[tuple[str, int]]] = []
-        for thing in objects:  # which grows meanwhile: breadth first
+        for thing in objects:  # the list grows meanwhile: breadth first
             self.comparable &= not hasattr(type(thing), _SLOTS)
             numbered = []
             for name, child in self._children(thing):
@@ -74,13 +74,13 @@ class GraphSnapshot:
         ]
 
     def unchanged(self) -> bool:
-        """Returns whether the graph consists of the same objects, under the same names, as then."""
+        """Returns whether the graph still consists of the same objects under the same names."""
         objects = [node.find() for node in self._nodes]
         if not self.comparable or objects[0] is not self._view.root:
             return False
         try:
             return all(map(self._same, objects, self._nodes, [objects] * len(objects)))
-        except Exception:  # an object that cannot tell its children: TensorFlow will say why
+        except Exception:  # an object cannot list its children: TensorFlow will report it
             return False
 
     def _same(self, thing: Any, node: _Node, objects: list[Any]) -> bool:
@@ -107,7 +107,7 @@ class GraphSnapshot:
 
 
 def reference(thing: Any) -> Callable[[], Any]:
-    """Returns a function that returns `thing`, or None once it is gone."""
+    """Returns a function that returns `thing`, or None once it was deleted."""
     try:
         return weakref.ref(thing)
     except TypeError:

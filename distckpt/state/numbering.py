@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class SaveCounter:
-    """The ``save_counter`` of a `tf.train.Checkpoint`, and the numbers made from it.
+    """The ``save_counter`` of a `tf.train.Checkpoint`, which numbers checkpoints.
 
     Args:
       checkpoint: The `tf.train.Checkpoint` whose counter it is.
@@ -19,30 +19,47 @@ class SaveCounter:
         self._checkpoint = checkpoint
         self._assign: Any = None
 
-    def advance(self, checkpoint_number: Any = None) -> int:
-        """Adds one to the counter and returns the number of the checkpoint to be written.
+    def advance(self, checkpoint_number: Any = None) -> tuple[int, int]:
+        """Adds one to the counter; returns its value, and the number of the next checkpoint.
 
         Args:
           checkpoint_number: None for the counter itself, an integer, or an integer variable or
             tensor.
 
         Raises:
-          TypeError: `checkpoint_number` is none of these.
+          TypeError: `checkpoint_number` is of another type.
         """
         if tf.executing_eagerly():
             counter = self._checkpoint.save_counter
             counter.assign_add(1)
         else:
             counter = self._advance_in_session()
-        return read_integer(counter if checkpoint_number is None else checkpoint_number)
+        number = read_integer(counter if checkpoint_number is None else checkpoint_number)
+        return self.value, number
+
+    def create(self) -> None:
+        """Makes the counter if it does not exist. Every worker, on its training thread.
+
+        In the scope of a strategy this is a collective, so no worker may wait for another first.
+        """
+        if tf.executing_eagerly():
+            _ = self._checkpoint.save_counter
+
+    @property
+    def value(self) -> int:
+        """The current value of the counter."""
+        return int(evaluate(self._checkpoint.save_counter))
+
+    def take_over(self, value: int) -> None:
+        """Sets the counter to the chief's value."""
+        counter = self._checkpoint.save_counter
+        if tf.executing_eagerly():
+            counter.assign(value)
+        else:
+            counter.load(value, tf.compat.v1.get_default_session())
 
     def _advance_in_session(self) -> Any:
-        session = tf.compat.v1.get_default_session()
-        if session is None:
-            raise RuntimeError(
-                "Saving in graph mode needs a default session: call save() within "
-                "`with tf.compat.v1.Session() as session:`."
-            )
+        session = _session()
 
         def initializing(next_creator: Any, **kwargs: Any) -> Any:
             variable = next_creator(**kwargs)
@@ -66,7 +83,7 @@ def read_integer(value: Any) -> int:
     if isinstance(value, numbers.Integral):
         return int(value)
     dtype = getattr(value, "dtype", None)
-    # Keras 3 variables name their type by a string.
+    # Keras 3 variables give their type as a string.
     if dtype is None or not tf.as_dtype(dtype).is_integer:
         raise TypeError(
             f"A checkpoint is numbered by an integer, an integer variable or tensor, got {value!r}."
@@ -75,17 +92,39 @@ def read_integer(value: Any) -> int:
 
 
 def evaluate(value: Any) -> Any:
-    """Returns the number that a variable or tensor holds, eagerly or through the session."""
+    """Returns the number in a variable or tensor, eagerly or through the session."""
     if tf.executing_eagerly() or not (tf.is_tensor(value) or isinstance(value, tf.Variable)):
         return value.numpy() if hasattr(value, "numpy") else value
-    return tf.compat.v1.get_default_session().run(value)
+    return _session().run(value)
+
+
+def refuse_in_function(call: str) -> None:
+    """Raises RuntimeError while a function is traced, because variables then have no values."""
+    if tf.inside_function() and not tf.executing_eagerly():
+        raise RuntimeError(
+            f"{call} was called within a tf.function, or a function of tf.data, where variables "
+            "have no values: it would run once, when TensorFlow traces the function, and never "
+            "again. "
+            f"Call {call} outside of the function, or within it by tf.py_function, with all "
+            "updates of variables before it in tf.control_dependencies."
+        )
+
+
+def _session() -> Any:
+    session = tf.compat.v1.get_default_session()
+    if session is None:
+        raise RuntimeError(
+            "Saving in graph mode needs a default session: call save() within "
+            "`with tf.compat.v1.Session() as session:`."
+        )
+    return session
 
 
 def step_or(number: int, steps: Any) -> int:
-    """Returns what the manifest calls the step; `number` if there is no counter to read."""
+    """Returns the step for the manifest; `number` if there is no readable counter."""
     if steps is None:
         return number
     try:
         return int(evaluate(steps))
     except (TypeError, ValueError, AttributeError, tf.errors.OpError):
-        return number  # TensorFlow does not look at it, either, without `checkpoint_interval`
+        return number  # TensorFlow does not read it, either, without `checkpoint_interval`

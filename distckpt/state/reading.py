@@ -1,12 +1,15 @@
 """Reads the values of a state.
 
-What ``_serialize_to_tensors`` gives for a variable is a `SaveSpec` with a function that reads it,
-at 70 µs each: 0.7 s for 10,000 variables. Most are plain resource variables, or have one for each
-replica, and are read many at a time instead, at 4 µs each.
+For a variable, ``_serialize_to_tensors`` returns a `SaveSpec` with a function that reads it, at
+70 µs each: 0.7 s for 10,000 variables. Most are plain resource variables, or have one for each
+replica, and are read in batches instead, at 4 µs each.
 
-On CPU a read shares the variable's buffer, and TensorFlow copies it when the variable is next
-written. A variable that has seen a sparse update is in "copy on read" mode, in which every read
-copies; ``DisableCopyOnRead`` ends it, as TensorFlow's own saver does, until the next such update.
+On CPU a read shares the variable's buffer, and TensorFlow copies the buffer when the variable is
+next written. A sparse update puts a variable into "copy on read" mode, in which every read copies;
+``DisableCopyOnRead`` ends the mode until the next such update, as in TensorFlow's own saver.
+
+This holds for variables only. Values of other objects may be in memory that is written in place: a
+table that hands out its buckets, a NumPy array. They must be copied (`copy_of`).
 
 Private TensorFlow API used here: ``SaveSpec``, ``BaseResourceVariable``, the op
 ``_ReadVariablesOp``, ``EagerTensor._shape_tuple`` and ``_numpy``;
@@ -25,13 +28,13 @@ from tensorflow.python.eager import context, execute
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
-from distckpt.core import crc32c
+from distckpt.core.tensorflow_format import crc32c
 
-# How many variables one op reads. More gain nothing, and each number and type needs a kernel.
+# How many variables one op reads. More are not faster, and each number and type needs a kernel.
 _BATCH = 64
-# From this size in bytes on it is cheaper to end "copy on read" than to copy.
+# From this size in bytes on, ending "copy on read" is cheaper than copying.
 LARGE = 64 * 1024
-# Bytes that are copied to be checked: few enough to stay in a processor's cache.
+# Bytes that are copied for a checksum: few enough to stay in a processor's cache.
 _CHUNK = 1 << 20
 _KERAS = "keras.src.backend.tensorflow.core"
 
@@ -40,7 +43,7 @@ def read(value: Any) -> Any:
     """Returns the eager tensor of a value, or None for an uninitialised variable.
 
     Args:
-      value: What ``_serialize_to_tensors`` gave: a `SaveSpec`, a tensor, or a variable.
+      value: From ``_serialize_to_tensors``: a `SaveSpec`, a tensor, or a variable.
     """
     if isinstance(value, SaveSpec):
         with tf.device(value.device):
@@ -51,7 +54,7 @@ def read(value: Any) -> Any:
 
 
 def read_variables(variables: Sequence[Any], *, to_host: bool = True) -> list[Any]:
-    """Returns the values of resource variables. One that is not initialised has the shape (0,).
+    """Returns the values of resource variables; shape (0,) for an uninitialised variable.
 
     Args:
       variables: The variables, of any types and on any devices.
@@ -83,24 +86,52 @@ def _read_batch(handles: list[Any], dtype: Any) -> list[Any]:
 
 
 def share_on_read(variable: Any) -> None:
-    """Lets the next read of `variable` share its buffer. Only between training steps."""
+    """Makes the next read of `variable` share its buffer. Only between training steps."""
     tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
 
 def has_shape(tensor: Any, shape: tuple[int, ...]) -> bool:
-    """Returns whether an eager tensor has this shape; a tenth of the time of ``tensor.shape``."""
+    """Returns whether an eager tensor has this shape; ten times as fast as ``tensor.shape``."""
     return bool(tensor._shape_tuple() == shape)
 
 
 def on_host(tensor: Any) -> Any:
-    """Returns `tensor` in host memory: itself on a CPU, a copy of one on an accelerator."""
+    """Returns `tensor` in host memory: itself on a CPU, a copy if it is on an accelerator."""
     return tensor if is_host(tensor.device) else tensor.cpu()
 
 
-def checksum(tensor: Any, rows: tuple[int, int] | None) -> int:
-    """Returns what an index of a bundle would have for a tensor, or for some of its rows.
+def copy_of(tensor: Any, rows: tuple[int, int] | None = None) -> Any:
+    """Returns a copy of an eager tensor, or of some of its rows, in separate host memory.
 
-    That is the masked CRC32C of its bytes. They are read in place, a piece at a time.
+    Variants, e.g. the state of an iterator, are not copied: copying would encode them, and their
+    parts are never written in place.
+
+    Args:
+      tensor: The tensor, of any type and on any device.
+      rows: (start, stop) along the first axis, or None for all. For types of fixed size.
+    """
+    part = tensor if rows is None else tensor[rows[0] : rows[1]]
+    if not is_host(part.backing_device):  # an int32 "on" an accelerator may be in host memory
+        return part.cpu()
+    if rows is not None and not np.may_share_memory(part._numpy(), tensor._numpy()):
+        return part  # slicing has copied: not all rows are aligned
+    return part if part.dtype == tf.variant else _deep_copy(part)
+
+
+def _deep_copy(tensor: Any) -> Any:
+    """Copies a tensor in host memory. ``tf.identity`` would share the memory."""
+    try:
+        with tf.device("CPU:0"):
+            return tf.raw_ops.DeepCopy(x=tensor)
+    except tf.errors.InvalidArgumentError:  # it lacks some types: float8, int4
+        with tf.device("CPU:0"):
+            return tf.constant(tensor._numpy(), tensor.dtype)  # copies arrays
+
+
+def checksum(tensor: Any, rows: tuple[int, int] | None) -> int:
+    """Returns the checksum of a tensor, or of some of its rows, as in a bundle's index.
+
+    It is the masked CRC32C of its bytes, which are read in place, a piece at a time.
 
     Args:
       tensor: An eager tensor in host memory, of a type of fixed size.
@@ -121,10 +152,10 @@ def is_host(device: str) -> bool:
 
 
 def distributed_variable(trackable: Any, value: Any = None) -> Any:
-    """Returns the variable behind `trackable` if it was made under a strategy, else None."""
+    """Returns the distributed variable of `trackable`, or None if it was made outside one."""
     if isinstance(trackable, tf.distribute.DistributedValues):
         return trackable
-    # A Keras 3 variable holds the distributed variable in `value`, a method of others.
+    # A Keras 3 variable has the distributed variable in `value`, which is a method elsewhere.
     candidates = (getattr(trackable, "obj", None), value, getattr(trackable, "value", 0))
     for candidate in candidates:
         if isinstance(candidate, tf.distribute.DistributedValues):
@@ -134,7 +165,18 @@ def distributed_variable(trackable: Any, value: Any = None) -> Any:
 
 def is_collective(distributed: Any) -> bool:
     """Returns whether all workers must read the variable together."""
-    return bool(getattr(distributed, "synchronization", 0) == tf.VariableSynchronization.ON_READ)
+    on_read = getattr(distributed, "synchronization", 0) == tf.VariableSynchronization.ON_READ
+    return bool(on_read) and not is_first_replicas(distributed)
+
+
+def is_first_replicas(distributed: Any) -> bool:
+    """Returns whether each worker has its own value, and the chief's is saved.
+
+    With ``aggregation=ONLY_FIRST_REPLICA`` a worker takes the value of its own first replica, at
+    each read or write, without communication.
+    """
+    aggregation = getattr(distributed, "aggregation", 0)
+    return bool(aggregation == tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
 
 def resource_variable(trackable: Any) -> Any:

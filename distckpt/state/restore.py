@@ -1,4 +1,4 @@
-"""Restores a `tf.train.Checkpoint`, telling a damaged file from a program that does not fit it."""
+"""Restores a `tf.train.Checkpoint`; tells a damaged file from a program that does not match."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
+from distckpt.state import matching
 
 
-def restore(checkpoint: Any, path: str) -> None:
-    """Restores `checkpoint` from the files with prefix `path`. Every worker, training thread.
+def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
+    """Restores `checkpoint` from files with prefix `path`. Every worker, on its training thread.
+
+    First logs which parts of the program's state the files lack.
+
+    Args:
+      checkpoint: The `tf.train.Checkpoint`.
+      path: The prefix.
+      require_match: As ``ManagerOptions.require_match``.
 
     Raises:
       CheckpointDamagedError: The files cannot be read.
-      Exception: What ``checkpoint.restore`` raises when the state does not fit the program, e.g.
+      RestoreError: They have less of the program's state than required. Nothing was changed.
+      Exception: From ``checkpoint.restore``, if the state does not match the program, e.g.
         ValueError for a variable of another shape.
     """
     with as_damage(path):
+        matching.check(checkpoint, path, require_match)
         checkpoint.restore(path)
 
 
@@ -36,13 +46,13 @@ def as_damage(path: str) -> Iterator[None]:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Tells an error about the files from one about what the program asks of them.
+    """Tells an error in the files from a mismatch with the program.
 
-    TensorFlow's readers raise the same classes for both; only the texts tell.
+    TensorFlow's readers raise the same classes for both; only the texts differ.
     """
     text = str(error)
     if isinstance(error, tf.errors.NotFoundError):
-        return "not found in checkpoint" not in text  # a key that the program has, and it has not
+        return "not found in checkpoint" not in text  # a key that only the program has
     if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError, OSError)):
         return True
     return any(sign in text for sign in ("Read less bytes", "sstable", "No such file"))

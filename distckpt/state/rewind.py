@@ -1,6 +1,6 @@
-"""Lets a `tf.data` iterator begin again, while the `tf.function`s that use it stay as they are.
+"""Restarts a `tf.data` iterator without retracing the `tf.function`s that use it.
 
-These hold the iterator's resource; a new iterator would be another one.
+These functions hold the iterator's resource; a new iterator would have another resource.
 
 Private TensorFlow API used here: ``OwnedIterator._iterator_resource``;
 tests/unit/state/test_rewind.py would notice a change.
@@ -14,9 +14,9 @@ import tensorflow as tf
 
 
 def rewind(iterator: Any, dataset: tf.data.Dataset) -> None:
-    """Makes ``iterator``, which is ``iter(dataset)``, begin at the beginning of ``dataset``.
+    """Makes ``iterator``, which is ``iter(dataset)``, start at the beginning of ``dataset``.
 
-    Values that the dataset reads from variables are read anew. What was prefetched is lost.
+    Values that the dataset reads from variables are read again. Prefetched elements are lost.
     """
     tf.raw_ops.MakeIterator(
         dataset=tf.data.experimental.to_variant(dataset), iterator=iterator._iterator_resource

@@ -31,7 +31,7 @@ def os_errors(path: str) -> Iterator[None]:
 
 
 def run_eagerly(function: Callable[[], Any]) -> None:
-    """Runs ops now: as they are when executing eagerly, else in a session of their own."""
+    """Runs ops now: directly when executing eagerly, else in a new session."""
     if tf.executing_eagerly():
         function()
         return
@@ -52,8 +52,9 @@ def write_bundle(
 
     Args:
       path: Prefix of the files.
-      keys: The checkpoint key of each tensor; a key may stand more than once with other slices.
-      specs: The slice spec of each, "" for a whole tensor.
+      keys: The checkpoint key of each tensor; a key may occur more than once, with different
+        slices.
+      specs: The slice spec of each tensor, "" for a whole tensor.
       tensors: The eager tensors.
       device: The device whose host accesses the file system.
 

@@ -1,12 +1,11 @@
-"""What there is to save: which tensors, under which keys, and where their values come from.
+"""Finds the tensors to save, their keys, and the sources of their values.
 
-Made by TensorFlow's own walk of the object graph, at the first save and again whenever the objects
-tracked have changed. In between `Survey.ask` sees that they have not, in a tenth of the time.
+TensorFlow itself walks the object graph, at the first save and again whenever the tracked objects
+have changed. Otherwise `Survey.ask` confirms that they have not, in a tenth of the time.
 
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``Checkpoint._saver``,
 ``SaveableCompatibilityConverter``, ``save_context`` and
-``Trackable._gather_saveables_for_checkpoint``; tests/unit/state/test_survey.py and test_capture.py
-would notice a change.
+``Trackable._gather_saveables_for_checkpoint``; the tests in tests/unit/state would notice a change.
 """
 
 from __future__ import annotations
@@ -27,27 +26,34 @@ from tensorflow.python.training.saving.saveable_object_util import (
     trackable_has_serialize_to_tensor,
 )
 
-from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry
+from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.graph import GraphSnapshot, reference
-from distckpt.state.reading import distributed_variable, is_collective, read, resource_variable
+from distckpt.state.reading import (
+    distributed_variable,
+    is_collective,
+    is_first_replicas,
+    read,
+    resource_variable,
+)
 
 Identity = tuple[str, str]  # checkpoint key, slice spec
 Tensors = list[tuple[str, str, Any]]  # key, slice spec, value
 
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _VARIABLE_SIZE = (tf.string, tf.variant)
-# Objects that serialize themselves may name no more of a device than "CPU:0".
+# Objects that serialize themselves may give a device only as "CPU:0".
 _ANY_TASK = (None, None)
 
 
 @dataclasses.dataclass
 class _Asked:
-    """An object that says at each save what its state is.
+    """An object that is asked for its state at each save.
 
     Attributes:
-      find: Returns it, or None if it is gone.
-      names: Which tensors it gave, by its own names for them.
-      entries: What they were, the last time.
+      find: Returns the object, or None if it was deleted.
+      names: The object's own names of its tensors.
+      entries: The entries of these tensors at the last save.
     """
 
     find: Callable[[], Any]
@@ -63,10 +69,10 @@ class Survey:
       split: As for `state.capture.Capture`.
 
     Attributes:
-      variables: Where the value is a resource variable's: a function that finds that variable.
-      together: What all workers must read at the same time.
+      variables: For each value of a resource variable, a function that finds the variable.
+      together: Values that all workers must read at the same time.
       savers: Registered savers: {name: {object name: trackable}}.
-      several_tasks: Whether the state lives on more tasks than this one; then the rest is empty.
+      several_tasks: Whether the state is on several tasks; then the rest is empty.
     """
 
     def __init__(self, checkpoint: Any, split: str) -> None:
@@ -78,7 +84,7 @@ class Survey:
         self._fresh: dict[Identity, Any] | None = {}
         self._reusable = True
         view = checkpoint._saver._graph_view
-        with _saving():
+        with saving():
             tensors, _, self.savers, graph = save_util.serialize_graph_view(view, None)
             self._graph = GraphSnapshot(view)
         found = [(owner, _flatten(by_key), by_key) for owner, by_key in tensors.items()]
@@ -91,17 +97,39 @@ class Survey:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """What there is to write. `ask` may change it: an object's tensors may grow."""
+        """The entries to write. `ask` may change them: an object's tensors may grow."""
         return (*self._fixed, *(entry for asked in self._asked for entry in asked.entries))
 
+    def is_current(self) -> bool:
+        """Returns whether the tracked objects are still the same."""
+        with saving():
+            return self._graph.unchanged()
+
+    def counters(self) -> dict[str, Callable[[], Any]]:
+        """Returns functions that find the integer scalars equal on all workers, by their names.
+
+        ``save_counter`` is excluded: it counts attempts, not steps.
+        """
+        return {
+            entry.key.removesuffix(_VALUE): self.variables[(entry.key, entry.spec)]
+            for entry in self._fixed
+            if (entry.key, entry.spec) in self.variables
+            and tf.as_dtype(entry.dtype).is_integer
+            and not (entry.shape or entry.chief_only or entry.key.startswith("save_counter/"))
+        }
+
+    def forget_values(self) -> None:
+        """Makes `ask` read the values again: the state may have changed since the survey."""
+        self._fresh = None
+
     def ask(self) -> dict[Identity, Any] | None:
-        """Returns the values that are no variables'; None if this survey is out of date."""
-        if self._fresh is not None:  # it was made a moment ago
+        """Returns the values that are not from variables; None if this survey is out of date."""
+        if self._fresh is not None:  # the survey was just made
             values, self._fresh = self._fresh, None
             return values
         if self.savers or not self._reusable:
             return None
-        with _saving():
+        with saving():
             return self._ask_again() if self._graph.unchanged() else None
 
     def _ask_again(self) -> dict[Identity, Any] | None:
@@ -132,21 +160,21 @@ class Survey:
         entries = []
         for key, spec, value in flat:
             tensor = read(value)
-            if tensor is None:  # an uninitialised variable; may be initialised the next time
+            if tensor is None:  # an uninitialised variable, which may be initialised next time
                 self._reusable = False
                 continue
             entries.append(self._entry(owner, key, spec, tensor))
             self._fresh[(key, spec)] = tensor  # type: ignore[index]
         names = _own_names(owner) if converted else tuple(map(extract_local_name, by_key))
-        if not converted or len(names) == len(by_key) == 1:  # an iterator has both ways
+        if not converted or len(names) == len(by_key) == 1:  # an iterator has both interfaces
             self._asked.append(_Asked(reference(owner), names, entries))
             return
         self._fixed += entries
-        if flat or _has_saveables(owner):
-            self._reusable = False  # its tensors may have been read when it was converted
+        if flat or has_saveables(owner):
+            self._reusable = False  # conversion may have read its tensors
 
     def _add_variable(self, owner: Any, key: str, spec: str, value: Any) -> bool:
-        """Adds the one tensor of a variable, to be read later; returns whether it is one."""
+        """Adds the tensor of a variable, to be read later; returns whether it is a variable."""
         if not isinstance(value, SaveSpec):
             return False
         distributed = distributed_variable(owner, value)
@@ -177,11 +205,14 @@ class Survey:
         if value.dtype == tf.resource:  # ``SaveV2`` would abort the process
             raise UnsupportedOptionError(
                 f"{key!r} is a handle (dtype resource), which has no value to save. Track the "
-                "object it stands for instead."
+                "object behind it instead."
             )
-        chief_only = self._split != "all" and distributed_variable(owner, value) is None
-        # What is no variable, e.g. a table, may have grown to another size on another worker.
-        sized = not chief_only or isinstance(owner, tf.Variable)
+        distributed = distributed_variable(owner, value)
+        chief_only = is_first_replicas(distributed) or (
+            self._split != "all" and distributed is None
+        )
+        # A value that is not a variable's, e.g. a table, may have another size on another worker.
+        sized = not chief_only or isinstance(distributed or owner, tf.Variable)
         sizeless = value.dtype in _VARIABLE_SIZE
         elements = value.shape.num_elements() if sized else 0
         return Entry(
@@ -205,10 +236,10 @@ def _finder(owner: Any, variable: Any, distributed: Any) -> Callable[[], Any]:
     return lambda: resource_variable(find())
 
 
-def _saving() -> contextlib.AbstractContextManager[Any]:
-    """Within it an ON_READ variable answers for its first replica.
+def saving() -> contextlib.AbstractContextManager[Any]:
+    """Returns a context in which an ON_READ variable answers for its first replica.
 
-    Without it, the mere look for an attribute (``saveable_compat.get_saveable_name``) would be a
+    Without it, even looking for an attribute (``saveable_compat.get_saveable_name``) would be a
     collective.
     """
     context: contextlib.AbstractContextManager[Any] = save_context.save_context(
@@ -227,21 +258,21 @@ def _flatten(by_key: dict[str, Any]) -> Tensors:
 
 
 def _task(value: Any) -> tuple[str | None, int | None]:
-    """Returns the job and the task that `value` lives in, without reading it."""
+    """Returns the job and the task of `value`, without reading it."""
     device = value.device
     parsed = tf.DeviceSpec.from_string(device) if isinstance(device, str) else device
     return (parsed.job, parsed.task)
 
 
 def _own_names(owner: Any) -> tuple[str, ...]:
-    """Returns what an object that has both ways to be saved calls its tensors in the newer one."""
+    """Returns the tensor names of the newer of an object's two saving interfaces."""
     if not trackable_has_serialize_to_tensor(owner):
         return ()
     return tuple(map(escape_local_name, owner._serialize_to_tensors()))
 
 
-def _has_saveables(owner: Any) -> bool:
-    """Returns whether an object that gave no tensors could give some the next time."""
+def has_saveables(owner: Any) -> bool:
+    """Returns whether an object that gave no tensors could give some next time."""
     method = getattr(type(owner), "_gather_saveables_for_checkpoint", None)
     plain = method is Trackable._gather_saveables_for_checkpoint
     return not plain or bool(getattr(owner, "_self_saveable_object_factories", None))

@@ -1,7 +1,8 @@
-"""What only this worker has: the checkpoint that the program gives as ``worker_checkpoint``.
+"""Saves and restores a worker's own state: the program's ``worker_checkpoint``.
 
-It is written whole by each worker, beside its share of the common state, under the same commit.
-When the number of workers has changed, a policy decides what becomes of it (`ManagerOptions`).
+Each worker writes all of its own state, besides its share of the common state, under the same
+commit. If the number of workers has changed, a policy decides about these states
+(`ManagerOptions`).
 
 Private TensorFlow API used here: ``Checkpoint._trackable_children``;
 tests/unit/manager/test_worker_state.py would notice a change.
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import RestoreError, UnsupportedOptionError
+from distckpt.state import matching
 from distckpt.state.base import OwnState
 from distckpt.state.capture import Capture
 from distckpt.state.restore import as_damage
@@ -27,15 +29,19 @@ OnResize = str | Callable[[WorkerStates], None]
 
 
 class WorkerState:
-    """Takes and restores one worker's own state. On its training thread.
+    """Captures and restores one worker's own state. On its training thread.
 
     Args:
       checkpoint: The program's ``worker_checkpoint``.
       on_resize: As ``ManagerOptions.worker_state_on_resize``.
+      require_match: As ``ManagerOptions.require_match``.
     """
 
-    def __init__(self, checkpoint: tf.train.Checkpoint, on_resize: OnResize) -> None:
+    def __init__(
+        self, checkpoint: tf.train.Checkpoint, on_resize: OnResize, require_match: str = "off"
+    ) -> None:
         self._checkpoint = checkpoint
+        self._require_match = require_match
         self._on_resize = on_resize
         self._capture = Capture(checkpoint, workers=1, index=0, split="all")
 
@@ -43,13 +49,14 @@ class WorkerState:
         """Returns the state at this moment.
 
         Raises:
-          UnsupportedOptionError: It has something that cannot be held, or not by one worker alone.
+          UnsupportedOptionError: It has an object that cannot be held, or that one worker alone
+            cannot hold.
         """
         values, plan = self._capture.take()
         if not values.held:
             raise UnsupportedOptionError(
                 "worker_checkpoint cannot be saved: it has objects with a registered saver, or "
-                "lives on several tasks, or TensorFlow does not execute eagerly. Track such "
+                "is on several tasks, or TensorFlow does not execute eagerly. Track such "
                 "objects in the checkpoint of all workers instead."
             )
         if plan.collective:
@@ -66,34 +73,38 @@ class WorkerState:
 
         Args:
           name: The checkpoint's name, for messages.
-          states: What it has of the workers' own states; `paths` is empty if it has none.
+          states: The workers' own states in it; `paths` is empty if it has none.
 
         Raises:
           CheckpointDamagedError: The files cannot be read.
-          RestoreError: There are states of another number of workers, and the policy is "error".
-          Exception: What TensorFlow, or the function given as policy, raises.
+          RestoreError: The states are of another number of workers, and the policy is "error"; or
+            the state has less of the program's state than required.
+          Exception: From TensorFlow, or from the function given as policy.
         """
         if not states.paths:
             _log.warning(
-                "%s has no worker states; worker_checkpoint is left as it is on worker %d.",
+                "%s has no worker states; worker_checkpoint keeps its values on worker %d.",
                 name,
                 states.worker,
             )
         elif len(states.paths) == states.workers:
-            _read(self._checkpoint, states.paths[states.worker])
+            path = states.paths[states.worker]
+            with as_damage(path):
+                matching.check(self._checkpoint, path, self._require_match)
+            _read(self._checkpoint, path)
         elif callable(self._on_resize):
             self._on_resize(states)
         elif self._on_resize == "error":
             raise RestoreError(
                 f"{name} has the states of {len(states.paths)} workers, and there are "
-                f"{states.workers} now. Start as many as then, or choose what is to become of "
-                "their states: ManagerOptions.worker_state_on_resize."
+                f"{states.workers} now. Start as many again, or choose what happens to their "
+                "states: ManagerOptions.worker_state_on_resize."
             )
         else:
             self._resize(name, states)
 
     def _resize(self, name: str, states: WorkerStates) -> None:
-        """Restores what can go on from any worker's state; says what begins anew."""
+        """Restores what can continue from any worker's state; logs which objects start afresh."""
         children = self._checkpoint._trackable_children()
         elastic = {
             child: thing
@@ -105,8 +116,9 @@ class WorkerState:
         dropped = sorted(set(children) - set(elastic) - {"save_counter"})
         if dropped:
             _log.warning(
-                "%s was saved by %d workers, and there are %d now: of worker_checkpoint, these "
-                "begin anew on worker %d: %s (ManagerOptions.worker_state_on_resize).",
+                "%s was saved by %d workers, and there are %d now. These objects of "
+                "worker_checkpoint start afresh on worker %d: %s "
+                "(ManagerOptions.worker_state_on_resize).",
                 name,
                 len(states.paths),
                 states.workers,

@@ -2,5 +2,6 @@
 
 `local` writes POSIX files and flushes them to stable storage; `gfile` reaches whatever TensorFlow
 can open (``gs://``, ``hdfs://``, ``ram://``); `choose` picks one of them by the directory's name.
-The roles see `base` alone. `temporary` makes the names of files that are still being written.
+The simulated packages use only `base`. `temporary` makes the names of files that are still being
+written; `obstacles` explains why a directory cannot be used.
 """

@@ -1,9 +1,9 @@
 """The storage port: the few file operations that the protocol is built from.
 
 Every operation takes plain path strings and raises `OSError` (or a subclass: `FileNotFoundError`,
-`FileExistsError`, `PermissionError`, …, with `errno` set) and nothing else, whatever lies below, so
-that the roles need not know which adapter they use. The contract is spelled out, clause by clause,
-as tests in `distckpt.testing.storage_contract`.
+`FileExistsError`, `PermissionError`, …, with `errno` set) and nothing else, with every adapter, so
+the other packages need not know which adapter they use. The contract is spelled out, clause by
+clause, as tests in `distckpt.testing.storage_contract`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ class Storage(abc.ABC):
     """A file system as seen by one process.
 
     Attributes:
-      has_folders: Whether nothing can be written, or renamed, into a folder that is not there. On
-        object stores folders are but parts of names: one that has been moved away comes back with
-        the next file, so a process must look once more whether it is still its own.
+      has_folders: Whether nothing can be written, or renamed, into a folder that does not exist. On
+        object stores folders are only parts of names: a folder that was moved away reappears with
+        the next file in it, so a process must check again whether the folder is still its own.
     """
 
     has_folders = True
 
     @abc.abstractmethod
     def exists(self, path: str) -> bool:
-        """Returns whether `path` is there, as a file or a directory. A dangling link is not."""
+        """Returns whether `path` exists, as a file or a directory; False for a dangling link."""
 
     @abc.abstractmethod
     def is_directory(self, path: str) -> bool:
         """Returns whether `path` is a directory."""
 
     def is_link(self, path: str) -> bool:
-        """Returns whether `path` itself is a link, dangling or not; never, where there are none."""
+        """Returns whether `path` itself is a link, even dangling; False where no links exist."""
         return False
 
     @abc.abstractmethod
@@ -41,16 +41,16 @@ class Storage(abc.ABC):
         """Returns the size of the file `path` in bytes. Raises FileNotFoundError."""
 
     def modified(self, path: str) -> float | None:
-        """Returns when the file `path` was written, in seconds since 1970; None if nothing tells.
+        """Returns when the file `path` was written, in seconds since 1970; None if unknown.
 
-        It is the time of the clock that gives files their times there. Raises FileNotFoundError.
+        The time is by the file system's clock. Raises FileNotFoundError.
         """
         return None
 
     def free(self, directory: str) -> int | None:
         """Returns how many bytes this process may still write below `directory`; None if unknown.
 
-        Raises FileNotFoundError where it is known, and there is no such directory.
+        Raises FileNotFoundError if it is known, and the directory does not exist.
         """
         return None
 
@@ -62,11 +62,11 @@ class Storage(abc.ABC):
         """
 
     def freshen(self, directory: str) -> None:
-        """Makes sure that the next `list` of `directory` shows what is there now.
+        """Makes sure that the next `list` of `directory` is up to date.
 
         A client of a network file system may show a listing that is up to a minute old (NFS:
-        ``acdirmax``), but not of a directory that it has changed itself since. So a temporary file
-        comes and goes. Raises FileNotFoundError if there is no such directory.
+        ``acdirmax``), but not of a directory that it has itself changed since. So a temporary file
+        is made and removed. Raises FileNotFoundError if the directory does not exist.
         """
         path = temporary_path(f"{directory}/fresh")
         try:
@@ -83,21 +83,21 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def make_directory(self, path: str) -> None:
-        """Creates `path` and its parents; it is fine if it exists.
+        """Creates `path` and its parents; does nothing if it exists.
 
-        Raises NotADirectoryError or FileExistsError if a file stands in the way.
+        Raises NotADirectoryError or FileExistsError if a file is in the way.
         """
 
     @abc.abstractmethod
     def write(self, path: str, data: bytes, *, durable: bool) -> None:
-        """Makes `path` hold `data`, atomically: a reader sees the old content or the new, whole.
+        """Makes `path` hold `data`, atomically: a reader sees all of the old or the new content.
 
-        With `durable` it is on stable storage, its name included, when this returns.
+        With `durable` the content and the name are on stable storage when this returns.
         """
 
     @abc.abstractmethod
     def create(self, path: str, data: bytes, *, durable: bool) -> None:
-        """Like `write`, for a file that must not exist: of many that try, one succeeds at the most.
+        """Like `write`, for a file that must not exist: of several callers, at most one succeeds.
 
         Raises FileExistsError if it exists, or if another process is just creating it.
         """
@@ -106,17 +106,17 @@ class Storage(abc.ABC):
     def rename(self, source: str, target: str) -> None:
         """Renames a file or directory; an existing *file* `target` is replaced, atomically.
 
-        Raises FileNotFoundError if `source` is not there. On file systems without an atomic rename
-        (object stores) this copies and deletes.
+        Raises FileNotFoundError if `source` does not exist. On file systems without an atomic
+        rename (object stores) this copies and deletes.
         """
 
     @abc.abstractmethod
     def remove(self, path: str) -> None:
-        """Removes the file (or the link itself) `path`; it is fine if it does not exist."""
+        """Removes the file (or the link itself) `path`; does nothing if it does not exist."""
 
     @abc.abstractmethod
     def remove_tree(self, path: str) -> None:
-        """Removes a directory and all in it, following no links; fine if it does not exist."""
+        """Removes a directory and its content if it exists, following no links."""
 
     @abc.abstractmethod
     def flush(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Which adapter serves a directory."""
+"""Chooses the adapter for a directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def storage_for(directory: str) -> base.Storage:
 
     Raises:
       errors.ConfigurationError: A "file://" address, which TensorFlow would write without flushing;
-        the plain path is served better.
+        use the plain path.
     """
     scheme = _SCHEME.match(directory)
     if scheme is None:

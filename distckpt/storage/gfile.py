@@ -1,8 +1,8 @@
-"""Storage on whatever TensorFlow can open: ``gs://``, ``hdfs://``, ``ram://`` and the like.
+"""Storage on whatever TensorFlow can open: ``gs://``, ``hdfs://``, ``ram://`` and similar.
 
-TensorFlow's file systems make an object durable when it is closed and offer no flush of their own,
-so `durable` and the two flush operations ask for nothing more. Directories of object stores are
-only prefixes of names: they come into being with the first file and have no links.
+TensorFlow's file systems make an object durable when it is closed and have no flush operation, so
+`durable` and the two flush operations do nothing. Directories of object stores are only prefixes
+of names: they exist from the first file on and have no links.
 
 TensorFlow is imported when the first operation runs, not with this module.
 """
@@ -23,10 +23,10 @@ from distckpt.storage import base
 from distckpt.storage.temporary import is_temporary_of, temporary_path
 
 _CHUNK = 1 << 20
-# Seconds, at the most, that one who has met a rival waits, so that they do not meet again.
+# The most seconds that a process waits after meeting a rival, so that they do not meet again.
 _APART = 0.1
 
-# tf.errors class -> errno; OSError picks its own subclass by that.
+# tf.errors class -> errno, by which OSError picks its subclass.
 _ERRNO = {
     "NotFoundError": errno.ENOENT,
     "AlreadyExistsError": errno.EEXIST,
@@ -49,7 +49,7 @@ class GFileStorage(base.Storage):
             return bool(gfile.exists(path))
 
     def is_directory(self, path: str) -> bool:
-        """See base; an error that TensorFlow meets in looking counts as "no"."""
+        """See base; False if TensorFlow meets an error."""
         with _gfile(path) as gfile:
             return bool(gfile.isdir(path))
 
@@ -70,11 +70,11 @@ class GFileStorage(base.Storage):
         """See base."""
         with _gfile(directory) as gfile:
             if not gfile.isdir(directory):
-                # exists() speaks up where isdir() says "no" to any error: an unknown scheme, say.
+                # exists() raises errors for which isdir() returns False: an unknown scheme, say.
                 if gfile.exists(directory):
                     raise _refusal(errno.ENOTDIR, directory)
                 return []
-            # Object stores put a slash after the name of a "directory".
+            # Object stores add a slash to the name of a "directory".
             names = [name.rstrip("/") for name in gfile.listdir(directory)]
             if directory.startswith("ram://"):  # lists a neighbour "ab" as "b" in the directory "a"
                 names = [name for name in names if gfile.exists(f"{directory}/{name}")]
@@ -88,11 +88,11 @@ class GFileStorage(base.Storage):
         parts: list[bytes] = []
         with _gfile(path) as gfile, gfile.GFile(path, "rb") as file:
             try:
-                file.seek(offset)  # which opens the file, so absence shows even if nothing is read
+                file.seek(offset)  # opens the file, so absence raises even if nothing is read
             except tf.errors.OutOfRangeError:
-                return b""  # the offset lies behind the end
-            # Never file.read() without a number: it asks for the size by *name*, and so cuts a file
-            # that has been replaced since it was opened.
+                return b""  # the offset is beyond the end
+            # Never file.read() without a size: it looks up the size by *name*, and so truncates a
+            # file that was replaced after it was opened.
             while missing and (part := file.read(min(missing, _CHUNK))):
                 parts.append(part)
                 missing -= len(part)
@@ -116,13 +116,13 @@ class GFileStorage(base.Storage):
             raise
 
     def create(self, path: str, data: bytes, *, durable: bool) -> None:
-        """See base. Of several that create a file at once it may be that none succeeds.
+        """See base. Of several concurrent calls, possibly none succeeds.
 
-        TensorFlow offers no conditional creation. So each first writes its claim, a temporary file,
-        and then looks for those of others and for the file itself. Of two one must see the other:
-        the later claim is there before its owner looks, and the earlier one goes only when the file
-        is there, or when its owner has given up. A claim that a dead process has left keeps
-        everybody from creating that file, until somebody removes it.
+        TensorFlow has no conditional creation. So each process first writes its claim, a temporary
+        file, and then looks for other claims and for the file itself. Of two processes, one must
+        see the other: the later claim exists before its owner looks, and the earlier claim is
+        removed only when the file exists or its owner has given up. The claim of a dead process
+        prevents the file's creation until somebody removes the claim.
         """
         claim = temporary_path(path)
         try:
@@ -144,12 +144,12 @@ class GFileStorage(base.Storage):
         return bool(rivals)
 
     def rename(self, source: str, target: str) -> None:
-        """See base; where only files can be renamed, a directory is, one file after the other."""
+        """See base; where only files can be renamed, a directory is renamed file by file."""
         with _gfile(source) as gfile:
             if gfile.isdir(source):
                 self._rename_directory(source, target)
                 return
-            # Some of TensorFlow's file systems would let the directory vanish.
+            # Some of TensorFlow's file systems would delete the directory.
             if gfile.isdir(target):
                 raise _refusal(errno.EISDIR, target)
             gfile.rename(source, target, overwrite=True)
@@ -164,8 +164,7 @@ class GFileStorage(base.Storage):
                 return
             # ram:// renames the directory's own entry, if it has one, and nothing in it.
             gfile.makedirs(target)
-            # Somebody may take files out, or put some in, meanwhile: it is not done before it is
-            # empty.
+            # Other processes may add or remove files meanwhile, so go on until it is empty.
             while names := self.list(source):
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):
@@ -191,12 +190,12 @@ class GFileStorage(base.Storage):
             gfile.rmtree(path)
 
     def flush(self, path: str) -> None:
-        """Does nothing but look: closing the file has made it durable. Raises FileNotFoundError."""
+        """Only checks that the file exists: closing made it durable. Raises FileNotFoundError."""
         with _gfile(path) as gfile:
             gfile.stat(path)
 
     def freshen(self, directory: str) -> None:
-        """Does nothing: object stores list what is there, and each listing costs a request."""
+        """Does nothing: listings of object stores are up to date, and each costs a request."""
 
     def flush_directory(self, path: str) -> None:
         """Does nothing: a name is as durable as its object."""
@@ -204,7 +203,7 @@ class GFileStorage(base.Storage):
 
 @contextlib.contextmanager
 def _gfile(path: str) -> Iterator[Any]:
-    """Yields `tf.io.gfile`; its errors leave as the `OSError`s that the port promises."""
+    """Yields `tf.io.gfile`; turns its errors into the `OSError`s that the port promises."""
     import tensorflow as tf
 
     try:
@@ -215,7 +214,7 @@ def _gfile(path: str) -> Iterator[Any]:
 
 def _os_error(error: Any, path: str) -> OSError:
     text = str(error.message or type(error).__name__)
-    # TensorFlow has no code for these two: they come as FailedPrecondition or InvalidArgument.
+    # TensorFlow has no code for these two: it reports FailedPrecondition or InvalidArgument.
     if "not a directory" in text.lower():
         number = errno.ENOTDIR
     elif "is a directory" in text.lower():

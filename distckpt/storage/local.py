@@ -1,9 +1,9 @@
 """Storage on a file system of the operating system: a disk, or a mount such as NFS or Lustre.
 
-A file appears under its name only when it is complete: written under a temporary name, flushed,
-renamed, and then the directory is flushed too, for the name itself lives there. That is the order
-of hashicorp/raft's ``file_snapshot.go``. A process that dies in between leaves the old file as it
-was and, at the most, a file that `temporary.is_temporary` recognises.
+A file appears under its name only when it is complete: it is written under a temporary name,
+flushed and renamed, and then the directory, which holds the name, is flushed, too. That is the
+order of hashicorp/raft's ``file_snapshot.go``. A process that dies in between leaves the old file
+unchanged and at most one file that `temporary.is_temporary` recognises.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import os
 import shutil
 import stat
 
-from distckpt import portable
+from distckpt.runtime import portable
 from distckpt.storage import base
 from distckpt.storage.temporary import temporary_path
 
-# What file systems without hard links (FAT, SMB, some FUSE mounts) answer to link().
+# Errors of link() on file systems without hard links (FAT, SMB, some FUSE mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _TREE_ATTEMPTS = 100
 
 
 class LocalStorage(base.Storage):
-    """Files of the operating system, with the rights that the process's umask gives.
+    """Files of the operating system, with permissions by the process's umask.
 
     After an error of a durable `write`, `create` or `rename` the new state may be visible without
-    being durable: an error means "not promised", never "not there".
+    being durable: an error means "not guaranteed", not "absent".
     """
 
     def exists(self, path: str) -> bool:
-        """See base; an error other than absence is raised, never taken for absence."""
+        """See base; an error other than absence is raised."""
         return _mode(path) is not None
 
     def is_directory(self, path: str) -> bool:
@@ -66,13 +66,13 @@ class LocalStorage(base.Storage):
             return []
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
-        """See base. Raises OSError for what is no file: a pipe may never end, or never begin."""
+        """See base. Raises OSError unless it is a file: reading a pipe may block forever."""
         with open(path, "rb", opener=_open_file) as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
 
     def make_directory(self, path: str) -> None:
-        """See base; to make it durable, flush the directory it stands in."""
+        """See base; to make it durable, flush its parent directory."""
         os.makedirs(path, exist_ok=True)
 
     def write(self, path: str, data: bytes, *, durable: bool) -> None:
@@ -90,7 +90,7 @@ class LocalStorage(base.Storage):
         """See base.
 
         Where the file system has no hard links the name is taken first and then filled: a reader
-        may find the file empty for a moment, and it stays empty if the process dies just then.
+        may find the file empty for a moment, and it stays empty if the process dies at that moment.
         """
         temporary = _written(path, data, durable)
         try:
@@ -109,7 +109,7 @@ class LocalStorage(base.Storage):
             _discard(path)
 
     def rename(self, source: str, target: str) -> None:
-        """See base; to make it durable, flush the directories of both."""
+        """See base; to make it durable, flush both parent directories."""
         os.replace(source, target)
 
     def remove(self, path: str) -> None:
@@ -118,7 +118,7 @@ class LocalStorage(base.Storage):
             os.unlink(path)
 
     def remove_tree(self, path: str) -> None:
-        """See base; of a link, only the link goes. Raises NotADirectoryError for a file."""
+        """See base; of a link, only the link is removed. Raises NotADirectoryError for a file."""
         if os.path.islink(path):
             self.remove(path)
             return
@@ -127,7 +127,7 @@ class LocalStorage(base.Storage):
                 shutil.rmtree(path)
                 return
             except FileNotFoundError:
-                # Somebody else is removing the same tree: what is gone is gone, the rest remains.
+                # Another process is removing the same tree: go on with the rest.
                 if not os.path.lexists(path):
                     return
         raise OSError(errno.ENOTEMPTY, "files come and go while the tree is being removed", path)
@@ -141,12 +141,12 @@ class LocalStorage(base.Storage):
             os.close(descriptor)
 
     def flush_directory(self, path: str) -> None:
-        """See base; does nothing where the platform cannot flush directories."""
+        """See base; does nothing on platforms that cannot flush directories."""
         portable.flush_directory(path)
 
 
 def _mode(path: str) -> int | None:
-    """Returns the mode of what is at `path`, or None if nothing is."""
+    """Returns the mode of `path`, or None if it does not exist."""
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -154,13 +154,13 @@ def _mode(path: str) -> int | None:
 
 
 def _open_file(path: str, flags: int) -> int:
-    """Opens what is a file or a directory, and does not wait in trying."""
+    """Opens a file or a directory, without blocking."""
     descriptor = os.open(path, flags | portable.DO_NOT_WAIT | portable.OPEN)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # `open` itself refuses a directory
         return descriptor
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is neither file nor directory", path)
+    raise OSError(errno.EINVAL, "it is neither a file nor a directory", path)
 
 
 def _parent(path: str) -> str:
@@ -170,7 +170,7 @@ def _parent(path: str) -> str:
 def _written(path: str, data: bytes, durable: bool) -> str:
     """Returns the path of a new temporary file next to `path` that holds `data`."""
     temporary = temporary_path(path)
-    # Not `tempfile`: it makes files that nobody but the owner may read.
+    # Not `tempfile`: it makes files that only the owner may read.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
     try:
         with open(descriptor, "wb") as file:
@@ -189,7 +189,7 @@ def _place(temporary: str, path: str) -> None:
     try:
         portable.link(temporary, path)
     except FileExistsError:
-        # A network file system may repeat a request whose answer got lost; then it is our own.
+        # A network file system may repeat a request after a lost answer; then the file is ours.
         if not _same_file(temporary, path):
             raise
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Names of files that are being written, so that nobody takes one for a finished file.
+"""Names of files that are being written, which differ from the names of finished files.
 
 A process that dies while writing leaves such a file behind. It is never read, its name is never
-used again, and whoever cleans a directory may remove it by its looks.
+reused, and a clean-up may recognise and remove it by its name.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import secrets
 
 _PREFIX = "."
 _SUFFIX = ".tmp"
-_KEPT = 40  # characters of the target's name; whole, it could push the name over 255 bytes
+_KEPT = 40  # characters of the target's name; the whole name could exceed 255 bytes
 
 
 def temporary_path(path: str) -> str:
-    """Returns an unused path in the directory of `path`, to be renamed to it when it is complete.
+    """Returns an unused path in the directory of `path`, to be renamed to `path` when complete.
 
-    The name is unpredictable, so that neither another writer nor a planted link is met there.
+    The name is unpredictable, so it meets neither another writer's file nor a planted link.
     """
     directory, name = posixpath.split(path)
     temporary = f"{_beginning(name)}{secrets.token_hex(8)}{_SUFFIX}"
@@ -25,12 +25,12 @@ def temporary_path(path: str) -> str:
 
 
 def is_temporary_of(name: str, path: str) -> bool:
-    """Returns whether `name` is one that `temporary_path` may have given for `path`."""
+    """Returns whether `name` is a name that `temporary_path` may have made for `path`."""
     return is_temporary(name) and name.startswith(_beginning(posixpath.basename(path)))
 
 
 def is_temporary(name: str) -> bool:
-    """Returns whether `name` (without a directory) is one that `temporary_path` gives."""
+    """Returns whether `name` (without a directory) is a name that `temporary_path` makes."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 

@@ -1,5 +1,5 @@
-"""Tools for testing distckpt and what extends it, for us and for users.
+"""Tools for testing distckpt and its extensions, for us and for users.
 
-`storage_contract` and `coordinator_contract` are the clauses that every adapter must keep, as
-pytest classes to subclass. Nothing outside of tests imports this package.
+`storage_contract` and `coordinator_contract` have the clauses that every adapter must satisfy, as
+pytest classes to subclass. Only tests import this package.
 """

@@ -1,9 +1,9 @@
-"""What every coordination adapter must do, clause by clause.
+"""The contract of coordination adapters, clause by clause.
 
-A clause is a function that *every* worker of a job of three runs at the same time, as all workers
-run one training program. So the same clauses serve adapters that live in threads, with the class
-`CoordinatorContract` to subclass, and adapters that need real processes, which run `CLAUSES` and
-`DEATH_CLAUSES` in a program of their own.
+A clause is a function that *every* worker of a job of three runs at the same time, like a training
+program. So the same clauses test adapters that work in threads, which subclass
+`CoordinatorContract`, and adapters that need real processes, which run `CLAUSES` and
+`DEATH_CLAUSES` in their own program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distckpt.coordination.base import Coordinator
 
 WORKERS = 3
 
-# Seconds. After `PATIENCE` a clause has failed; `SOON` is ample for what happens at once.
+# Seconds. After `PATIENCE` a clause has failed; `SOON` is ample for immediate events.
 PATIENCE = 40.0
 SOON = 5.0
 
@@ -30,7 +30,7 @@ DeathClause = Callable[[Coordinator, str, Callable[[], NoReturn]], None]
 
 
 def meet(me: Coordinator, place: str, workers: Sequence[int] = range(WORKERS)) -> None:
-    """Returns when all `workers` have come to `place`; a barrier, made of keys."""
+    """Returns when all `workers` have come to `place`: a barrier made of keys."""
     me.publish(f"{place}/met/{me.index}", "here")
     for worker in workers:
         found = me.fetch([f"{place}/met/{worker}"], PATIENCE)
@@ -45,11 +45,11 @@ def get(me: Coordinator, key: str) -> str:
     return found[1]
 
 
-# --- Clauses: the first argument is this worker, the second begins all keys that it may use ------
+# --- Clauses: the first argument is this worker, the second is the prefix of its keys -------------
 
 
 def every_worker_knows_its_place(me: Coordinator, key: str) -> None:
-    """Index, count, chief and names fit together."""
+    """Index, count, chief and names are consistent."""
     assert me.count == WORKERS
     assert me.is_chief == (me.index == 0)
     assert len({me.name(worker) for worker in range(me.count)}) == WORKERS
@@ -59,13 +59,13 @@ def every_worker_knows_its_place(me: Coordinator, key: str) -> None:
 
 
 def what_one_publishes_all_find(me: Coordinator, key: str) -> None:
-    """A published value reaches everybody, the publisher included."""
+    """A published value reaches all workers, including the publisher."""
     me.publish(f"{key}/{me.index}", f"from {me.index}")
     assert [get(me, f"{key}/{w}") for w in range(WORKERS)] == ["from 0", "from 1", "from 2"]
 
 
 def what_is_there_is_found_without_time_to_wait(me: Coordinator, key: str) -> None:
-    """A timeout of 0 is a look, and finds what has been published before."""
+    """A fetch with a timeout of 0 finds keys that were published before."""
     me.publish(f"{key}/{me.index}", "value")
     meet(me, key)
     for worker in range(WORKERS):
@@ -73,7 +73,7 @@ def what_is_there_is_found_without_time_to_wait(me: Coordinator, key: str) -> No
 
 
 def a_fetch_in_vain_ends_with_its_timeout(me: Coordinator, key: str) -> None:
-    """Nothing there is no error, and takes the time asked for, but not much more."""
+    """A fetch of absent keys is not an error, and takes its timeout, but not much more."""
     for timeout in (0.0, 0.3, 0.0, 1.0):
         began = time.monotonic()
         assert me.fetch([f"{key}/a", f"{key}/b"], timeout) is None
@@ -81,7 +81,7 @@ def a_fetch_in_vain_ends_with_its_timeout(me: Coordinator, key: str) -> None:
 
 
 def a_waiting_fetch_ends_when_the_key_is_published(me: Coordinator, key: str) -> None:
-    """Waiting is not sleeping."""
+    """A fetch returns as soon as a key is published, not at its timeout."""
     meet(me, key)
     began = time.monotonic()
     if me.is_chief:
@@ -92,7 +92,7 @@ def a_waiting_fetch_ends_when_the_key_is_published(me: Coordinator, key: str) ->
 
 
 def of_several_keys_the_one_that_is_there_is_found(me: Coordinator, key: str) -> None:
-    """It does not matter where in the list it stands, nor when it comes."""
+    """The position of the key in the list and the time of its publication do not matter."""
     keys = [f"{key}/{letter}" for letter in "abcde"]
     if me.index == 1:
         me.publish(keys[3], "value")
@@ -105,7 +105,7 @@ def of_several_keys_the_one_that_is_there_is_found(me: Coordinator, key: str) ->
 
 
 def of_several_keys_that_are_there_the_first_is_found(me: Coordinator, key: str) -> None:
-    """The order of the list counts, not that of publication."""
+    """The order of the list counts, not the order of publication."""
     keys = [f"{key}/{letter}" for letter in "cab"]
     if me.is_chief:
         for published in sorted(keys):
@@ -116,7 +116,7 @@ def of_several_keys_that_are_there_the_first_is_found(me: Coordinator, key: str)
 
 
 def a_key_keeps_its_first_value(me: Coordinator, key: str) -> None:
-    """Publishing again is no error and changes nothing, and all see the same."""
+    """Publishing again is not an error and changes nothing, and all workers see the same value."""
     me.publish(f"{key}/raced", f"from {me.index}")
     me.publish(f"{key}/raced", f"again from {me.index}")
     me.publish(f"{key}/seen/{me.index}", get(me, f"{key}/raced"))
@@ -126,7 +126,7 @@ def a_key_keeps_its_first_value(me: Coordinator, key: str) -> None:
 
 
 def a_value_stays_and_can_be_fetched_again(me: Coordinator, key: str) -> None:
-    """Fetching takes nothing away, from nobody."""
+    """Fetching does not remove a value."""
     if me.is_chief:
         me.publish(f"{key}/a", "value")
     for _ in range(5):
@@ -134,7 +134,7 @@ def a_value_stays_and_can_be_fetched_again(me: Coordinator, key: str) -> None:
 
 
 def a_value_may_be_any_text(me: Coordinator, key: str) -> None:
-    """Empty, not in ASCII, of several lines: what goes in comes out."""
+    """Empty, non-ASCII and multi-line values are returned unchanged."""
     texts = ["", " ", "\n", "a\r\nb\t", "é ☃ 🙂", '{"json": [1, null]}', "=", "-", "/", "%s%00\\0"]
     for number, text in enumerate(texts):
         if me.index == number % WORKERS:
@@ -143,7 +143,7 @@ def a_value_may_be_any_text(me: Coordinator, key: str) -> None:
 
 
 def a_value_may_be_large(me: Coordinator, key: str) -> None:
-    """8 MiB from each of the workers."""
+    """Each worker publishes 8 MiB."""
     me.publish(f"{key}/{me.index}", f"{me.index}" * (8 << 20))
     for worker in range(WORKERS):
         value = get(me, f"{key}/{worker}")
@@ -162,7 +162,7 @@ def keys_that_begin_alike_are_different_keys(me: Coordinator, key: str) -> None:
 
 
 def forgetting_drops_the_keys_named_and_no_others(me: Coordinator, key: str) -> None:
-    """What is forgotten is gone for all; its neighbours are not."""
+    """A forgotten key is deleted for all workers; similar keys are kept."""
     names = ["a", "a/b", "ab", "b"]
     if me.is_chief:
         for name in names:
@@ -176,7 +176,7 @@ def forgetting_drops_the_keys_named_and_no_others(me: Coordinator, key: str) -> 
 
 
 def forgetting_what_is_unknown_is_harmless(me: Coordinator, key: str) -> None:
-    """Nor does it matter how often it is done, or that there is nothing to do."""
+    """Forgetting absent keys, repeatedly, or no keys at all, is not an error."""
     me.forget([])
     for _ in range(2):
         me.forget([f"{key}/never", f"{key}/never/ever"])
@@ -184,7 +184,7 @@ def forgetting_what_is_unknown_is_harmless(me: Coordinator, key: str) -> None:
 
 
 def a_wait_outlives_the_forgetting_of_its_key(me: Coordinator, key: str) -> None:
-    """A waiting worker takes a key that is forgotten for one that is not there."""
+    """To a waiting worker, a forgotten key is like an absent one."""
     if me.is_chief:
         meet(me, key)
         time.sleep(0.2)
@@ -196,7 +196,7 @@ def a_wait_outlives_the_forgetting_of_its_key(me: Coordinator, key: str) -> None
 
 
 def many_threads_may_call_at_once(me: Coordinator, key: str) -> None:
-    """Eight threads of each worker publish, and wait for what the others' publish."""
+    """Eight threads of each worker publish, and wait for the other workers' values."""
     failures: list[BaseException] = []
 
     def converse(thread: int) -> None:
@@ -219,7 +219,7 @@ def many_threads_may_call_at_once(me: Coordinator, key: str) -> None:
 
 
 def many_short_waits_do_not_miss_the_key(me: Coordinator, key: str) -> None:
-    """Looking again and again, as the protocol does, works as waiting once."""
+    """Polling repeatedly, as the protocol does, finds what one long wait would find."""
     if me.is_chief:
         time.sleep(0.5)
         me.publish(f"{key}/a", "value")
@@ -230,7 +230,7 @@ def many_short_waits_do_not_miss_the_key(me: Coordinator, key: str) -> None:
 
 
 def nobody_is_lost_while_all_live(me: Coordinator, key: str) -> None:
-    """And to ask does not take long."""
+    """No death is reported, and the call returns quickly."""
     began = time.monotonic()
     assert me.lost() == {}
     assert time.monotonic() - began < SOON
@@ -238,11 +238,11 @@ def nobody_is_lost_while_all_live(me: Coordinator, key: str) -> None:
 
 
 def who_is_there_has_joined(me: Coordinator, key: str) -> None:
-    """Once a worker has spoken, it has joined."""
+    """A worker that has published has joined."""
     meet(me, key)
     deadline = time.monotonic() + PATIENCE
     while not all(me.has_joined(worker) for worker in range(WORKERS)):
-        assert time.monotonic() < deadline, "somebody who is there counts as not joined"
+        assert time.monotonic() < deadline, "a worker that is there counts as not joined"
         time.sleep(0.02)
 
 
@@ -275,7 +275,7 @@ CLAUSES: tuple[Clause, ...] = (
 def a_dead_worker_is_reported_and_the_others_go_on(
     me: Coordinator, key: str, die: Callable[[], NoReturn]
 ) -> None:
-    """The last worker dies; the others hear of it, and the store works on."""
+    """The last worker dies; the others learn of it, and the store still works."""
     meet(me, f"{key}/before")
     if me.index == 2:
         die()
@@ -319,7 +319,7 @@ DEATH_CLAUSES: tuple[DeathClause, ...] = (
 
 
 def assert_reported(me: Coordinator, worker: int) -> None:
-    """Checks that the death of `worker` is reported before long, with a reason."""
+    """Checks that the death of `worker` is reported soon, with a reason."""
     deadline = time.monotonic() + PATIENCE
     while worker not in me.lost():
         assert time.monotonic() < deadline, f"the death of {me.name(worker)} was not noticed"
@@ -328,7 +328,7 @@ def assert_reported(me: Coordinator, worker: int) -> None:
 
 
 def assert_readable(text: str) -> None:
-    """Checks that a message is one line that people can read."""
+    """Checks that a message is one readable line."""
     assert text.strip() == text
     assert 5 < len(text) < 200, text
     assert "\n" not in text
@@ -339,16 +339,16 @@ def assert_readable(text: str) -> None:
 
 
 class CoordinatorContract:
-    """Runs the clauses with one thread for each worker; a subclass gives the coordinators."""
+    """Runs the clauses with one thread for each worker; a subclass provides the coordinators."""
 
     @pytest.fixture
     def coordinators(self) -> Sequence[Coordinator]:
         """Returns the coordinators of a new job of three workers, by index."""
-        raise NotImplementedError("a subclass of CoordinatorContract gives `coordinators`")
+        raise NotImplementedError("a subclass of CoordinatorContract provides `coordinators`")
 
     def kill(self, coordinators: Sequence[Coordinator], index: int) -> None:
-        """Does to a worker what the death of its process would."""
-        raise NotImplementedError("a subclass of CoordinatorContract says how to `kill`")
+        """Simulates the death of a worker's process."""
+        raise NotImplementedError("a subclass of CoordinatorContract implements `kill`")
 
     @pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__)
     def test_clause(self, coordinators: Sequence[Coordinator], clause: Clause) -> None:
@@ -374,7 +374,7 @@ class _DiedError(Exception):
 
 
 def run_in_threads(clause: Clause, coordinators: Sequence[Coordinator]) -> None:
-    """Runs `clause` for all workers at once; raises the first error that one of them raised."""
+    """Runs `clause` for all workers at once; raises the first error of any worker."""
     failures: list[BaseException] = []
 
     def run(me: Coordinator) -> None:

@@ -1,14 +1,14 @@
-"""A storage that fails, or whose process dies, at an operation of your choice.
+"""A storage that fails, or whose process dies, at a chosen operation.
 
-For testing what extends distckpt, and distckpt itself:
+For testing distckpt and its extensions:
 
     storage = FaultyStorage(LocalStorage(), [Fault(fails(errno.ENOSPC), Where("write", "*.index"))])
     storage = FaultyStorage(LocalStorage(), [Fault(dies(), Where(writing=7), AFTER)])
     ...
     print(storage.story())
 
-A fault strikes before an operation, after it, or in the middle of one that is not atomic. "After"
-is a real case for errors, too: an operation that raises may have been done all the same.
+A fault strikes before, after, or during an operation that is not atomic. "After" is a real case for
+errors, too: an operation that raises may nevertheless have taken effect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BEFORE: Moment = "before"
 DURING: Moment = "during"
 AFTER: Moment = "after"
 
-# All others only look.
+# All other operations only read.
 WRITING = frozenset(
     {
         "make_directory",
@@ -55,9 +55,9 @@ class Operation:
 
     Attributes:
       kind: The name of the method.
-      paths: The paths it was given.
-      number: Counts the calls, from 1.
-      writing: Counts those which change something, from 1; 0 for those which only look.
+      paths: Its path arguments.
+      number: The number of the call, from 1.
+      writing: Its number among the calls that change something, from 1; 0 if it only reads.
     """
 
     kind: str
@@ -71,12 +71,12 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """Which operations a fault strikes; all that is given must fit.
+    """Which operations a fault strikes; all given conditions must match.
 
     Attributes:
       kind: The name of a method, e.g. "rename"; None for any.
-      path: A pattern, as of `fnmatch`, that one of the paths must fit.
-      writing: The number of the operation among those which change something, from 1.
+      path: A pattern for `fnmatch` that one of the paths must match.
+      writing: The number of the operation among those that change something, from 1.
     """
 
     kind: str | None = None
@@ -84,7 +84,7 @@ class Where:
     writing: int | None = None
 
     def fits(self, operation: Operation) -> bool:
-        """Returns whether `operation` is meant."""
+        """Returns whether `operation` matches."""
         return (
             self.kind in (None, operation.kind)
             and self.writing in (None, operation.writing)
@@ -100,10 +100,10 @@ class Fault:
     """What happens, where, and when.
 
     Attributes:
-      effect: `fails`, `dies`, `pauses`, or a function of your own.
+      effect: `fails`, `dies`, `pauses`, or another function.
       where: Which operations it strikes.
-      moment: BEFORE, AFTER or DURING. Of an atomic operation, "during" is before.
-      times: How often it strikes at the most.
+      moment: BEFORE, AFTER or DURING. For an atomic operation, DURING means before.
+      times: How many times it strikes at most.
     """
 
     effect: Effect
@@ -113,7 +113,7 @@ class Fault:
 
 
 def fails(code: int) -> Effect:
-    """Returns the effect that the operation raises OSError with errno `code`."""
+    """Returns an effect that raises OSError with errno `code`."""
 
     def effect(storage: FaultyStorage, operation: Operation) -> None:
         raise OSError(code, os.strerror(code), operation.paths[0])
@@ -122,7 +122,7 @@ def fails(code: int) -> Effect:
 
 
 def dies() -> Effect:
-    """Returns the effect that the process dies: this and every later operation raise."""
+    """Returns an effect that simulates death: this and every later operation raises."""
 
     def effect(storage: FaultyStorage, operation: Operation) -> None:
         storage.dead = True
@@ -133,18 +133,18 @@ def dies() -> Effect:
 
 
 def pauses(reached: threading.Event, go_on: threading.Event, seconds: float = 60.0) -> Effect:
-    """Returns the effect that the process stops, as by SIGSTOP or a long garbage collection.
+    """Returns an effect that stops the process, like SIGSTOP or a long garbage collection.
 
     Args:
       reached: Set when the operation is reached.
-      go_on: What is waited for.
-      seconds: How long at the most.
+      go_on: The event to wait for.
+      seconds: The longest wait.
     """
 
     def effect(storage: FaultyStorage, operation: Operation) -> None:
         reached.set()
         if not go_on.wait(seconds):
-            raise TimeoutError(f"nobody let {operation} go on")
+            raise TimeoutError(f"{operation} was never resumed")
 
     return effect
 
@@ -154,14 +154,14 @@ class FaultyStorage(Storage):
 
     Args:
       storage: The storage that does the work.
-      faults: What is to go wrong.
-      on_death: Called when a `dies` strikes, before it raises.
+      faults: The planned faults.
+      on_death: Called when `dies` strikes, before it raises.
 
     Attributes:
       operations: All calls so far.
       writes: How many of them change something.
       dead: Whether the process has died.
-      has_folders: As of the other storage.
+      has_folders: As for the other storage.
     """
 
     def __init__(
@@ -181,19 +181,19 @@ class FaultyStorage(Storage):
         self.dead = False
 
     def add(self, fault: Fault) -> None:
-        """Plans one more fault, for operations from now on."""
+        """Adds a fault, for operations from now on."""
         with self._lock:
             self._faults.append(fault)
             self._left.append(fault.times)
 
     def forget_faults(self) -> None:
-        """Lets nothing go wrong any more."""
+        """Removes all faults."""
         with self._lock:
             self._faults.clear()
             self._left.clear()
 
     def story(self) -> str:
-        """Returns all calls that change something, a line each, with their numbers."""
+        """Returns all calls that change something, one on each line, with their numbers."""
         return "\n".join(f"{o.writing:3d} {o}" for o in self.operations if o.writing)
 
     def exists(self, path: str) -> bool:

@@ -1,7 +1,7 @@
-"""What every storage adapter must do, clause by clause.
+"""The contract of storage adapters, clause by clause.
 
-Subclass `StorageContract` in a test module, give it the fixture `storage`, and pytest runs every
-clause against your adapter (the habit of zarr-python's ``testing/store.py``):
+Subclass `StorageContract` in a test module and define the fixtures; pytest then runs every clause
+against your adapter (as in zarr-python's ``testing/store.py``):
 
     class TestMyStorage(StorageContract):
         @pytest.fixture
@@ -13,7 +13,7 @@ clause against your adapter (the habit of zarr-python's ``testing/store.py``):
             return "my://new-and-empty-directory"
 """
 
-# ruff: noqa: D102 - the name of a clause says what it demands.
+# ruff: noqa: D102 - the name of a clause says what it requires.
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _BLOB = bytes(range(256)) * 64
 
 
 class StorageContract:
-    """The clauses of `distckpt.storage.base.Storage`; the fixtures are to be overridden.
+    """The clauses of `distckpt.storage.base.Storage`; override the fixtures.
 
     Attributes:
-      exclusive: Whether `create` lets exactly one of several simultaneous callers succeed; never
-        may it be two.
+      exclusive: Whether `create` lets exactly one of several simultaneous callers succeed. Two must
+        never succeed.
     """
 
     exclusive = True
@@ -41,14 +41,14 @@ class StorageContract:
     @pytest.fixture
     def storage(self) -> base.Storage:
         """Returns the adapter under test."""
-        raise NotImplementedError("a subclass of StorageContract gives the fixture `storage`")
+        raise NotImplementedError("a subclass of StorageContract defines the fixture `storage`")
 
     @pytest.fixture
     def root(self) -> str:
-        """Returns the path of an empty directory that exists, without a slash at its end."""
-        raise NotImplementedError("a subclass of StorageContract gives the fixture `root`")
+        """Returns the path of an existing, empty directory, without a slash at its end."""
+        raise NotImplementedError("a subclass of StorageContract defines the fixture `root`")
 
-    # --- Looking --------------------------------------------------------------------------------
+    # --- Metadata and listings ------------------------------------------------------------------
 
     def test_nothing_is_at_a_path_that_was_never_written(
         self, storage: base.Storage, root: str
@@ -265,7 +265,7 @@ class StorageContract:
         self, storage: base.Storage, root: str
     ) -> None:
         for attempt in range(20):
-            path = f"{root}/epoch-{attempt}"
+            path = f"{root}/term-{attempt}"
             winners = _winners(8, storage, path)
             assert len(winners) == 1 or (not winners and not self.exclusive)
             assert storage.exists(path) == bool(winners)
@@ -372,7 +372,7 @@ class StorageContract:
 
 
 def _winners(count: int, storage: base.Storage, path: str) -> list[int]:
-    """Returns which of `count` threads succeed, when all create `path` at once."""
+    """Returns which of `count` threads succeed when all create `path` at once."""
     start = threading.Barrier(count)
     winners: list[int] = []
 

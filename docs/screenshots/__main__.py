@@ -1,11 +1,10 @@
-"""Makes the pictures of terminals in the documentation, by the commands that they show.
+"""Makes the pictures of terminals in the documentation by running the commands that they show.
 
     python docs/screenshots [ls doctor …]
 
-It trains launch/digits.py's model on two workers, runs each command in a terminal of its own on the
-checkpoints that come of it, and writes docs/images/<name>.svg. Nothing is edited, but for the
-folder: what is in a temporary one appears as /checkpoints. distckpt must be installed; it takes
-about two minutes.
+It trains launch/digits.py's model on two workers, runs each command on the resulting checkpoints,
+in a terminal of its own, and writes docs/images/<name>.svg. Nothing is edited, except that the
+temporary folder appears as /checkpoints. distckpt must be installed. This takes about two minutes.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ ENVIRONMENT = {
 
 
 class Studio:
-    """Where the pictures are taken.
+    """Takes the pictures in a temporary folder.
 
     Args:
-      folder: A temporary folder; ``run-1`` is a directory of checkpoints there.
+      folder: The folder; it contains ``run-1``, a directory of checkpoints.
     """
 
     def __init__(self, folder: str) -> None:
@@ -56,7 +55,7 @@ class Studio:
         subprocess.run(shlex.split(line), cwd=self.folder, env=ENVIRONMENT, check=True)
 
     def take(self, name: str, *lines: str, best: Callable[[str], int] = lambda text: 0) -> None:
-        """Runs command lines, one after the other, and draws what they show."""
+        """Runs command lines in sequence, and draws their output."""
         shown: list[str] = []
         for line in lines:
             shown += ["", f"\x1b[1;32m$\x1b[0m \x1b[1m{line}\x1b[0m"]
@@ -66,18 +65,18 @@ class Studio:
 
 
 def ls(studio: Studio) -> None:
-    """What stands in a directory, and why."""
+    """The checkpoints in a directory, and why each is kept."""
     studio.run("distckpt pin run-1/ckpt-200 --reason 'for the paper'")
     studio.take("ls", "distckpt ls run-1 --why")
 
 
 def show(studio: Studio) -> None:
-    """What is in one."""
+    """The tensors of a checkpoint."""
     studio.take("show", "distckpt show run-1/ckpt-500 --filter '*trainable*' --values")
 
 
 def diff(studio: Studio) -> None:
-    """What has changed."""
+    """The differences between two checkpoints."""
     studio.take("diff", "distckpt diff run-1/ckpt-400 run-1/ckpt-500 --most 8")
 
 
@@ -97,7 +96,7 @@ def prune(studio: Studio) -> None:
 
 
 def doctor(studio: Studio) -> None:
-    """Two that meet; the other one is not shown."""
+    """Two processes that meet; only one is shown."""
     words = ["distckpt", "doctor", "run-1", "--workers", "2"]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(words, cwd=studio.folder, env=ENVIRONMENT, stdout=quiet, stderr=quiet):
@@ -105,7 +104,7 @@ def doctor(studio: Studio) -> None:
 
 
 def watch(studio: Studio) -> None:
-    """A job that saves half a gigabyte, in the middle of it."""
+    """A job during a save of half a gigabyte."""
     os.mkdir(f"{studio.folder}/run-2")
     with studio.train("run-2", "--steps", "200", "--megabytes", "512"):
         line = "distckpt watch run-2 --interval 0.1 --for 45"
@@ -115,7 +114,7 @@ def watch(studio: Studio) -> None:
 
 
 def launch(studio: Studio) -> None:
-    """The quickstart: a worker is killed, and the training goes on."""
+    """The quickstart: a worker is killed, and the training continues."""
     program = ROOT / "launch" / "quickstart" / "run.py"
     words = [sys.executable, str(program), "--directory", f"{studio.folder}/quickstart"]
     lines = terminal.run(words, studio.folder, ENVIRONMENT)
@@ -131,7 +130,7 @@ SCENES = {s.__name__: s for s in (ls, show, diff, verify, prune, doctor, watch, 
 
 @contextlib.contextmanager
 def studio() -> Iterator[Studio]:
-    """Yields a studio with a directory in it."""
+    """Yields a studio with a directory of checkpoints."""
     with tempfile.TemporaryDirectory(prefix="screenshots-") as folder:
         made = Studio(folder)
         if made.train("run-1").wait():
@@ -140,7 +139,7 @@ def studio() -> Iterator[Studio]:
 
 
 def main() -> None:
-    """Makes the pictures that are asked for, or all."""
+    """Makes the pictures named on the command line, or all."""
     with studio() as made:
         for name in sys.argv[1:] or SCENES:
             SCENES[name](made)

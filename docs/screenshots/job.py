@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--megabytes", type=int, default=0, help="to save beside the model")
+    parser.add_argument("--megabytes", type=int, default=0, help="size of an additional variable")
     arguments = parser.parse_args()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     digits.keras.utils.set_random_seed(1)

@@ -1,4 +1,4 @@
-"""A terminal that remembers what it shows, and draws it as SVG."""
+"""A terminal that records its content, and draws it as SVG."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from rich.text import Text
 
 COLUMNS = 124
 _ROWS = 50
-_PAUSE = 0.03  # seconds without output that make a picture whole
+_PAUSE = 0.03  # seconds without output after which a picture is complete
 _CUT = re.compile(r"\x1b(\[[?0-9;]*)?\Z")
 _TOKEN = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b\][^\x07]*\x07|([\r\n])|([^\x1b\r\n]+)")
-# rich's picture fetches its font from elsewhere; a page of documentation should not.
+# rich's picture downloads its font; a page of documentation should not.
 _FORMAT = re.sub(r"@font-face \{\{.*?\n    \}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
 class Screen:
-    """The lines that a program has written to a terminal. Knows as much as rich and click use."""
+    """The lines that a program has written to a terminal. Supports what rich and click use."""
 
     def __init__(self) -> None:
-        self._cells: list[list[tuple[str, str]]] = [[]]  # (character, what colours it)
+        self._cells: list[list[tuple[str, str]]] = [[]]  # (character, its colour sequence)
         self._row = self._column = 0
         self._style = ""
 
     def feed(self, text: str) -> None:
-        """Takes what the program writes."""
+        """Processes the output of the program."""
         for parameters, command, control, plain in _TOKEN.findall(text):
             if command:
                 self._do(command, parameters)
@@ -49,7 +49,7 @@ class Screen:
                 self._put(character)
 
     def lines(self) -> list[str]:
-        """Returns what it shows, with colours, as rich understands them; no empty lines below."""
+        """Returns the content, with colours that rich understands, without trailing empty lines."""
         shown = [_coloured(row) for row in self._cells]
         while shown and not Text.from_ansi(shown[-1]).plain.strip():
             shown.pop()
@@ -93,13 +93,13 @@ def run(
     environment: dict[str, str],
     best: Callable[[str], int] = lambda text: 0,
 ) -> list[str]:
-    """Runs a program in a terminal, and returns the lines of what it shows.
+    """Runs a program in a terminal, and returns the lines that it shows.
 
     Args:
       words: The command.
       cwd: Where it runs.
       environment: Its environment.
-      best: Of all it shows in between, the last for which this is greatest is returned.
+      best: Rates a content; the last content with the highest rating is returned.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, COLUMNS, 0, 0))
@@ -118,7 +118,7 @@ def run(
 
 
 def _pictures(terminal: int) -> Iterator[list[str]]:
-    """Yields what is shown whenever the program pauses, and at its end."""
+    """Yields the content whenever the program pauses, and at its end."""
     screen, rest = Screen(), ""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     while True:
@@ -129,19 +129,19 @@ def _pictures(terminal: int) -> Iterator[list[str]]:
             text = rest + decoder.decode(os.read(terminal, 65536))
         except OSError:  # the program has ended
             break
-        whole = _CUT.sub("", text)  # a sequence may go on with what is read next
+        whole = _CUT.sub("", text)  # a sequence may continue in the next read
         rest = text[len(whole) :]
         screen.feed(whole)
     yield screen.lines()
 
 
 def draw(path: str, title: str, lines: Sequence[str]) -> None:
-    """Writes lines as a picture of a terminal.
+    """Draws lines as a picture of a terminal.
 
     Args:
       path: The SVG file.
-      title: What stands at its top.
-      lines: What it shows, with colours.
+      title: The title of the terminal.
+      lines: Its content, with colours.
     """
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for line in [*lines, ""]:

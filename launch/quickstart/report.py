@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.filesize import decimal
 from rich.table import Table
 
-from distckpt.core import manifest
+from distckpt.core import manifest_json
 from distckpt.core.manifest import Manifest
 
 
@@ -26,7 +26,7 @@ class Checkpoints:
         """Reads the manifests that are there now; each is the proof that a save was committed."""
         for path in self._directory.glob("*.manifest.json"):
             try:
-                found = manifest.parse(path.read_bytes(), str(path))
+                found = manifest_json.parse(path.read_bytes(), str(path))
             except FileNotFoundError:
                 continue  # pruned this very moment
             self._seen[found.order] = found

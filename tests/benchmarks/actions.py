@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from distckpt.roles.session import SaveSession
+from distckpt.saving.save_session import SaveSession
 
-_OPENING = ("SendReady", "AwaitReady", "AnnounceRoll", "Open", "AnnounceOpening")
+_OPENING = ("SendReady", "AwaitReady", "AnnounceRendezvous", "Open", "AnnounceOpening")
 
 
 class ActionTimes:

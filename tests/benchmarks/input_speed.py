@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -67,13 +66,8 @@ def _table(loop: str, rounds: list[dict[str, float]], steps: int) -> list[str]:
     for way in rounds[0]:
         micros = sorted(1e6 * r[way] / steps for r in rounds)
         ratios = sorted(r[way] / r[PLAIN] for r in rounds)
-        lines.append(f"| {way} | {_spread(micros, 0)} | {_spread(ratios, 2)} |")
+        lines.append(f"| {way} | {report.spread(micros, 0)} | {report.spread(ratios, 2)} |")
     return lines
-
-
-def _spread(values: list[float], digits: int) -> str:
-    middle = statistics.median(values)
-    return f"{middle:.{digits}f} ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
 
 
 class Worker:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import report
+from arguments import positive
 from perf import memory, pace, pages, restores, scaling, stops
 from perf.environments import DEFAULT
 from perf.lab import Lab
@@ -76,11 +77,11 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     every = ",".join(SECTIONS)
     add("--only", type=_sections, default=every, metavar="NAMES", help="which sections")
-    add("--rounds", type=_positive, default=3, help="rounds that count, without those to warm up")
-    add("--megabytes", type=_positive, default=1024, help="size of the big state, in MiB")
-    add("--variables", type=_positive, default=10000, help="variables of the small state")
-    add("--steps", type=_positive, default=20, help="training steps before and after a save")
-    add("--saves", type=_positive, default=50, help="saves in a row, for the memory they leave")
+    add("--rounds", type=positive, default=3, help="rounds that count, without those to warm up")
+    add("--megabytes", type=positive, default=1024, help="size of the big state, in MiB")
+    add("--variables", type=positive, default=10000, help="variables of the small state")
+    add("--steps", type=positive, default=20, help="training steps before and after a save")
+    add("--saves", type=positive, default=50, help="saves in a row, for the memory they leave")
     add("--patience", type=float, default=60.0, help="seconds to wait for a quiet disk")
     add("--quick", action="store_true", help="tiny sizes and few rounds, to try it out")
     add("--json", type=Path, metavar="FILE", help="write all measurements there")
@@ -99,12 +100,6 @@ def _sections(text: str) -> list[str]:
         if name not in SECTIONS:
             raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SECTIONS)}")
     return names
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -83,12 +82,8 @@ def _line(state: str, nbytes: int, every: int, rounds: list[dict[int, float]]) -
     seconds = sorted(r[every] for r in rounds)
     ratios = sorted(r[every] / r[0] for r in rounds)
     size = f"{nbytes / 2**20:.1f} MiB"
-    return f"| {state}, {size} | {NAMES[every]} | {_spread(seconds, 3)} | {_spread(ratios, 2)} |"
-
-
-def _spread(values: list[float], digits: int) -> str:
-    middle = statistics.median(values)
-    return f"{middle:.{digits}f} ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
+    figures = f"{report.spread(seconds, 3)} | {report.spread(ratios, 2)}"
+    return f"| {state}, {size} | {NAMES[every]} | {figures} |"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -98,6 +99,12 @@ def _notes(run: Run) -> list[str]:
     if (late := max(s.late for s in samples)) > 0.02:
         notes.append(f"Note: some worker began {1000 * late:.0f} ms after the first.")
     return ["", *notes] if notes else []
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Returns the median of sorted values, and the least and the largest of them."""
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import disk
 import report
+from arguments import positive
 from summary import WAYS, Round, Run, Sample, to_json
 from workers import WorkerFailedError, Workers
 
@@ -116,9 +117,9 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--workers", type=_numbers, default="1,2,4", help="numbers of workers")
     add("--states", type=_states, default="big,small", help="which of: big, small")
-    add("--rounds", type=_positive, default=5, help="rounds that count; one more warms up")
-    add("--megabytes", type=_positive, default=512, help="size of the big state, in MiB")
-    add("--variables", type=_positive, default=10000, help="variables of the small state")
+    add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
+    add("--megabytes", type=positive, default=512, help="size of the big state, in MiB")
+    add("--variables", type=positive, default=10000, help="variables of the small state")
     add("--prune", action="store_true", help="let every save delete the checkpoint before it")
     add("--json", type=Path, metavar="FILE", help="write all measurements there")
     add("--directory", type=Path, default=tempfile.gettempdir(), help="save below this directory")
@@ -126,13 +127,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-    return [_positive(part) for part in text.split(",")]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
+    return [positive(part) for part in text.split(",")]
 
 
 def _states(text: str) -> list[str]:

@@ -26,7 +26,7 @@ from typing import Any
 
 from scale_workers import Chief, Crew, entries_of, rejoin
 
-from distckpt.core.plan import make_plan
+from distckpt.core.protocol.write_plan import make_plan
 
 WORKERS = [8, 16, 32, 64, 128, 256, 512, 1024]
 ENTRIES = [1250, 2500, 5000, 10000]

@@ -11,20 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core import bundle_proto, layout, messages
-from distckpt.core.bundle_merge import merge_indexes
-from distckpt.core.delays import Patience
-from distckpt.core.messages import Report, WrittenFile, WrittenPiece
-from distckpt.core.plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
-from distckpt.core.slices import encode_slice_key
-from distckpt.core.table import write_table
-from distckpt.roles.books import Books
-from distckpt.roles.committer import Committer
-from distckpt.roles.keys import Keys
-from distckpt.roles.ownership import Ownership
-from distckpt.roles.recorder import Label
-from distckpt.roles.session import SaveSession
-from distckpt.roles.writer import Writer
+from distckpt.core import attempts, layout
+from distckpt.core.protocol import messages
+from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.messages import Report, WrittenFile, WrittenPiece
+from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
+from distckpt.core.tensorflow_format import bundle_proto
+from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.leveldb_table import write_table
+from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
+from distckpt.directory.managed_checkpoints import ManagedCheckpoints
+from distckpt.messaging.keys import Keys
+from distckpt.ownership.fencing import Ownership
+from distckpt.saving.chief_part import ChiefPart
+from distckpt.saving.committer import Committer
+from distckpt.saving.manifest_builder import Label
+from distckpt.saving.phase_log import PhaseLog
+from distckpt.saving.save_session import SaveSession
+from distckpt.saving.shard_writer import ShardWriter
+from distckpt.saving.subject import Subject
 from distckpt.state.base import CapturedState, Merger
 from distckpt.storage.local import LocalStorage
 
@@ -62,19 +67,18 @@ class Chief:
         self.seconds = 0.0
         self.actions: dict[str, float] = defaultdict(float)
         ownership = Ownership(storage, directory, durable=False)
-        books = Books(storage, directory, 3, None, durable=False)
+        managed = ManagedCheckpoints(storage, directory, 3, None, durable=False)
+        committer = Committer(storage, directory, ownership, PythonMerger(), durable=False)
+        subject = Subject("ckpt-1", directory, Label(1), plan, EmptyState())
+        log = PhaseLog("ckpt-1", subject.label)
         self._session = SaveSession(
             self.job.coordinator(0),
-            Writer(storage, directory, 0, plan.workers, durable=False),
-            Committer(storage, directory, ownership, PythonMerger(), durable=False),
-            books,
             KEYS,
-            name="ckpt-1",
-            directory=directory,
-            label=Label(1),
-            plan=plan,
-            state=EmptyState(),
+            subject,
+            ShardWriter(storage, directory, 0, plan.workers, durable=False),
+            ChiefPart(committer, managed, subject, log),
             patience=Patience(600.0),
+            phase_log=log,
         )
 
     def save(self) -> None:
@@ -116,7 +120,7 @@ class Crew:
         found = first.fetch([KEYS.opening], 60.0)
         assert found is not None
         opening = messages.opening_from_json(found[1])
-        pending = self._folder / layout.pending_name(opening.name, opening.attempt)
+        pending = self._folder / attempts.pending_name(opening.name, opening.attempt)
         for worker in range(1, self._plan.workers):
             report = write_share(str(pending), worker, self._plan)
             text = messages.to_json(report)
@@ -147,7 +151,7 @@ class PythonMerger(Merger):
 
 def write_share(folder: str, worker: int, plan: Plan) -> Report:
     """Writes the share of `worker`; returns its report."""
-    stem = layout.shard_stem(worker, plan.workers)
+    stem = attempts.shard_stem(worker, plan.workers)
     offsets = write_bundle(folder, stem, plan.shares[worker])
     pieces = tuple(
         WrittenPiece(p.entry.key, p.entry.dtype, p.shape, p.spec, 0, offset, p.nbytes, 0)

@@ -11,7 +11,7 @@ WAYS = ("distckpt", "durable", "recipe", "floor")
 
 # In the order in which they happen; others would come last.
 _ACTIONS = (
-    *("capture and plan", "SendReady", "AwaitReady", "AnnounceRoll", "ReadTogether"),
+    *("capture and plan", "SendReady", "AwaitReady", "AnnounceRendezvous", "ReadTogether"),
     *("Open", "AnnounceOpening", "AwaitOpening", "Write", "SendAnswer", "AwaitAnswer"),
     *("Merge", "Commit", "Prune", "Tell", "AwaitOutcome", "Finish", "between"),
 )

@@ -5,3 +5,10 @@ import pytest
 pytest.register_assert_rewrite(
     "distckpt.testing.storage_contract", "distckpt.testing.coordinator_contract"
 )
+
+
+@pytest.fixture
+def storage():
+    from distckpt.storage.local import LocalStorage
+
+    return LocalStorage()

@@ -142,7 +142,7 @@ def test_a_paused_operation_goes_on_when_it_is_told(tmp_path):
 
 def test_nobody_is_paused_for_ever(tmp_path):
     storage = storage_with(Fault(pauses(threading.Event(), threading.Event(), 0.01), Where("read")))
-    with pytest.raises(TimeoutError, match="nobody let read"):
+    with pytest.raises(TimeoutError, match="was never resumed"):
         storage.read(f"{tmp_path}/a")
 
 

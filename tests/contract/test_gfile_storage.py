@@ -153,24 +153,24 @@ def test_a_directory_is_renamed_with_what_comes_meanwhile_and_without_what_goes(
 
 def test_who_finds_the_claim_of_another_creates_nothing(storage):
     root = "ram://contract-claims"
-    for claim in (".epoch.0123456789abcdef.tmp", ".epoch-2.0123456789abcdef.tmp"):
+    for claim in (".term.0123456789abcdef.tmp", ".term-2.0123456789abcdef.tmp"):
         storage.write(f"{root}/{claim}", b"", durable=False)
     with pytest.raises(FileExistsError):
-        storage.create(f"{root}/epoch", b"x", durable=False)
-    assert not storage.exists(f"{root}/epoch")
-    storage.remove(f"{root}/.epoch.0123456789abcdef.tmp")
-    storage.create(f"{root}/epoch", b"x", durable=False)
-    assert storage.list(root) == [".epoch-2.0123456789abcdef.tmp", "epoch"]
+        storage.create(f"{root}/term", b"x", durable=False)
+    assert not storage.exists(f"{root}/term")
+    storage.remove(f"{root}/.term.0123456789abcdef.tmp")
+    storage.create(f"{root}/term", b"x", durable=False)
+    assert storage.list(root) == [".term-2.0123456789abcdef.tmp", "term"]
 
 
 def test_a_claim_that_becomes_a_file_is_not_missed(storage):
     root = "ram://contract-race"
     storage.make_directory(root)
-    other = Interrupted(root, lambda: storage.write(f"{root}/epoch", b"first", durable=False))
+    other = Interrupted(root, lambda: storage.write(f"{root}/term", b"first", durable=False))
     with pytest.raises(FileExistsError):
-        other.create(f"{root}/epoch", b"second", durable=False)
-    assert storage.list(root) == ["epoch"]
-    assert storage.read(f"{root}/epoch") == b"first"
+        other.create(f"{root}/term", b"second", durable=False)
+    assert storage.list(root) == ["term"]
+    assert storage.read(f"{root}/term") == b"first"
 
 
 @pytest.mark.parametrize("directory", ["gs://bucket/run", "ram://x", "hdfs://host:1/x"])

@@ -14,6 +14,8 @@ from distckpt.coordination.shared_directory import SharedDirectory
 from distckpt.storage import local
 from distckpt.testing.coordinator_contract import WORKERS, CoordinatorContract
 
+from ..unit.kit.eventually import eventually
+
 _QUICK = {"heartbeat_seconds": 0.05, "lost_after": 1.0}
 
 _LIVE = """
@@ -87,19 +89,12 @@ def process(tmp_path):
     process.communicate(timeout=30)
 
 
-def _wait_for(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
 def test_a_killed_process_is_lost_and_the_reason_names_it(chief, process):
     time.sleep(0.3)
     assert chief.lost() == {}
     process.send_signal(signal.SIGKILL)
     killed = time.monotonic()
-    _wait_for(lambda: 1 in chief.lost())
+    eventually(lambda: 1 in chief.lost())
     assert 0.8 < time.monotonic() - killed < 8
     assert chief.lost() == {
         1: f"no heartbeat for 1 s, on host {socket.gethostname()}, pid {process.pid}"
@@ -115,9 +110,9 @@ def test_a_worker_that_has_never_started_has_not_joined(chief):
 
 def test_a_stopped_process_is_lost_until_it_goes_on(chief, process):
     process.send_signal(signal.SIGSTOP)
-    _wait_for(lambda: 1 in chief.lost())
+    eventually(lambda: 1 in chief.lost())
     process.send_signal(signal.SIGCONT)
-    _wait_for(lambda: chief.lost() == {})
+    eventually(lambda: chief.lost() == {})
 
 
 def test_a_worker_that_leaves_is_reported_at_once(chief, tmp_path):
@@ -126,7 +121,7 @@ def test_a_worker_that_leaves_is_reported_at_once(chief, tmp_path):
     assert chief.lost() == {}
     other.close()
     other.close()
-    _wait_for(lambda: 1 in chief.lost())
+    eventually(lambda: 1 in chief.lost())
     assert "has left the job" in chief.lost()[1]
     assert str(os.getpid()) in chief.lost()[1]
 
@@ -150,7 +145,7 @@ def test_only_a_change_counts_not_the_time_in_the_file(chief, process, tmp_path)
 
 def test_a_deleted_heartbeat_file_is_written_again(chief, process, tmp_path):
     (tmp_path / "run" / "worker-00001").unlink()
-    _wait_for((tmp_path / "run" / "worker-00001").exists)
+    eventually((tmp_path / "run" / "worker-00001").exists)
     time.sleep(1.3)
     assert chief.lost() == {}
 

@@ -18,6 +18,8 @@ import pytest
 from distckpt import errors
 from distckpt.testing import coordinator_contract as contract
 
+from ..unit.kit.eventually import eventually
+
 _PROGRAM = Path(__file__).with_name("tensorflow_worker.py")
 _DEADLINE = 150.0
 _REPOSITORY = Path(__file__).parents[2]
@@ -113,10 +115,7 @@ def _free_port():
 
 def _pause(process):
     process.send_signal(signal.SIGSTOP)
-    deadline = time.monotonic() + 30
-    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
     time.sleep(0.2)  # its other threads stop a moment later
 
 

@@ -24,8 +24,8 @@ import atheris
 # Whose branches libFuzzer gets to see.
 INSTRUMENTED = [
     "distckpt.core",
-    "distckpt.roles.catalog",
-    "distckpt.roles.ownership",
+    "distckpt.directory.catalog",
+    "distckpt.ownership.fencing",
     "google.protobuf.text_format",
 ]
 LONGEST = 1 << 16  # bytes of an input, as in `mutations`

@@ -1,4 +1,4 @@
-"""What reads bytes that come from a shared disk, and honest bytes to begin with."""
+"""The parsers of bytes that come from a shared disk, and intact input to start with."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from distckpt.core import bundle, checkpoint_state, layout
+from distckpt.core import layout, manifest_json, rollback_record
 from distckpt.core import manifest as manifests
-from distckpt.core.bundle_merge import merge_indexes
-from distckpt.core.checkpoint_state import CheckpointState
-from distckpt.core.checksum import verify_entry
 from distckpt.core.manifest import FileRecord, Replaced, StateRecord
+from distckpt.core.rollback_record import Leaving, Rollback
+from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
+from distckpt.core.tensorflow_format.tensor_checksum import verify_entry
+from distckpt.directory.catalog import Catalog
 from distckpt.errors import DistckptError
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.ownership import ownership_of
+from distckpt.ownership.fencing import Ownership
 from distckpt.storage.local import LocalStorage
-from tests.unit.roles import lab
+from tests.unit.kit import bundles, lab
 
 from . import sealed
 
-# An answer may take so many times the input, and so much besides.
+# A result may take this many times the size of the input, and this much more.
 FACTOR, BASE = 200, 1 << 20
 NOW = 2e9  # seconds since 1970: later than any honest file
 _VALUE = np.zeros(2, np.float32)
@@ -38,8 +40,8 @@ class Target:
     Attributes:
       name: What it reads.
       parse: Returns, or raises a `DistckptError`.
-      seeds: Honest inputs.
-      refuses: Whether it raises for what is wrong; else it passes it over.
+      seeds: Intact inputs.
+      refuses: Whether it raises for damaged input; otherwise it ignores it.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Target:
     refuses: bool = True
 
     def accepts(self, data: bytes) -> bool:
-        """Returns whether the parser takes `data`; raises what it must not raise."""
+        """Returns whether the parser accepts `data`; raises what the parser must not raise."""
         try:
             self.parse(data)
         except DistckptError:
@@ -68,14 +70,20 @@ def targets() -> dict[str, Target]:
         manifest = (run / "ckpt-1.manifest.json").read_bytes()
         pointer = (run / "checkpoint").read_bytes()
         other = (run / "ckpt-2.index").read_bytes()
-    first, second = (lab.bundle_files([(k, (2,), None, _VALUE)])[0] for k in ("a", "b"))
-    sliced, _ = lab.bundle_files([("w", (4,), (0, 2), _VALUE), ("w", (4,), (2, 4), _VALUE)])
+    first, second = (bundles.bundle_files([(k, (2,), None, _VALUE)])[0] for k in ("a", "b"))
+    sliced, _ = bundles.bundle_files([("w", (4,), (0, 2), _VALUE), ("w", (4,), (2, 4), _VALUE)])
     note = json.dumps({"name": "ckpt-1", "index_crc32c": 1, "reason": "a bit was flipped"})
     untimed = checkpoint_state.render(CheckpointState("ckpt-1", ("ckpt-0", "ckpt-1")))
     words = (b"", b"a", b"bc" * 99)
+    leaving = (Leaving("ckpt-2", 7), Leaving("ckpt-3", None))
+    back = Rollback(
+        "ckpt-1", layout.set_aside_name("20261129-110120", 3), leaving, 5, "", pointer.decode()
+    )
     who = json.dumps({"host": "a", "pid": 1, "since": 1.7e9})
+    all_kinds = (manifest, _switch(manifest), _with_states(manifest))
     found = (
-        Target("manifest", _parse_manifest, (manifest, _switch(manifest), _with_states(manifest))),
+        Target("manifest", _parse_manifest, all_kinds),
+        Target("fields", _parse_fields, tuple(map(sealed.fields, all_kinds))),
         Target("index", bundle.read_index, (index, other)),
         Target("block", _read_block, tuple(map(sealed.first_block, (index, other, sliced)))),
         Target("parts", lambda data: merge_indexes([data, second]), (first, sliced)),
@@ -84,31 +92,40 @@ def targets() -> dict[str, Target]:
         Target("checkpoint", checkpoint_state.parse, (pointer, untimed)),
         Target("pointer", _read_pointer, (pointer, untimed), refuses=False),
         Target("note", _read_note, (note.encode(),), refuses=False),
-        Target("epoch", _read_epoch, (who.encode(),)),
+        Target("term", _read_term, (who.encode(),)),
+        Target(
+            "rollback",
+            lambda data: rollback_record.parse(data, "a rollback"),
+            (rollback_record.render(back),),
+        ),
     )
     return {target.name: target for target in found}
 
 
 def _parse_manifest(data: bytes) -> object:
-    return manifests.parse(data, "a manifest")
+    return manifest_json.parse(data, "a manifest")
+
+
+def _parse_fields(content: bytes) -> object:
+    return _parse_manifest(sealed.manifest(content))
 
 
 def _switch(data: bytes) -> bytes:
     """Returns the manifest of a checkpoint that replaces itself."""
     found = _parse_manifest(data)
     old = Replaced(found.index, tuple(file.name for file in found.files), found)
-    return manifests.render(dataclasses.replace(found, replaces=old))
+    return manifest_json.render(dataclasses.replace(found, replaces=old))
 
 
 def _with_states(data: bytes) -> bytes:
-    """Returns the manifest of a checkpoint with what only single workers have."""
+    """Returns the manifest of a checkpoint with states that only single workers have."""
     found = _parse_manifest(data)
     assert isinstance(found, manifests.Manifest)
     prefixes = [layout.worker_prefix(found.name, worker, 2, worker) for worker in range(2)]
     names = [f for p in prefixes for f in (layout.index_name(p), layout.data_name(p, 0, 1))]
     files = tuple(FileRecord(name, 8, 0) for name in names)
     states = tuple(StateRecord(worker, p, 7) for worker, p in enumerate(prefixes))
-    return manifests.render(
+    return manifest_json.render(
         dataclasses.replace(found, files=(*found.files, *files), worker_states=states)
     )
 
@@ -137,13 +154,15 @@ def _read_note(data: bytes) -> object:
     return Catalog(LocalStorage(), str(folder)).quarantined()
 
 
-def _read_epoch(data: bytes) -> object:
-    """Lets a process find out, from `data`, who has superseded it."""
-    folder = _folder("epoch")
-    ownership = ownership_of(LocalStorage(), str(folder), durable=False)
+def _read_term(data: bytes) -> object:
+    """Lets a process read from `data` which process has superseded it."""
+    folder = _folder("term")
+    terms = folder / ".distckpt" / "terms"
+    for file in terms.iterdir():  # or each input would be slower than the one before
+        file.unlink()
+    ownership = Ownership(LocalStorage(), str(folder), durable=False)
     ownership.take()
-    next_one = layout.epoch_name((ownership.epoch or 0) + 1)
-    (folder / ".distckpt" / "epochs" / next_one).write_bytes(data)
+    (terms / layout.term_name((ownership.term or 0) + 1)).write_bytes(data)
     return ownership.check()
 
 

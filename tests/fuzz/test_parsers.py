@@ -25,7 +25,7 @@ def test_wrong_bytes_are_refused_or_read_and_nothing_else(name):
 @pytest.mark.parametrize("name", targets())
 def test_right_bytes_are_read(name):
     target = targets()[name]
-    superseded = name == "epoch"  # that is what the file tells
+    superseded = name == "term"  # that is what the file tells
     assert all(target.accepts(seed) != superseded for seed in target.seeds)
 
 

@@ -1,4 +1,4 @@
-"""Files that are well made and say what they should not: nothing outside is believed."""
+"""Well-formed files with wrong content: nothing outside the directory may be touched."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from distckpt.core import bundle, checkpoint_state, layout
-from distckpt.core import bundle_proto as proto
-from distckpt.core import manifest as manifests
-from distckpt.core.bundle_merge import merge_indexes
-from distckpt.core.slices import encode_slice_key
-from distckpt.core.table import write_table
+from distckpt.core import attempts, layout, listings, manifest_json
+from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.core.tensorflow_format import bundle_proto as proto
+from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.leveldb_table import write_table
+from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
+from distckpt.directory.attempt_cleanup import TOMBSTONE, AttemptCleanup
+from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError, DistckptError, ManifestError
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.recovery import TOMBSTONE, Recovery
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import FaultyStorage
-from tests.unit.roles import lab
+from tests.unit.kit import bundles, lab
 
+from . import sealed
 from .mutations import HUGE, ODD
 from .targets import NOW, targets
 
@@ -62,7 +63,7 @@ def _places(value, so_far=()):
             yield from _places(value[key], (*so_far, key))
 
 
-HONEST = [json.loads(seed) for seed in targets()["manifest"].seeds]
+HONEST = [json.loads(seed) for seed in targets()["fields"].seeds]
 EDITS = [(number, path) for number, body in enumerate(HONEST) for path in _places(body)]
 NAMING = [
     (n, path)
@@ -73,7 +74,7 @@ NAMING = [
 
 @st.composite
 def hostile_manifests(draw):
-    """A manifest in which some values are others: names above all."""
+    """A manifest in which some values, above all names, are replaced."""
     number, _ = draw(st.sampled_from(EDITS))
     body = copy.deepcopy(HONEST[number])
     for _ in range(draw(st.integers(1, 4))):
@@ -86,15 +87,15 @@ def hostile_manifests(draw):
                 target = target[key]
             target[path[-1]] = value
         except (KeyError, IndexError, TypeError):
-            continue  # an earlier edit has replaced what it was in
-    return json.dumps(body).encode()
+            continue  # an earlier edit has replaced the part around it
+    return sealed.manifest(json.dumps(body).encode())
 
 
 @settings(deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(hostile_manifests())
 def test_a_manifest_that_is_believed_names_plain_files_of_its_checkpoint_alone(data):
     try:
-        found = manifests.parse(data, "here")
+        found = manifest_json.parse(data, "here")
     except ManifestError:
         return
     for part in (found, found.replaces and found.replaces.manifest):
@@ -110,12 +111,12 @@ def test_a_manifest_that_is_believed_names_plain_files_of_its_checkpoint_alone(d
 
 
 def check_file(file, checkpoint):
-    """Looks at what may be deleted on a manifest's word."""
+    """Checks which files a manifest allows to be deleted."""
     assert os.path.normpath(f"/run/{file}") == f"/run/{file}"
     assert os.path.dirname(f"/run/{file}") == "/run"
     assert "\0" not in os.fsencode(file).decode("latin-1")
     assert file.startswith((f"{checkpoint}.", f"{checkpoint}-"))
-    listing = layout.classify([file, layout.index_name(checkpoint)])
+    listing = listings.classify([file, layout.index_name(checkpoint)])
     assert not listing.pending
     assert file not in (layout.index_name(checkpoint), layout.manifest_name(checkpoint))
     for other in set(listing.checkpoints) - {checkpoint}:
@@ -145,15 +146,15 @@ def test_on_the_word_of_a_manifest_nothing_of_others_is_deleted(
     shutil.copytree(honest, root, dirs_exist_ok=True)
     run = root / "run"
     if what is not None:
-        folder = run / layout.pending_name("ckpt-1", ATTEMPT)
+        folder = run / attempts.pending_name("ckpt-1", ATTEMPT)
         folder.mkdir()
         (folder / what).write_bytes(data)
     if committed:
         (run / "ckpt-1.manifest.json").write_bytes(data)
     chief = lab.Chief(run, max_to_keep=9)
     chief.ownership.take()
-    Recovery(chief.storage, str(run), chief.ownership, durable=False).finish_all()
-    chief.books.delete(["ckpt-1"])
+    AttemptCleanup(chief.storage, str(run), chief.ownership, durable=False).finish_all()
+    chief.managed.delete(["ckpt-1"])
     for path in (p for p in honest.rglob("*") if p.is_file()):
         relative = path.relative_to(honest)
         if not path.name.startswith(("ckpt-1.", "checkpoint")):
@@ -166,17 +167,17 @@ def test_on_the_word_of_a_manifest_nothing_of_others_is_deleted(
 KEYS = st.sampled_from([b"a", b"w", b"\0", encode_slice_key(b"w", ((0, 2),)), b"\xff"])
 INTS = st.sampled_from([0, 1, 2, 3, 8, -1, 2**31 - 1, -(2**31)])
 LONGS = INTS | st.sampled_from([2**62, 2**63 - 1, -(2**63)])
-EXTENTS = st.lists(st.none() | st.tuples(LONGS, LONGS), max_size=3).map(lab.encode_extents)
+EXTENTS = st.lists(st.none() | st.tuples(LONGS, LONGS), max_size=3).map(bundles.encode_extents)
 ENTRIES = st.builds(
     proto.Entry,
     dtype=st.integers(-1, 40) | INTS,
-    shape=st.lists(LONGS, max_size=3).map(lab.encode_shape),
+    shape=st.lists(LONGS, max_size=3).map(bundles.encode_shape),
     shard_id=INTS,
     offset=LONGS,
     size=LONGS,
     slices=st.lists(EXTENTS, max_size=2),
 )
-HALF = lab.bundle_files([("w", (4,), (2, 4), np.zeros(2, np.float32))])[0]
+HALF = bundles.bundle_files([("w", (4,), (2, 4), np.zeros(2, np.float32))])[0]
 
 
 @st.composite
@@ -187,7 +188,9 @@ def hostile_indexes(draw):
     pairs = {b"": header.SerializeToString()}
     for key, entry in draw(st.dictionaries(KEYS, ENTRIES, max_size=4)).items():
         if draw(st.booleans()):
-            entry.MergeFrom(proto.Entry(dtype=1, shape=lab.encode_shape([2]), shard_id=1, size=8))
+            entry.MergeFrom(
+                proto.Entry(dtype=1, shape=bundles.encode_shape([2]), shard_id=1, size=8)
+            )
         pairs[key] = entry.SerializeToString()
     return write_table(sorted(pairs.items()))
 

@@ -1,18 +1,12 @@
-"""Fixtures: one warm pool for each number of workers, made when first needed."""
+"""Fixtures: one warm pool for each number of workers, started when a test first needs it."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("cluster_pool", Path(__file__).parent / "pool.py")
-pool_module = importlib.util.module_from_spec(_spec)
-sys.modules["cluster_pool"] = pool_module
-_spec.loader.exec_module(pool_module)
+from .pool import Pool
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +19,7 @@ def pools() -> Iterator[Callable]:
         if key in made and made[key].broken:
             made.pop(key).close()
         if key not in made:
-            made[key] = pool_module.Pool(count, chief=chief)
+            made[key] = Pool(count, chief=chief)
         return made[key]
 
     yield get
@@ -39,14 +33,15 @@ class Plain:
     def digest(self, directory: str):
         import tensorflow as tf
 
-        programs = pool_module.load_programs()
-        checkpoint = programs.make_state(tf.distribute.get_strategy(), seed=12345)
+        from .mirrored_state import digest, make_state
+
+        checkpoint = make_state(tf.distribute.get_strategy(), seed=12345)
         path = tf.train.latest_checkpoint(directory)
         checkpoint.restore(path).assert_existing_objects_matched()
         reader = tf.train.load_checkpoint(path)
         for key in reader.get_variable_to_shape_map():
             reader.get_tensor(key)  # every tensor can be read whole
-        return programs.digest(checkpoint)
+        return digest(checkpoint)
 
 
 @pytest.fixture(scope="session")

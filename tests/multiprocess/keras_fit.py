@@ -5,19 +5,25 @@ With tf-keras where TF_USE_LEGACY_KERAS=1 is set, else with Keras 3, under the e
 Usage: keras_fit.py DIRECTORY [key=value …]
   epochs=3  at=EPOCH.BATCH  signal=SIGKILL  of=WORKER  preemption=1  async=1
   monitor=0.9:0.8:…  plain=1
+  recipe=0.9:0.8:…: with the callbacks of docs/keras.md, "The best checkpoint"
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 import distckpt
+from distckpt.inspection import inventory
+from distckpt.storage.local import LocalStorage
 
 sys.path.append(str(Path(__file__).parents[2] / "launch"))
 from keras_digits import Strategy
@@ -52,8 +58,9 @@ class Score(keras.callbacks.Callback):
     """Puts a metric into the logs, which is not the same on every worker."""
 
     def on_epoch_end(self, epoch, logs=None):
-        if "monitor" in GIVEN:
-            logs["score"] = float(GIVEN["monitor"].split(":")[epoch]) * (1 if WORKER == 0 else -1)
+        for name, metric in (("monitor", "score"), ("recipe", "val_loss")):
+            if name in GIVEN:
+                logs[metric] = float(GIVEN[name].split(":")[epoch]) * (1 if WORKER == 0 else -1)
 
 
 def dataset():
@@ -94,15 +101,40 @@ def averages(trained):
     return [float(n) for array in numbers(trained.non_trainable_weights) for n in array.flat]
 
 
+def recipe():
+    """The callbacks of the page, but for the directory, and saved more often and all kept."""
+    page = Path(__file__).parents[2] / "docs" / "keras.md"
+    (code,) = re.findall(r"^callbacks = \[\n.*?^\]\n", page.read_text(), re.M | re.S)
+    changes = {"/shared/run-1": DIRECTORY, "=500": "=3", "max_to_keep=1": "max_to_keep=None"}
+    for old, new in changes.items():
+        assert old in code
+        code = code.replace(old, new)
+    names = {"distckpt": distckpt}
+    exec(code, names)
+    return names["callbacks"]
+
+
+def train_by_recipe(trained):
+    epochs = len(GIVEN["recipe"].split(":"))
+    callbacks = [Score(), Watch(), *recipe()]
+    trained.fit(dataset(), epochs=epochs, validation_data=dataset(), callbacks=callbacks, verbose=0)
+    for item in inventory.take(LocalStorage(), f"{DIRECTORY}/best", time.time()).items:
+        print("BEST", item.name, item.step, item.manifest.metrics["val_loss"], flush=True)
+
+
 trained = model()
+if "recipe" in GIVEN:
+    train_by_recipe(trained)
+    sys.exit()
 monitor = {"monitor": "score", "mode": "min", "save_best_only": True} if "monitor" in GIVEN else {}
-callback = distckpt.keras.CheckpointCallback(
-    DIRECTORY,
-    save_freq="epoch" if monitor else 3,
-    preemption="preemption" in GIVEN,
-    options=distckpt.ManagerOptions(enable_async="async" in GIVEN),
-    **monitor,
-)
+with STRATEGY.scope() if monitor else contextlib.nullcontext():  # programs make it in either
+    callback = distckpt.keras.CheckpointCallback(
+        DIRECTORY,
+        save_freq="epoch" if monitor else 3,
+        preemption="preemption" in GIVEN,
+        options=distckpt.ManagerOptions(enable_async="async" in GIVEN),
+        **monitor,
+    )
 callbacks = [Score(), Watch(), callback]
 trained.fit(dataset(), epochs=int(GIVEN.get("epochs", 3)), verbose=0, callbacks=callbacks)
 print("SAVED", *(os.path.basename(p) for p in callback.manager.checkpoints))

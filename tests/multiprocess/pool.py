@@ -1,13 +1,13 @@
 """Warm clusters for tests: starting one costs 6 to 8 s, so tests that need no fresh one share it.
 
-A pool is a `LocalCluster` of N processes that each run this file: it creates a
-MultiWorkerMirroredStrategy, connects back to the tests, and runs the functions of `programs.py` it
-is told to, on all workers at once.
+A pool is a `LocalCluster` of N processes that each run this file. It creates a
+MultiWorkerMirroredStrategy, connects to the tests, and runs the programs that they name, on all
+workers at once. A program is a function of a module next to this file: "saving.save".
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import sys
 import tempfile
@@ -17,12 +17,11 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
 START_SECONDS = 90.0
 
 
 class RemoteError(AssertionError):
-    """A program raised on some worker; the text has every worker's traceback."""
+    """A program raised on some worker; the text has the traceback of every such worker."""
 
 
 class Pool:
@@ -66,6 +65,12 @@ class Pool:
         **kwargs: Any,
     ) -> list[Any]:
         """Runs `program` on all workers; returns what each returned, by index.
+
+        Args:
+          program: The names of its module and function, as in "saving.save".
+          timeout: Seconds.
+          per_worker: More arguments, for each worker.
+          kwargs: Arguments for all workers.
 
         Raises:
           RemoteError: It raised on some worker.
@@ -119,19 +124,8 @@ class Pool:
         self._folder.cleanup()
 
 
-def load_programs() -> Any:
-    """Imports `programs.py` next to this file."""
-    spec = importlib.util.spec_from_file_location("programs", HERE / "programs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["programs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def serve(address: str) -> None:
-    """Runs programs until the tests hang up."""
+    """Runs programs until the tests close the connection."""
     import faulthandler
     import json
     import signal
@@ -143,16 +137,17 @@ def serve(address: str) -> None:
     task = json.loads(os.environ["TF_CONFIG"])["task"]
     workers_before = 1 if "chief" in json.loads(os.environ["TF_CONFIG"])["cluster"] else 0
     index = 0 if task["type"] == "chief" else task["index"] + workers_before
-    programs = load_programs()
     link = Client(address)
     link.send(index)
     while True:
         try:
             name, kwargs = link.recv()
         except EOFError:
-            os._exit(0)  # the strategy's own shutdown would wait for the others
+            os._exit(0)  # the strategy's own shutdown would wait for the other workers
         try:
-            answer = (True, getattr(programs, name)(strategy, index, **kwargs))
+            module, function = name.split(".")
+            program = getattr(importlib.import_module(module), function)
+            answer = (True, program(strategy, index, **kwargs))
         except BaseException:
             answer = (False, traceback.format_exc())
         link.send(answer)

@@ -16,7 +16,7 @@ import time
 import tensorflow as tf
 
 import distckpt
-from distckpt.core import budget
+from distckpt.preemption import time_budget
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     handler = distckpt.handle_preemption(manager, termination_watcher=watcher)
     print(f"RESTORED {manager.latest_checkpoint} at {int(step.numpy())}", flush=True)
     if mode == ["no-time"]:
-        budget.MARGIN = 1e6
+        time_budget.MARGIN = 1e6
     if mode == ["no-space"] and worker == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
 

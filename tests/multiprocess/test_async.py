@@ -11,16 +11,20 @@ pytestmark = pytest.mark.cluster
 def test_collectives_run_without_a_pause_during_100_saves(pools, tmp_path, workers, on_read):
     pool = pools(workers)
     results = pool.run(
-        "async_while_training", timeout=180, directory=str(tmp_path), saves=100, on_read=on_read
+        "background.async_while_training",
+        timeout=180,
+        directory=str(tmp_path),
+        saves=100,
+        on_read=on_read,
     )
     names = ["ckpt-98", "ckpt-99", "ckpt-100"]
     for result in results:
         assert result["checkpoints"] == [f"{tmp_path}/{name}" for name in names]
         assert result["saved"] == results[0]["saved"]
-        assert result["steps_in_flight"] > 20  # else the saves were as good as blocking
+        assert result["steps_in_flight"] > 20  # otherwise the saves blocked
     assert list(results[0]["saved"]) == names
     for name, expected in results[0]["saved"].items():
-        for found in pool.run("restored_by_plain", path=f"{tmp_path}/{name}"):
+        for found in pool.run("background.restored_by_plain", path=f"{tmp_path}/{name}"):
             assert found == expected
 
 
@@ -30,7 +34,11 @@ def test_a_failure_in_one_background_reaches_all_and_the_next_save_works(
     pools, tmp_path, where, ask
 ):
     results = pools(2).run(
-        "async_disk_full_on_one", directory=str(tmp_path), limit=60_000, where=where, ask=ask
+        "failing.async_disk_full_on_one",
+        directory=str(tmp_path),
+        limit=60_000,
+        where=where,
+        ask=ask,
     )
     for result in results:
         assert result["started"]["path"] == f"{tmp_path}/ckpt-1"
@@ -43,14 +51,14 @@ def test_a_failure_in_one_background_reaches_all_and_the_next_save_works(
 
 
 def test_states_that_differ_are_found_in_the_background(pools, tmp_path):
-    for result in pools(2).run("async_other_model_on_one", directory=str(tmp_path)):
+    for result in pools(2).run("failing.async_other_model_on_one", directory=str(tmp_path)):
         assert result["save"]["path"] == f"{tmp_path}/ckpt-1"
         assert result["sync"]["error"] == "StateMismatchError"
         assert "extra" in result["sync"]["text"]
 
 
 def test_all_workers_save_at_the_same_steps(pools, tmp_path):
-    results = pools(3).run("policies", directory=str(tmp_path))
+    results = pools(3).run("background.policies", directory=str(tmp_path))
     assert results[1] == results[2] == results[0]
     assert len(results[0]["saved"]) >= 3
     assert results[0]["checkpoints"][-1] == results[0]["saved"][-1][1]

@@ -11,7 +11,7 @@ import pytest
 
 from distckpt.launcher import LocalCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 PROGRAM = str(Path(__file__).with_name("keras_fit.py"))
 
 
@@ -94,6 +94,21 @@ def test_the_chief_says_which_is_the_best(tmp_path):
     assert ended.one(r"^SAVED (.*)$") == ["ckpt-1 ckpt-2 ckpt-3"]
 
 
+@pytest.mark.parametrize(("legacy", "workers"), [(True, 2), (False, 1)])
+def test_the_newest_and_the_best_after_kill_9(tmp_path, legacy, workers):
+    """The recipe of docs/keras.md: a restart replaces none of the best, and knows the steps."""
+    given = {"recipe": "0.9:0.8:0.85:0.7:0.6"}
+    best = r"^BEST (\S+) (\d+) (\S+)$"
+    expected = [("ckpt-1", "8", "0.9"), ("ckpt-2", "16", "0.8")]
+    expected += [("ckpt-3", "32", "0.7"), ("ckpt-4", "40", "0.6")]
+    killed = start(legacy, workers, tmp_path, at="2.4", signal="SIGKILL", **given)
+    assert set(killed.codes) == {-signal.SIGKILL}, killed.texts
+    done = start(legacy, workers, tmp_path, **given)
+    assert done.codes == [0] * workers, done.texts
+    assert done.one(best) == expected
+    assert not [text for text in done.texts if "This save replaces" in text]
+
+
 def test_keras_3_still_needs_the_strategy_of_the_example(tmp_path):
     """If not, docs/keras.md and launch/keras_digits.py can do without."""
     ended = start(False, 2, tmp_path, plain=1)
@@ -111,4 +126,4 @@ def test_the_example_goes_on_in_the_middle_of_an_epoch(tmp_path):
             ended = Ended(cluster, cluster.wait(timeout=120))
         assert ended.codes == [0, 0], ended.texts
         assert ended.one(r"saves (\S+)$")[-1] == f"{tmp_path}/ckpt-{last}"
-    assert ended.one(r"goes on in epoch (\d+)") == ["2"]
+    assert ended.one(r"resumes in epoch (\d+)") == ["2"]

@@ -48,7 +48,7 @@ def launch(folder: Path, code: str, *options: str, arguments: tuple[str, ...] = 
         env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
     )
 
 
@@ -107,5 +107,50 @@ def test_an_elastic_job_goes_on_from_the_checkpoint_with_those_that_are_left(
     assert "restart 1 of 1 with 1 worker, because worker 1 (pid " in done.stderr
     assert "[worker 0] start 0: 2 workers from 0" in done.stdout
     assert "[worker 0] start 1: 1 workers from 2" in done.stdout
-    assert "these begin anew on worker 0: noise" in done.stderr
+    assert "worker_checkpoint start afresh on worker 0: noise" in done.stderr
     assert done.stdout.count("finished") == 1
+
+
+# The chief alone calls save(). Only the second start commits something before.
+CHIEF_ALONE = """
+import os, sys
+import tensorflow as tf
+import distckpt
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+index = strategy.cluster_resolver.task_id
+with strategy.scope():
+    step = tf.Variable(0, dtype=tf.int64)
+manager = distckpt.CheckpointManager(
+    tf.train.Checkpoint(step=step), sys.argv[1], 3,
+    options=distckpt.ManagerOptions(save_deadline=2.0, restore_deadline=60.0),
+)
+manager.restore_or_initialize()
+if os.environ["DISTCKPT_RESTART"] == "1":
+    print("saved", manager.save(), flush=True)
+
+@tf.function
+def train():
+    def value():
+        return tf.constant(1.0)
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(value), axis=None)
+
+if index == 0:
+    manager.save()
+train()
+"""
+
+
+@pytest.mark.cluster
+def test_a_job_that_commits_nothing_between_two_ends_is_told_from_one_that_does(
+    tmp_path: Path,
+) -> None:
+    run = str(tmp_path / "run")
+    done = launch(tmp_path, CHIEF_ALONE, "--workers=2", "--max-restarts=2", arguments=(run,))
+    assert done.returncode == 70, done.stderr
+    restarts = [line for line in done.stderr.splitlines() if "distckpt launch: restart" in line]
+    assert len(restarts) == 2
+    assert all("exited with code 69 (another worker was lost" in line for line in restarts)
+    assert f"[worker 0] saved {run}/ckpt-1" in done.stdout
+    assert f"nothing has been committed to {run} since" in done.stderr
+    assert "exited with code 70 (a worker was lost or never came, again" in done.stderr

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from distckpt.core import manifest as manifests
+from distckpt.core import manifest_json
 from distckpt.launcher.ports import pick_ports
-from distckpt.roles.verifier import Verifier
+from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
 
 pytestmark = pytest.mark.cluster
@@ -21,51 +21,56 @@ pytestmark = pytest.mark.cluster
 PROGRAM = str(Path(__file__).with_name("parameter_server.py"))
 
 
-@pytest.mark.timeout(240)
-def test_a_parameter_server_job_saves_commits_prunes_and_restores(tmp_path):
-    directory = tmp_path / "run"
+def start(cluster, job, index, directory, log):
+    """Starts one task of a cluster."""
+    config = {"cluster": cluster, "task": {"type": job, "index": index}}
+    env = {
+        **os.environ,
+        "TF_CONFIG": json.dumps(config),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "GRPC_FAIL_FAST": "use_caller",
+    }
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, PROGRAM, str(directory)], env=env, stdout=file, stderr=file
+        )
+
+
+def run(directory, logs):
+    """Runs a job of five tasks; returns what its chief found."""
     ports = iter(pick_ports(5))
-    jobs = {
+    cluster = {
         job: [f"127.0.0.1:{next(ports)}" for _ in range(count)]
         for job, count in (("chief", 1), ("worker", 2), ("ps", 2))
     }
     started = []
     try:
-        for job, tasks in jobs.items():
+        for job, tasks in cluster.items():
             for index in range(len(tasks)):
-                config = {"cluster": jobs, "task": {"type": job, "index": index}}
-                env = {
-                    **os.environ,
-                    "TF_CONFIG": json.dumps(config),
-                    "TF_CPP_MIN_LOG_LEVEL": "3",
-                    "GRPC_FAIL_FAST": "use_caller",
-                }
-                with (tmp_path / f"{job}-{index}.log").open("wb") as log:
-                    started.append(
-                        subprocess.Popen(
-                            [sys.executable, PROGRAM, str(directory)],
-                            env=env,
-                            stdout=log,
-                            stderr=log,
-                        )
-                    )
+                log = logs / f"{job}-{index}.log"
+                started.append(start(cluster, job, index, directory, log))
         started[0].wait(180)
     finally:
         for process in started:
             process.kill()
             process.wait()
-    output = (tmp_path / "chief-0.log").read_text()
+    output = (logs / "chief-0.log").read_text()
     assert "RESULT " in output, output[-3000:]
-    result = json.loads(output.split("RESULT ")[1].splitlines()[0])
+    return json.loads(output.split("RESULT ")[1].splitlines()[0])
+
+
+def test_a_parameter_server_job_saves_commits_prunes_and_restores(tmp_path):
+    directory = tmp_path / "run"
+    result = run(directory, tmp_path)
     assert result["paths"] == [f"{directory}/ckpt-{i}" for i in (1, 2, 3, 3)]
     assert result["checkpoints"] == [f"{directory}/ckpt-2", f"{directory}/ckpt-3"]
     assert result["restored"] == f"{directory}/ckpt-3"
     assert result["equal"] is True
     assert result["step"] == 3
-    assert len(result["devices"]) == 2  # the table lives on both parameter servers
+    assert len(result["devices"]) == 2  # the table is on both parameter servers
 
     assert sorted(p.name for p in directory.glob("*.index")) == ["ckpt-2.index", "ckpt-3.index"]
-    written = manifests.parse((directory / "ckpt-3.manifest.json").read_bytes())
+    written = manifest_json.parse((directory / "ckpt-3.manifest.json").read_bytes())
     assert len([f for f in written.files if f.size]) == 3  # each ps, and the coordinator
     for name in ("ckpt-2", "ckpt-3"):
         Verifier(LocalStorage(), str(directory)).verify(name)

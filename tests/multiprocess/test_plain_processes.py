@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distckpt.core import manifest as manifests
+from distckpt.core import manifest_json
 from distckpt.launcher import LocalCluster
-from distckpt.roles.verifier import Verifier
+from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
 
 pytestmark = pytest.mark.cluster
@@ -31,7 +31,7 @@ def test_plain_processes_share_the_writing_and_resume_on_another_number(tmp_path
     for output in run(tmp_path, 3):
         assert "restored None 0" in output
         assert f"saved {directory}/ckpt-3" in output
-    written = manifests.parse((directory / "ckpt-3.manifest.json").read_bytes())
+    written = manifest_json.parse((directory / "ckpt-3.manifest.json").read_bytes())
     shares = [w.bytes for w in written.workers]
     assert len(shares) == 3
     assert max(shares) <= 1.10 * sum(shares) / 3

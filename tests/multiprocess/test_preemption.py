@@ -13,7 +13,7 @@ import pytest
 
 from distckpt.launcher import LocalCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 PROGRAM = str(Path(__file__).with_name("preempted.py"))
 STEP = re.compile(r"^STEP (\d+) (\S+)$", re.M)
 ENV = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "DISTCKPT_GRACE_SECONDS": "60"}

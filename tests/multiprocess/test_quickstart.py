@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import distckpt
-from distckpt.core import manifest
+from distckpt.core import manifest_json
 
 ROOT = Path(__file__).parents[2]
 STEPS = "400"
@@ -84,7 +84,7 @@ def test_its_table_shows_what_the_manifests_say(interrupted: tuple[str, Path]) -
     paths = list((directory / "checkpoints").glob("*.manifest.json"))
     assert {path.name for path in paths} == {f"ckpt-{n}.manifest.json" for n in (200, 300, 400)}
     for path in paths:
-        found = manifest.parse(path.read_bytes())
+        found = manifest_json.parse(path.read_bytes())
         (row,) = [line for line in output.splitlines() if f"│ {found.name} " in line]
         cells = [cell.strip() for cell in row.strip("│").split("│")]
         assert cells[1:3] == [str(found.step), "2"]

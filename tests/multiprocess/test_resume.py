@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from distckpt.launcher import LocalCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 PROGRAM = Path(__file__).with_name("resumed.py")
 ENV = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 SIZE, BATCH = 53, 8

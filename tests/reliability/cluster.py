@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from distckpt.core import layout
+from distckpt.core import listings
 
 from . import worker
 from .worker import Job
@@ -159,6 +159,6 @@ def check_restart(job: Job, saved: int) -> int:
 
 def leftovers(directory: Path) -> list[str]:
     """Returns the names of pending folders, abandoned ones and temporary files."""
-    pending = [p.folder for p in layout.classify(p.name for p in directory.iterdir()).pending]
+    pending = [p.folder for p in listings.classify(p.name for p in directory.iterdir()).pending]
     abandoned = [str(p) for p in (directory / ".distckpt").rglob("abandoned/*")]
     return pending + abandoned + [str(p) for p in directory.rglob("*.tmp")]

@@ -1,8 +1,8 @@
-"""Flips single bits in the files of a checkpoint, and looks what is then restored:
+"""Flips single bits in the files of a checkpoint, and checks what is restored then:
 
     python -m tests.reliability.damage --flips 100000
 
-Either the newest checkpoint, whole, or the one before: never other bytes. Exit code 1 otherwise.
+It must be the newest checkpoint, intact, or the one before it. Otherwise the exit code is 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.verifier import Verifier
+from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
-from tests.unit.roles import lab
+from tests.unit.kit import bundles, lab
 
 NEW, LAST, WRONG = "the newest, whole", "the one before", "WRONG"
 
@@ -39,7 +39,7 @@ class Flip:
     bit: int
 
     def restored(self) -> str:
-        """Returns what is restored with the bit flipped; puts it back."""
+        """Returns what is restored with the bit flipped; flips it back."""
         content = self.path.read_bytes()
         changed = bytearray(content)
         changed[self.byte] ^= 1 << self.bit
@@ -66,7 +66,7 @@ def restored(directory: Path) -> str:
             Verifier(storage, str(directory), threads=1).verify(name)
         except CheckpointDamagedError:
             continue
-        expected = lab.values(int(name[-1]))
+        expected = bundles.values(int(name[-1]))
         if not lab.same(lab.read_back(directory, name), expected):
             return WRONG
         return NEW if name == "ckpt-2" else LAST
@@ -74,7 +74,7 @@ def restored(directory: Path) -> str:
 
 
 def flips(files: list[Path], count: int, seed: int) -> list[Flip]:
-    """Returns so many flips, the same number in each file: all of them, if it has no more bits."""
+    """Returns `count` flips, equally many in each file; all bits of a file that has fewer."""
     chance, chosen = random.Random(seed), []
     for path in files:
         bits = range(8 * path.stat().st_size)
@@ -84,7 +84,7 @@ def flips(files: list[Path], count: int, seed: int) -> list[Flip]:
 
 
 def count_all(files: list[Path], count: int, seed: int) -> dict[str, Counter[str]]:
-    """Tries the flips; returns how often what was restored, by the kind of file."""
+    """Tries the flips; returns how often each result came, by the kind of file."""
     found: dict[str, Counter[str]] = {}
     for flip in flips(files, count, seed):
         kind = flip.path.name.removeprefix("ckpt-2.").partition("-")[0]
@@ -97,7 +97,7 @@ def count_all(files: list[Path], count: int, seed: int) -> dict[str, Counter[str
 @click.option("--seed", default=1, show_default=True, help="Which bits.")
 def main(count: int, seed: int) -> None:
     console = Console()
-    logging.getLogger("distckpt").setLevel(logging.CRITICAL)  # else it explains each one
+    logging.getLogger("distckpt").setLevel(logging.CRITICAL)  # otherwise it explains each one
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         found = count_all(make(Path(folder) / "run"), count, seed)

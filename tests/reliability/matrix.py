@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from distckpt.roles.fault_points import FAULTS
+from distckpt.saving.fault_points import FAULTS
 
 from .cells import Cell, Outcome, all_cells, play
 from .cluster import Lost

@@ -108,7 +108,6 @@ def sound(tmp_path_factory):
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("how", "what", "step"), DAMAGES, ids=[f"{how.__name__}-{what}" for how, what, _ in DAMAGES]
 )

@@ -7,7 +7,7 @@ import pytest
 from .cells import all_cells, play, spread
 from .soak import soak
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.mark.parametrize("cell", spread(), ids=str)

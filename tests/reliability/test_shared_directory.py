@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.verifier import Verifier
+from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import WRITING, FaultyStorage
 
 from .cluster import Cluster, check_restart
 from .worker import Job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 FOR_EVER = 10**6
 
 
@@ -49,10 +49,10 @@ def test_a_second_job_takes_over_and_the_first_says_from_whom(tmp_path):
     directory, board = str(tmp_path / "run"), str(tmp_path / "board")
     reader = Reader(directory)
     # Slow enough for the second to restore a checkpoint before the first deletes it.
-    pace = {"step_seconds": 1.0}
-    with Cluster(Job(directory, board, "first", 2, FOR_EVER, False, **pace)) as first:
+    schedule = {"step_seconds": 1.0}
+    with Cluster(Job(directory, board, "first", 2, FOR_EVER, False, **schedule)) as first:
         first.wait([0, 1], until=lambda: first.logs()[0].saved >= 2)
-        with Cluster(Job(directory, board, "second", 2, FOR_EVER, False, **pace)) as second:
+        with Cluster(Job(directory, board, "second", 2, FOR_EVER, False, **schedule)) as second:
             first.wait([0, 1], until=lambda: reader.look() or False)
             begun = max(log.saved for log in second.logs())
             second.wait([0, 1], until=lambda: second.logs()[0].saved >= begun + 3)
@@ -62,9 +62,7 @@ def test_a_second_job_takes_over_and_the_first_says_from_whom(tmp_path):
         ended = first.logs()
     assert ended[0].raised == "SupersededError", ended[0].text
     assert ended[1].raised in ("SupersededError", "WorkerLostError"), ended[1].text
-    says = (
-        rf"taken over by {re.escape(socket.gethostname())} \(pid {chief}, epoch 2\) at \d+-.* UTC"
-    )
+    says = rf"taken over by {re.escape(socket.gethostname())} \(pid {chief}, term 2\) at \d+-.* UTC"
     assert re.search(says, ended[0].text), ended[0].text
     assert reader.verified > 0
     assert not reader.wrote

@@ -13,7 +13,7 @@ import pytest
 from .cluster import Cluster, check_restart
 from .worker import Job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 
 @functools.cache

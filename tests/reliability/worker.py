@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import distckpt
-from distckpt.roles import fault_points
+from distckpt.saving import fault_points
 
 ROWS = 512
 # Seconds. The longest stop is longer than both.

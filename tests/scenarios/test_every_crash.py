@@ -2,7 +2,7 @@
 
 What must hold, however it went:
 
-1. Nobody waits for ever: when the deadlines have passed, every survivor has finished.
+1. Nobody waits forever: when the deadlines have passed, every survivor has finished.
 2. A path is returned only if the commit happened.
 3. An error other than `CommitUnknownError` says "not committed", and that is true.
 4. If nobody gave up by itself, every error names the worker that died.
@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distckpt.core.plan import make_plan
+from distckpt.core.protocol.write_plan import make_plan
 
-from .interpreter import COLLECTIVE, ENTRIES, World, title
+from .wording import title
+from .world import COLLECTIVE, ENTRIES, World
 
 WORKERS = 3
 

@@ -1,8 +1,9 @@
 """Simulates whole jobs, many of them:
 
     python -m tests.simulation --runs 1000000          until something is broken, or to the end
+    python -m tests.simulation --runs 100000 --programs   runs in which the program has mishaps
     python -m tests.simulation --seed 7.1234           tells what happens in one run
-    python -m tests.simulation --bug epoch_is_ignored  shows that a bug is found
+    python -m tests.simulation --bug term_is_ignored  shows that a bug is found
 
 Run it from the repository's root, with the Python of .venv.
 """
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from .bugs import BUGS, FOCUS, with_bug
 from .coverage import TRANSITIONS
-from .run import Result, play
+from .run import Result, is_program, play
 from .search import Summary, find, play_all
 from .shrink import shrink
 
@@ -31,12 +32,19 @@ FOUND = Path(__file__).with_name("found")
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--runs", default=100_000, show_default=True, help="How many runs to play.")
 @click.option("--series", default=1, show_default=True, help="Which runs: another, others.")
+@click.option("--programs", is_flag=True, help="Runs in which the program has mishaps.")
 @click.option("--processes", type=int, help="How many at a time. Default: one for each CPU.")
 @click.option("--seed", help="Tells the events of this one run.")
 @click.option("--bug", type=click.Choice(["all", *BUGS]), help="Looks for a bug put in on purpose.")
 @click.option("--save", is_flag=True, help="Writes what is found to the folder found.")
 def main(
-    runs: int, series: int, processes: int | None, seed: str | None, bug: str | None, save: bool
+    runs: int,
+    series: int,
+    programs: bool,
+    processes: int | None,
+    seed: str | None,
+    bug: str | None,
+    save: bool,
 ) -> None:
     console = Console()
     if seed is not None:
@@ -48,10 +56,13 @@ def main(
         names = list(BUGS) if bug == "all" else [bug]
         missed = [name for name in names if not hunt(console, name, series, runs, save)]
         sys.exit(bool(missed))
-    sys.exit(simulate(console, series, runs, processes, save))
+    base = f"p{series}" if programs else series
+    sys.exit(simulate(console, base, runs, processes, save))
 
 
-def simulate(console: Console, series: int, runs: int, processes: int | None, save: bool) -> bool:
+def simulate(
+    console: Console, series: int | str, runs: int, processes: int | None, save: bool
+) -> bool:
     """Plays the runs; prints what they came to; returns whether something was broken."""
     total, began = Summary(), time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
@@ -88,6 +99,7 @@ def explain(seed: str, bug: str | None, name: str | None, save: bool) -> Result:
     focus = FOCUS.get(bug or "")
     with with_bug(bug):
         long = play(seed, focus=focus).choices
+        focus = {**(focus or {}), "program": True} if is_program(seed, focus) else focus
         short = shrink(long, lambda g: play(given=g, focus=focus).violation is not None)
         result = play(given=short, focus=focus, tell=True)
     if save:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _CHIEF = {
     "AwaitReady": ("Ready", "Answered", "Lost", "TimedOut"),
-    "AnnounceRoll": ("Called", "Lost", "TimedOut"),
+    "AnnounceRendezvous": ("Called", "Lost", "TimedOut"),
     "ReadTogether": ("Read", "Failed"),
     "Open": ("Opened", "Failed"),
     "Write": ("Written", "Failed", "Answered", "Lost"),
@@ -16,7 +16,7 @@ _CHIEF = {
 _WORKER = {
     "AwaitOpening": ("Called", "Opened", "Told", "TimedOut", "Lost"),
     "ReadTogether": ("Read", "Failed"),
-    "AnnounceRoll": ("Called", "TimedOut", "Lost"),
+    "AnnounceRendezvous": ("Called", "TimedOut", "Lost"),
     "Write": ("Written", "Failed"),
     "AwaitOutcome": ("Told", "Lost", "TimedOut"),
 }

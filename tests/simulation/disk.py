@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 from collections.abc import Callable
 
 
 class File:
     """A file: what a reader sees, what is on the disk, and who wrote it. Never changed in place."""
 
-    __slots__ = ("content", "stable", "whose")
+    __slots__ = ("content", "stable", "whose", "written")
+
+    _count = itertools.count()
 
     def __init__(self, content: bytes, whose: str) -> None:
         self.content = content
+        self.written = float(next(self._count))
         self.stable: bytes | None = None
         self.whose = whose
 

@@ -42,7 +42,7 @@ class SimulatedJob:
         self.gone: set[int] = set()
         self._slow = slow
         self._values: dict[str, tuple[str, float, int]] = {}  # value, seen by others from, owner
-        self._waiting: dict[int, Sequence[str]] = {}
+        self._waiting: dict[Task, Sequence[str]] = {}
         self._gathered: dict[int, set[int]] = {}
 
     # --- What may happen to it
@@ -56,15 +56,15 @@ class SimulatedJob:
             for other in range(1, self.count):
                 self.cut_off(other, after, blame=0)
         for other in self._waiting:
-            self._world.wake(self.tasks[other], at)
+            self._world.wake(other, at)
 
     def cut_off(self, index: int, after: float, *, blame: int) -> None:
         """Makes a worker's own calls fail, `after` seconds from now."""
         at = self._world.now + after
         if index not in self.cut or at < self.cut[index][0]:
             self.cut[index] = (at, blame)
-        if index in self._waiting:
-            self._world.wake(self.tasks[index], at)
+        for task in self._waiting:
+            self._world.wake(task, at)
 
     def leave(self, index: int) -> None:
         """A worker's program has ended."""
@@ -82,7 +82,7 @@ class SimulatedJob:
         self._values[key] = (value, at, caller)
         for other, keys in self._waiting.items():
             if key in keys:
-                self._world.wake(self.tasks[other], at)
+                self._world.wake(other, at)
 
     def fetch(self, caller: int, keys: Sequence[str], timeout: float) -> tuple[str, str] | None:
         """See `Coordinator.fetch`."""
@@ -99,11 +99,12 @@ class SimulatedJob:
                 soon = min(soon, found[1])
             if self._world.now >= end:
                 return None
-            self._waiting[caller] = keys
+            me = self._world.current
+            self._waiting[me] = keys
             try:
                 self._world.wait(min([soon, *self._changes()]))
             finally:
-                del self._waiting[caller]
+                del self._waiting[me]
 
     def lost(self) -> dict[int, str]:
         """See `Coordinator.lost`."""
@@ -136,12 +137,13 @@ class SimulatedJob:
             if len(self._changes()) < len(self.deaths) + len(self.cut):
                 raise OSError(f"collective {number} is broken")
             began = self._world.now
-            self._waiting[caller] = ()
+            me = self._world.current
+            self._waiting[me] = ()
             try:
                 self._world.wait(min([math.inf, *self._changes()]))
             finally:
-                del self._waiting[caller]
-            if f"sim/save-{number}/roll" in self._values:
+                del self._waiting[me]
+            if f"sim/save-{number}/rendezvous" in self._values:
                 self.tasks[caller].paused += self._world.now - began
 
     def _changes(self) -> list[float]:

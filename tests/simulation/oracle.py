@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import google_crc32c
 
-from distckpt.core import checkpoint_state, layout
-from distckpt.core import manifest as manifests
+from distckpt.core import attempts, layout, manifest_json
 from distckpt.core.manifest import Manifest
+from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.errors import ManifestError
 from distckpt.storage.temporary import is_temporary
 
@@ -27,7 +27,7 @@ Order = tuple[int, int]
 def parse(data: bytes) -> Manifest | None:
     """Returns a manifest, None if it cannot be read."""
     try:
-        return manifests.parse(data, "")
+        return manifest_json.parse(data, "")
     except ManifestError:
         return None
 
@@ -49,6 +49,9 @@ class Oracle:
       newest: The newest checkpoint that is committed.
       commits: How many have been.
       held: Names of checkpoints that somebody has pinned, and was told so.
+      excused: Returns whether what is committed now may be older than what was copied in.
+      on_commit: Is told of each commit's order.
+      on_acknowledged: Is told of the order of what a worker was told is committed.
     """
 
     def __init__(self, disk: Disk, *, collective: bool, own: bool) -> None:
@@ -63,14 +66,51 @@ class Oracle:
         self._seen: dict[str, Manifest] = {}
         self._pinned: dict[str, str] = {}
         self._present: dict[str, Manifest] = {}
+        # Which directory stands there, and in which an attempt was committed.
+        self._era = 0
+        self._eras: dict[str, int] = {}
+        self.excused: Callable[[], bool] = lambda: False
+        self.on_commit: Callable[[Order], None] = lambda order: None
+        self.on_acknowledged: Callable[[Order], None] = lambda order: None
 
-    def acknowledge(self, attempt: str, now: float) -> None:
-        """A worker was told that this attempt is committed."""
-        parsed = layout.parse_attempt_id(attempt)
+    def acknowledge(self, attempt: str, now: float, *, is_old: bool = False) -> None:
+        """A worker was told that this attempt is committed.
+
+        Args:
+          attempt: Which.
+          now: When.
+          is_old: Whether it may have been committed in a directory that is gone.
+        """
+        parsed = attempts.parse_attempt_id(attempt)
         assert parsed is not None
-        self.acknowledged = max(self.acknowledged, (parsed.epoch, parsed.sequence))
+        if self._eras.get(attempt, -1 if is_old else self._era) != self._era:
+            return  # in a directory that is gone
+        self.on_acknowledged((parsed.term, parsed.sequence))
+        self.acknowledged = max(self.acknowledged, (parsed.term, parsed.sequence))
         self._history.append((now, self.acknowledged))
         self.look(RUN + "/", None)
+
+    def begin_again(self, acknowledged: Order, now: float) -> None:
+        """Another directory, or none, has come into the place of the one before.
+
+        Args:
+          acknowledged: What was, when it was as it is now.
+          now: The time. Listings from before show nothing of it.
+        """
+        self._present = self.committed()
+        self._seen.update({m.attempt: m for m in self._present.values()})
+        self.newest = max((m.order for m in self._present.values()), default=(0, 0))
+        self.acknowledged = acknowledged
+        self._history = [(now, acknowledged)]
+        self._era += 1
+        self._eras.update({m.attempt: self._era for m in self._present.values()})
+        self._pinned.clear()
+        self.held.clear()
+
+    def copied(self, copy: Manifest) -> None:
+        """Somebody has copied a checkpoint in."""
+        self._seen[copy.attempt] = self._present[copy.name] = copy
+        self.newest = copy.order
 
     @property
     def pinned(self) -> int:
@@ -81,8 +121,8 @@ class Oracle:
         """Returns what was acknowledged at a time."""
         return max((order for at, order in self._history if at <= time), default=(0, 0))
 
-    def look(self, path: str, epoch: int | None) -> None:
-        """Looks after a change of `path` by a process of this epoch."""
+    def look(self, path: str, term: int | None) -> None:
+        """Looks after a change of `path` by a process of this term."""
         folder, _, name = path.rpartition("/")
         if folder != RUN or is_temporary(name) or ".pending-" in name:
             return  # nobody reads that
@@ -91,11 +131,11 @@ class Oracle:
             if found.attempt not in self._seen:
                 self._committed(found)
             self._check_whole(name, found)
-        if epoch is not None:
-            self._check_removed(present, epoch)
+        if term is not None:
+            self._check_removed(present, term)
         self._present = present
         newest = max((m.order for m in present.values()), default=(0, 0))
-        if newest < self.newest:
+        if newest < self.newest and not self.excused():
             raise Violation(f"the newest checkpoint was {self.newest} and is {newest}")
         self.newest = newest
         self._check_promise(newest)
@@ -154,9 +194,8 @@ class Oracle:
     def _check_pointer(self) -> None:
         """Plain TensorFlow goes by its own file: what that names as the newest must be there."""
         run = self._disk.find(RUN)
-        assert isinstance(run, Folder)
-        node = run.entries.get(layout.POINTER_FILE)
-        if isinstance(node, File):
+        node = run.entries.get(layout.POINTER_FILE) if isinstance(run, Folder) else None
+        if isinstance(run, Folder) and isinstance(node, File):
             latest = read_pointer(node.content).latest
             if layout.index_name(latest) not in run.entries:
                 raise Violation(f"TensorFlow's file names {latest}, which is not there")
@@ -164,9 +203,11 @@ class Oracle:
     def _committed(self, manifest: Manifest) -> None:
         """A checkpoint that has not been there before."""
         self._seen[manifest.attempt] = manifest
+        self._eras[manifest.attempt] = self._era
         self.commits += 1
-        if manifest.order < self.newest:
+        if manifest.order < self.newest and not self.excused():
             raise Violation(f"{manifest.order} was committed after {self.newest}")
+        self.on_commit(manifest.order)
 
     def _check_whole(self, name: str, manifest: Manifest) -> None:
         run = self._disk.find(RUN)
@@ -181,8 +222,9 @@ class Oracle:
                 what = "is missing" if node is None else "is not what was meant"
                 raise Violation(f"{name} {manifest.order} is committed, and {file.name} {what}")
 
-    def _check_removed(self, present: dict[str, Manifest], epoch: int) -> None:
+    def _check_removed(self, present: dict[str, Manifest], term: int) -> None:
         for name, old in self._present.items():
             now = present.get(name)
-            if (now is None or now.attempt != old.attempt) and old.epoch > epoch:
-                raise Violation(f"a process of epoch {epoch} removed {name} of {old.epoch}")
+            is_gone = now is None or now.attempt != old.attempt
+            if is_gone and old.term > term and not self.excused():
+                raise Violation(f"a process of term {term} removed {name} of {old.term}")

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distckpt.core import layout
-from distckpt.core.delays import Patience
-from distckpt.core.protocol import ChiefSave, WorkerSave
+from distckpt.core.protocol.chief_save import ChiefSave
+from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.worker_save import WorkerSave
+from distckpt.directory.catalog import Catalog
+from distckpt.directory.managed_checkpoints import ManagedCheckpoints
+from distckpt.directory.pruner import Pruner
 from distckpt.errors import (
     CommitUnknownError,
     ConfigurationError,
@@ -16,16 +20,16 @@ from distckpt.errors import (
     SupersededError,
     WorkerLostError,
 )
-from distckpt.roles.books import Books
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.committer import Committer
-from distckpt.roles.keys import Keys
-from distckpt.roles.ownership import Ownership
-from distckpt.roles.pruner import Pruner
-from distckpt.roles.recorder import Label
-from distckpt.roles.restore import RestoreSession
-from distckpt.roles.session import SaveSession
-from distckpt.roles.writer import Writer
+from distckpt.messaging.keys import Keys
+from distckpt.ownership.fencing import Ownership
+from distckpt.restoring.restore_session import RestoreSession
+from distckpt.saving.chief_part import ChiefPart
+from distckpt.saving.committer import Committer
+from distckpt.saving.manifest_builder import Label
+from distckpt.saving.phase_log import PhaseLog
+from distckpt.saving.save_session import SaveSession
+from distckpt.saving.shard_writer import ShardWriter
+from distckpt.saving.subject import Subject
 from distckpt.state.base import OwnState
 
 from . import state
@@ -35,9 +39,9 @@ from .storage import SimulatedStorage
 from .world import Task, World
 
 if TYPE_CHECKING:
-    from .run import Settings
+    from .settings import Settings
 
-# What a program cannot go on after.
+# Errors after which a program cannot continue.
 FATAL = (WorkerLostError, CommitUnknownError, SupersededError, ConfigurationError)
 
 
@@ -102,9 +106,9 @@ class Process:
         self.ownership: Ownership | None = None
 
     @property
-    def epoch(self) -> int:
-        """The epoch that it has taken, or 0."""
-        return (self.ownership.epoch or 0) if self.ownership else 0
+    def term(self) -> int:
+        """The term that it has taken, or 0."""
+        return (self.ownership.term or 0) if self.ownership else 0
 
     def work(self) -> None:
         """What the program does."""
@@ -123,20 +127,22 @@ class Process:
         durable, keep = self._settings.durable, self._settings.max_to_keep
         self.ownership = Ownership(self.storage, RUN, durable=durable)
         try:
-            self.books = Books(self.storage, RUN, keep, self._settings.hours, durable=durable)
+            self.managed = ManagedCheckpoints(
+                self.storage, RUN, keep, self._settings.hours, durable=durable
+            )
         except OSError as error:  # as the manager does
             raise DirectoryError(f"worker {self.index} cannot read {RUN}: {error}") from error
         self._committer = None
         if self.index == 0:
             pruner = Pruner(self.storage, RUN, self.ownership, durable=durable, threads=1)
-            self.books.delete = pruner.prune
+            self.managed.delete = pruner.prune
             self._committer = Committer(
                 self.storage,
                 RUN,
                 self.ownership,
                 state.SimulatedMerger(self.storage),
                 durable=durable,
-                on_takeover=self.books.reload,
+                refresh=self.managed.refresh,
             )
 
     def _call(self, kind: str, call: Callable[[], object]):
@@ -157,16 +163,17 @@ class Process:
         return result
 
     def _restore(self) -> int:
-        """Returns the number in the name of what was restored."""
+        """Returns the number in the name of the restored checkpoint."""
         session = RestoreSession(
             self._coordinator,
             self.storage,
             RUN,
-            self.books,
-            Keys("sim", "restore", 0),
+            self.managed,
+            Keys("sim", "call", 0),
             self._take,
             patience=Patience(self._settings.deadline, self._settings.slow_factor),
             verify_data=True,
+            memory=self.ownership.memory if self.index == 0 and self.ownership else None,
         )
         name = session.run()
         return (layout.split_number(name)[1] or 0) if name else 0
@@ -192,26 +199,31 @@ class Process:
         content = 20 * self.job.number + call
         workers = self.job.count
         plan = state.plan_for(workers, collective=self._settings.collective)
-        session = SaveSession(
-            self._coordinator,
-            Writer(
-                self.storage, RUN, self.index, workers, durable=self._settings.durable, threads=1
-            ),
-            self._committer,
-            self.books if self.index == 0 else None,
-            Keys("sim", "save", call),
+        subject = Subject(
             name=name,
             directory=RUN,
             label=Label(content),
             plan=plan,
             state=state.SimulatedState(self.storage, content, self.job, self.index, call),
-            patience=Patience(self._settings.deadline, self._settings.slow_factor),
             own=self._own(content),
+        )
+        log = PhaseLog(name, subject.label)
+        is_chief = self._committer is not None
+        session = SaveSession(
+            self._coordinator,
+            Keys("sim", "save", call),
+            subject,
+            ShardWriter(
+                self.storage, RUN, self.index, workers, durable=self._settings.durable, threads=1
+            ),
+            ChiefPart(self._committer, self.managed, subject, log) if is_chief else None,
+            patience=Patience(self._settings.deadline, self._settings.slow_factor),
+            phase_log=log,
         )
         session._machine = Traced(session._machine, self._world)
         session.hold()
         outcome = session.run()
         if self.index:
-            self.books.adopt(outcome)
+            self.managed.adopt(outcome)
         assert session._opening is not None
         return session._opening.attempt

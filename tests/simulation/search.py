@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from .bugs import FOCUS, with_bug
+from .bugs import FOCUS, fits, with_bug
 from .run import Result, play
 
 # Runs that one process plays before it reports.
@@ -53,12 +53,12 @@ class Summary:
         self.broken += other.broken
 
 
-def seed_of(base: int, number: int) -> str:
-    """Returns the seed of run `number` of the series `base`."""
+def seed_of(base: int | str, number: int) -> str:
+    """Returns the seed of run `number` of the series `base`; "p1" is one of programs."""
     return f"{base}.{number}"
 
 
-def play_many(base: int, first: int, count: int, bug: str | None = None) -> Summary:
+def play_many(base: int | str, first: int, count: int, bug: str | None = None) -> Summary:
     """Plays `count` runs of a series, in this process; with a bug only until it shows."""
     summary = Summary()
     focus = FOCUS.get(bug or "")
@@ -70,6 +70,7 @@ def play_many(base: int, first: int, count: int, bug: str | None = None) -> Summ
                 seed = seed_of(base, number)
                 summary.add(seed, play(seed, focus=focus))
                 if bug and summary.broken:
+                    assert fits(summary.broken[0][1]), f"{bug}, seed {seed}: {summary.broken[0]}"
                     break
     finally:
         gc.enable()
@@ -77,7 +78,7 @@ def play_many(base: int, first: int, count: int, bug: str | None = None) -> Summ
 
 
 def play_all(
-    base: int, runs: int, processes: int | None = None, *, first: int = 0
+    base: int | str, runs: int, processes: int | None = None, *, first: int = 0
 ) -> Iterator[Summary]:
     """Plays runs of a series, from `first` on, on all processors; yields a summary now and then."""
     end = first + runs
@@ -88,7 +89,7 @@ def play_all(
             yield done.result()
 
 
-def _play_batch(base: int, first: int, count: int) -> Summary:
+def _play_batch(base: int | str, first: int, count: int) -> Summary:
     """Plays in a process of its own, which need not look again through all that it remembers."""
     summary = play_many(base, first, count)
     gc.collect()
@@ -96,7 +97,7 @@ def _play_batch(base: int, first: int, count: int) -> Summary:
     return summary
 
 
-def find(bug: str, base: int, limit: int) -> tuple[str, str, int] | None:
+def find(bug: str, base: int | str, limit: int) -> tuple[str, str, int] | None:
     """Returns (seed, what was broken, how many runs it took) for a bug; None if nothing was."""
     played = 0
     while played < limit:

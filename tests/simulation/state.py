@@ -6,19 +6,20 @@ import functools
 
 import numpy as np
 
-from distckpt.core import bundle, layout
-from distckpt.core.bundle_merge import merge_indexes
-from distckpt.core.plan import Entry, Piece, Plan, make_plan
+from distckpt.core import layout
+from distckpt.core.protocol.write_plan import Entry, Piece, Plan, make_plan
+from distckpt.core.tensorflow_format import bundle
+from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
 from distckpt.errors import CheckpointDamagedError
 from distckpt.state.base import CapturedState, Merger, OwnState
 from distckpt.storage.base import Storage
-from tests.unit.roles.lab import bundle_files
+from tests.unit.kit.bundles import bundle_files
 
 from .network import SimulatedJob
 
 KEYS = ("bias", "kernel", "slot", "step")
 OWN = ("iterator",)
-# What would be computed again and again, for it is the same in every run.
+# Cached, because these are the same in every run.
 merged = functools.lru_cache(50_000)(lambda parts: merge_indexes(list(parts)))
 read_index = functools.lru_cache(50_000)(bundle.read_index)
 
@@ -61,7 +62,7 @@ def _own(number: int, worker: int) -> int:
 
 
 class OwnValues(CapturedState):
-    """What only one worker has.
+    """The state that only one worker has.
 
     Args:
       storage: Where it is written.
@@ -83,7 +84,7 @@ class OwnValues(CapturedState):
 
 
 def own_state(storage: Storage, number: int, worker: int) -> OwnState:
-    """Returns what only this worker has, at save `number`."""
+    """Returns the state that only this worker has, at save `number`."""
     entry = Entry(OWN[0], "float32", (2,), 8)
     return OwnState(OwnValues(storage, number, worker), (Piece(entry),))
 
@@ -122,7 +123,7 @@ class SimulatedState(CapturedState):
 
 
 class SimulatedMerger(Merger):
-    """Does what ``MergeV2Checkpoints`` does, in the steps of a storage."""
+    """Does the same as ``MergeV2Checkpoints``, in steps of a storage."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -154,7 +155,7 @@ def restore(storage: Storage, directory: str, name: str) -> int:
 
 
 def restore_own(storage: Storage, directory: str, prefix: str, number: int, worker: int) -> None:
-    """Reads what only one worker has, and looks that it is of save `number`.
+    """Reads the state that only one worker has, and checks that it is of save `number`.
 
     Raises:
       CheckpointDamagedError: It is not, or not whole.

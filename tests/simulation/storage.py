@@ -84,6 +84,11 @@ class SimulatedStorage(Storage):
         self._look("size", path)
         return len(self._file(path).content)
 
+    def modified(self, path: str) -> float:
+        """See base."""
+        self._look("modified", path)
+        return self._file(path).written
+
     def list(self, directory: str) -> list[str]:
         """See base."""
         self._look("list", directory)

@@ -8,9 +8,13 @@ import logging
 from collections.abc import Callable, Iterator
 
 from distckpt import errors
-from distckpt.core import bundle, checkpoint_state, layout, messages
-from distckpt.core import manifest as manifests
-from distckpt.roles import host, progress, session, verifier
+from distckpt.core import layout, listings, manifest_json
+from distckpt.core.protocol import messages
+from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.messaging import progress
+from distckpt.restoring import verifier
+from distckpt.runtime import host
+from distckpt.saving import save_session
 
 from .process import Process
 from .world import World
@@ -21,7 +25,7 @@ _REMEMBERED = 20_000
 
 @contextlib.contextmanager
 def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
-    """Lets `distckpt.roles.host` answer for the process whose turn it is.
+    """Lets `distckpt.runtime.host` answer for the process whose turn it is.
 
     Pure functions of `core` remember what they were given: a run asks the same over and over.
     """
@@ -38,14 +42,14 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         (host, "token", token),
         (host, "name", lambda: current().host),
         (host, "pid", lambda: current().pid),
-        (manifests, "parse", _parse),
+        (manifest_json, "parse", _parse),
         (bundle, "read_index", _read_index),
         (checkpoint_state, "parse", _parse_pointer),
-        (layout, "classify", lambda names: _classify(tuple(names))),
+        (listings, "classify", lambda names: _classify(tuple(names))),
         (layout, "join", _join),
         (messages, "to_json", _to_json),
         (errors, "traceback", _NoTraceback),
-        (session, "paused", contextlib.nullcontext),
+        (save_session, "paused", contextlib.nullcontext),
         (progress, "telling", _telling),
         (verifier, "MOST_THREADS", 1),
     ]
@@ -78,9 +82,9 @@ class _NoTraceback:
         return []
 
 
-_parse = functools.lru_cache(_REMEMBERED)(manifests.parse)
+_parse = functools.lru_cache(_REMEMBERED)(manifest_json.parse)
 _read_index = functools.lru_cache(_REMEMBERED)(bundle.read_index)
 _parse_pointer = functools.lru_cache(_REMEMBERED)(checkpoint_state.parse)
 _to_json = functools.lru_cache(_REMEMBERED)(messages.to_json)
 _join = functools.lru_cache(_REMEMBERED)(layout.join)
-_classify = functools.lru_cache(_REMEMBERED)(layout.classify)
+_classify = functools.lru_cache(_REMEMBERED)(listings.classify)

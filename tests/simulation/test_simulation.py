@@ -13,42 +13,59 @@ import pytest
 from distckpt.testing.storage_contract import StorageContract
 
 from . import disk, shrink, storage
-from .bugs import BUGS, with_bug
+from .bugs import BUGS, fits, with_bug
 from .coverage import TRANSITIONS
 from .run import play
 from .search import Summary, find, play_all
 
-SERIES, PARTS = 2, 20
-RUNS = int(os.environ.get("DISTCKPT_SIMULATED_RUNS", "100000"))
-# One needs a state that cannot be read; one, a roll that is seen too late for all patience with
-# it; the others, a death just between two messages.
+SERIES = 2
+# Runs of one test, and how many such tests: of jobs, and of programs, which take longer. The first
+# ones of each are for every day.
+RUNS, PARTS, DAILY_PARTS = 5_000, 10, 2
+PROGRAM_RUNS, PROGRAM_PARTS = 500, 8
+PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else None
+# One needs a state that cannot be read; one, a rendezvous that is seen too late for all patience
+# with it; the others, a death just between two messages.
 RARE = {
     ("ChiefSave", "AwaitReady", "Answered"),
-    ("ChiefSave", "AnnounceRoll", "TimedOut"),
-    ("ChiefSave", "AnnounceRoll", "Lost"),
-    ("WorkerSave", "AnnounceRoll", "Lost"),
-    ("WorkerSave", "AnnounceRoll", "TimedOut"),
+    ("ChiefSave", "AnnounceRendezvous", "TimedOut"),
+    ("ChiefSave", "AnnounceRendezvous", "Lost"),
+    ("WorkerSave", "AnnounceRendezvous", "Lost"),
+    ("WorkerSave", "AnnounceRendezvous", "TimedOut"),
     # The chief looks for these only between parts, and while its own folder cannot be seen.
     ("ChiefSave", "Write", "Answered"),
     ("ChiefSave", "Write", "Lost"),
 }
+long = pytest.mark.long
 FOUND = sorted(Path(__file__).with_name("found").glob("*.json"))
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(PARTS))
+def parts(count, daily):
+    return [part if part < daily else pytest.param(part, marks=long) for part in range(count)]
+
+
+@pytest.mark.parametrize("part", parts(PARTS, DAILY_PARTS))
 def test_no_run_breaks_a_promise(part):
-    total, runs = Summary(), RUNS // PARTS
-    for summary in play_all(SERIES, runs, first=part * runs):
+    total = Summary()
+    for summary in play_all(SERIES, RUNS, PROCESSES, first=part * RUNS):
         total.merge(summary)
     assert total.broken[:5] == []
-    assert total.runs == runs
+    assert total.runs == RUNS
     assert total.visited.keys() <= TRANSITIONS
-    if runs >= 5_000:
-        assert TRANSITIONS - total.visited.keys() <= RARE
+    assert TRANSITIONS - total.visited.keys() <= RARE
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", parts(PROGRAM_PARTS, 1))
+def test_no_mishap_of_a_program_breaks_a_promise(part):
+    total = Summary()
+    for summary in play_all(f"p{SERIES}", PROGRAM_RUNS, PROCESSES, first=part * PROGRAM_RUNS):
+        total.merge(summary)
+    assert total.broken[:5] == []
+    assert total.runs == PROGRAM_RUNS
+
+
+@long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_found(bug):
     """Of 100,000 runs, some show it; most bugs show in the first dozen."""
@@ -62,6 +79,7 @@ def test_what_was_once_broken_is_not(path):
     with with_bug(found["bug"]):  # else it would show nothing any more
         broken = play(given=found["choices"], focus=found["focus"]).violation
     assert bool(broken) == bool(found["bug"])
+    assert fits(broken or "")
 
 
 def test_every_bug_is_put_in_and_taken_out():
@@ -91,8 +109,8 @@ def test_a_run_without_choices_is_tame():
 
 
 def test_a_broken_run_is_made_short_and_tells_why():
-    with with_bug("epoch_is_ignored"):
-        found = find("epoch_is_ignored", base=1, limit=20_000)
+    with with_bug("term_is_ignored"):
+        found = find("term_is_ignored", base=1, limit=20_000)
         assert found is not None
         long = play(found[0]).choices
         short = shrink.shrink(long, lambda given: play(given=given).violation is not None)
@@ -135,3 +153,10 @@ class TestTheSimulatedDisk(StorageContract):
     def root(self, storage):
         storage.make_directory("/root")
         return "/root"
+
+    def test_a_file_has_the_time_at_which_it_was_written_or_none(self, storage, root):
+        """A simulated disk has no clock: each file that is written has a number of its own."""
+        storage.write(f"{root}/a", b"x", durable=False)
+        before = storage.modified(f"{root}/a")
+        storage.write(f"{root}/a", b"x", durable=False)
+        assert storage.modified(f"{root}/a") > before

@@ -74,7 +74,7 @@ def test_an_error_arrives_on_another_worker_as_it_was(cls):
 def test_who_has_taken_over_travels_with_the_error():
     error = errors.SupersededError("another one is the chief now")
     assert error.successor == ""
-    error.successor = "host-a (pid 7, epoch 2)"
+    error.successor = "host-a (pid 7, term 2)"
     sent = Failure.from_exception(error, 0).to_json()
     arrived = Failure.from_json(sent).to_error()
     assert isinstance(arrived, errors.SupersededError)

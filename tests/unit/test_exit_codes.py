@@ -61,6 +61,20 @@ def test_an_exception_that_nobody_catches_becomes_its_code(code, expected):
         assert "exit_codes.py" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("answer", "error", "expected"),
+    [
+        ("True", "WorkerLostError", 70),
+        ("False", "WorkerLostError", 69),
+        ("True", "SupersededError", 77),
+        ("True", "SaveFailedError", 1),
+    ],
+)
+def test_a_lost_worker_counts_if_the_job_has_got_nowhere(answer, error, expected):
+    judge = f"distckpt.exit_codes.judge_by(lambda: {answer})\n"
+    assert run(f"{judge}raise errors.{error}('w')").returncode == expected
+
+
 def test_an_interrupt_stays_one():
     assert run("raise KeyboardInterrupt").returncode in (130, -2)
 
@@ -97,11 +111,12 @@ def test_installing_it_twice_prints_one_traceback():
 
 
 def test_every_error_that_says_what_to_do_next_has_a_code():
-    """Those that leave the program able to go on have none."""
+    """Those that leave the program able to go on have none; nor has what an error cannot tell."""
     codes = {name: exit_codes.of(kind("w")) for name, kind in errors._BY_NAME.items()}
     assert {name for name, code in codes.items() if code == 1} == {
         "DistckptError",
         "SaveFailedError",
+        "DirectoryClearedError",
         "StorageFullError",
         "ReplicaMismatchError",
         "RestoreError",

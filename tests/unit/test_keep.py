@@ -177,7 +177,7 @@ def test_only_what_is_there_is_kept(policy, checkpoints):
     [
         (lambda: keep.EverySteps(0), "positive number of steps, got 0"),
         (lambda: keep.EverySteps(True), "positive number of steps, got True"),
-        (lambda: keep.AtSteps([]), r"some step numbers, got \[\]"),
+        (lambda: keep.AtSteps([]), r"one or more step numbers, got \[\]"),
         (lambda: keep.EveryHours(0), "positive number of hours, got 0"),
         (lambda: keep.YoungerThan("1"), "positive number of hours, got '1'"),
         (lambda: keep.Best(0, "loss"), "positive count, got 0"),

@@ -15,44 +15,64 @@ import distckpt
 
 ROOT = pathlib.Path(distckpt.__file__).parent
 # From the bottom up. What is on one level may not see its neighbours, but for its own package.
-LEVELS = (
-    ("distckpt.errors",),
-    ("distckpt.portable",),
-    ("distckpt.policies", "distckpt.keep", "distckpt.exit_codes", "distckpt.events"),
-    ("distckpt.core",),
-    ("distckpt.options", "distckpt.arguments"),
-    ("distckpt.storage",),
-    ("distckpt.state", "distckpt.coordination"),
-    ("distckpt.roles",),
-    ("distckpt.wiring",),
-    (
-        *("distckpt.manager", "distckpt.reader", "distckpt.data"),
-        *("distckpt.launcher", "distckpt.listeners", "distckpt.drawing"),
-    ),
-    ("distckpt.cli", "distckpt.preemption"),
-    ("distckpt.keras",),
-    ("distckpt", "distckpt.__main__", "distckpt.testing"),
+_LEVELS = """
+errors events
+arguments exit_codes keep policies runtime
+core
+listeners options state storage
+coordination doctor ownership
+data directory messaging
+preemption reading restoring
+inspection
+maintenance
+saving
+calls
+manager
+preemption.handler launcher
+cli keras
+__main__ testing
+"""
+LEVELS = tuple(
+    tuple(f"distckpt.{name}" for name in line.split()) for line in _LEVELS.strip().splitlines()
 )
-# All that the roles may see of the level below.
+# Rooms that see ports, and never an adapter: what they do is simulated.
+ROOMS = ("ownership", "messaging", "directory", "restoring", "maintenance", "saving", "calls")
+IN_ROOMS = tuple(f"distckpt.{room}." for room in ROOMS)
+# Pure like the core, and next to what they are for.
+PURE = (
+    "distckpt.core",
+    "distckpt.data.sample_order",
+    "distckpt.doctor.clock_skew",
+    "distckpt.inspection.space_estimate",
+    "distckpt.inspection.timeline",
+    "distckpt.preemption.time_budget",
+    "distckpt.saving.save_overhead",
+)
+# All that these rooms may see of storage, state and coordination.
 PORTS = {
     "distckpt.state.base",
     "distckpt.storage.base",
     "distckpt.storage.temporary",
+    "distckpt.storage.obstacles",
+    "distckpt.storage.retrying_reader",
     "distckpt.coordination.base",
 }
 NEED_TENSORFLOW = {
-    "distckpt.preemption",
-    "distckpt.manager",
-    "distckpt.wiring.common",
-    "distckpt.wiring.ending",
-    "distckpt.wiring.job",
-    "distckpt.wiring.parts",
-    "distckpt.wiring.restoring",
-    "distckpt.wiring.saving",
+    "distckpt.preemption.handler",
+    "distckpt.manager.checkpoint_manager",
+    "distckpt.manager.shared_parts",
+    "distckpt.manager.ending",
+    "distckpt.manager.job",
+    "distckpt.manager.construction",
+    "distckpt.manager.operations",
+    "distckpt.manager.restore_wiring",
+    "distckpt.manager.save_wiring",
     "distckpt.keras",
     "distckpt.keras.callback",
     "distckpt.keras.checks",
     "distckpt.keras.fit",
+    "distckpt.keras.joining",
+    "distckpt.keras.manager_source",
     "distckpt.keras.memory",
     "distckpt.keras.monitor",
     "distckpt.keras.progress",
@@ -68,8 +88,12 @@ NEED_TENSORFLOW = {
     "distckpt.testing.coordinator_contract",
     "distckpt.testing.storage_contract",
 }
-# The roles that a simulation does without, and the one that answers for the others.
-WITH_A_CLOCK = tuple(f"distckpt.roles.{m}" for m in ("host", "flight", "pace", "fault_points"))
+# What a simulation does without.
+WITH_A_CLOCK = (
+    "distckpt.saving.background_save",
+    "distckpt.saving.fault_points",
+    "distckpt.calls.save_schedule",
+)
 PRIVATE_TENSORFLOW = ("distckpt.state.", "distckpt.coordination.tensorflow_service")
 
 
@@ -104,12 +128,15 @@ def imports(tree, *, everywhere=True):
 def package_of(module):
     """Returns the level of a module and the package or module of that level it belongs to."""
     if module == "distckpt":
-        return len(LEVELS) - 1, module
-    for level, packages in enumerate(LEVELS):
-        for package in packages:
-            if package != "distckpt" and f"{module}.".startswith(f"{package}."):
-                return level, package
-    raise AssertionError(f"{module} belongs to no level")
+        return len(LEVELS), module
+    found = [
+        (level, package)
+        for level, packages in enumerate(LEVELS)
+        for package in packages
+        if f"{module}.".startswith(f"{package}.")
+    ]
+    assert found, f"{module} belongs to no level"
+    return max(found, key=lambda pair: len(pair[1]))
 
 
 def ours(names):
@@ -124,15 +151,17 @@ def test_imports_point_down_only(module):
         assert other == package or other_level < level, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("distckpt.roles")])
-def test_roles_see_the_ports_and_never_an_adapter(module):
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith(IN_ROOMS)])
+def test_what_is_simulated_sees_ports_and_never_an_adapter(module):
     below = ("distckpt.state", "distckpt.storage", "distckpt.coordination")
     found = {n for n in ours(imports(MODULES[module])) if n.startswith(below)}
     assert found <= PORTS
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("distckpt.core")])
-def test_the_core_does_no_io_and_reads_no_clock(module):
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if f"{m}.".startswith(tuple(f"{p}." for p in PURE))]
+)
+def test_what_is_pure_does_no_io_and_reads_no_clock(module):
     forbidden = {"os", "io", "time", "socket", "threading", "pathlib", "shutil", "tempfile"}
     forbidden |= {"logging", "random", "secrets", "subprocess", "tensorflow"}
     found = {name.split(".")[0] for name in imports(MODULES[module])}
@@ -198,7 +227,12 @@ def run(program):
 def test_what_only_looks_at_a_directory_does_without_tensorflow():
     """Its import takes 4 to 6 seconds."""
     names = without_tensorflow()
-    for needed in ("roles.session", "core.protocol", "coordination.in_process", "storage.local"):
+    for needed in (
+        "saving.save_session",
+        "core.protocol.chief_save",
+        "coordination.in_process",
+        "storage.local",
+    ):
         assert f"distckpt.{needed}" in names
     program = f"""
 import importlib, sys
@@ -253,10 +287,15 @@ def test_any_other_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in MODULES if m.startswith("distckpt.roles.") and m not in WITH_A_CLOCK]
+    "module", [m for m in MODULES if m.startswith(IN_ROOMS) and m not in WITH_A_CLOCK]
 )
-def test_roles_ask_the_host_for_time_chance_and_names(module):
+def test_what_is_simulated_asks_the_host_for_time_chance_and_names(module):
     """Else the simulation would not be the same run twice."""
     text = (ROOT.parent / module.replace(".", "/")).with_suffix(".py").read_text()
     asked = re.findall(r"\btime\.(?:time|monotonic|sleep)\b|\bsecrets\.|\bsocket\.|getpid", text)
     assert asked == []
+
+
+def test_the_version_is_that_of_the_package_and_needs_no_tensorflow():
+    program = "import sys, distckpt; print(distckpt.__version__, 'tensorflow' in sys.modules)"
+    assert re.fullmatch(r"\d+\.\d+\S* False\n", run(program))

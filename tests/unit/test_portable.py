@@ -1,4 +1,4 @@
-"""What not every system has stands in one place, and the other branch of it works, too."""
+"""Code for what not every system has is in one place, and its other branch works, too."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import sys
 import pytest
 
 import distckpt
-from distckpt import portable
+from distckpt.runtime import portable
 
 ROOT = pathlib.Path(distckpt.__file__).parent
-# Of the launcher nothing can be had without these; its package refuses other systems.
-GUARDS = [ROOT / "portable.py", *(ROOT / "launcher").rglob("*.py")]
+# The launcher needs all of these; its package refuses other systems.
+GUARDS = [
+    ROOT / "runtime/portable.py",
+    ROOT / "runtime/signals.py",
+    *(ROOT / "launcher").rglob("*.py"),
+]
 # Names that Python's documentation marks with "Availability: Unix", as far as one might use them.
 MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 _OS = """
@@ -55,7 +59,7 @@ def only_posix(tree):
             yield node.arg
 
 
-def test_what_only_posix_has_is_named_in_one_place():
+def test_what_only_posix_has_is_named_in_few_places():
     found = {
         str(path.relative_to(ROOT)): names
         for path in ROOT.rglob("*.py")
@@ -113,14 +117,14 @@ def test_the_launcher_refuses_other_systems():
 
 
 def test_a_fault_point_kills_everywhere_and_stops_where_that_can_be():
-    strike = "from distckpt import portable; portable.strike(stop={})"
+    strike = "from distckpt.runtime import portable; portable.strike(stop={})"
     assert elsewhere("-c", strike.format(False)).returncode == -signal.SIGABRT
     assert "the fault 'stop' needs a POSIX system" in elsewhere("-c", strike.format(True)).stderr
 
 
 @pytest.mark.posix
 def test_what_was_stopped_goes_on_where_it_was():
-    program = "from distckpt import portable; portable.strike(stop=True); print('goes on')"
+    program = "from distckpt.runtime import portable; portable.strike(stop=True); print('goes on')"
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     with child:
         _, status = os.waitpid(child.pid, os.WUNTRACED)
@@ -131,17 +135,26 @@ def test_what_was_stopped_goes_on_where_it_was():
 
 
 @pytest.mark.cluster  # a part of the suite runs again: it takes two minutes
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(not portable.POSIX, reason="this is that run")
 def test_the_tests_of_what_touches_files_pass_on_the_other_branch():
     tests = pathlib.Path(__file__).parents[1]
-    parts = ["contract/test_local_storage.py", "contract/test_shared_directory.py"]
+    parts = ["contract/test_local_storage.py", "contract/test_local_durability.py"]
+    parts += ["contract/test_local_links.py", "contract/test_shared_directory.py"]
+    parts += ["unit/storage/test_temporary.py"]
     parts += ["contract/test_faulty_storage.py", "contract/test_in_process.py"]
-    parts += ["unit/test_portable.py", "unit/test_reader.py", "unit/roles/test_emitter.py"]
-    parts += ["unit/roles/test_ownership.py", "unit/roles/test_holds.py"]
-    parts += ["unit/roles/test_fault_points.py", "unit/roles/test_verifier.py"]
+    parts += [
+        "unit/test_portable.py",
+        "unit/reading/test_reader.py",
+        "unit/listeners/test_dispatcher.py",
+    ]
+    parts += ["unit/ownership/test_fencing.py", "unit/ownership/test_processes.py"]
+    parts += ["unit/ownership/test_replaced_directory.py", "unit/ownership/test_mentioned_terms.py"]
+    parts += ["unit/directory/test_pinning.py"]
+    parts += ["unit/saving/test_fault_points.py", "unit/restoring/test_verifier.py"]
     parts += ["unit/manager/test_keep.py", "unit/manager/test_errors.py"]
-    parts += ["unit/manager/test_async.py", "unit/manager/test_worker_state.py"]
+    parts += ["unit/manager/test_async.py", "unit/manager/test_async_state.py"]
+    parts += ["unit/manager/test_async_failures.py", "unit/manager/test_program_end.py"]
+    parts += ["unit/manager/test_worker_state.py"]
     done = elsewhere(
         *("-m", "pytest", "-q", "-x", "-m", "not cluster", "-p", "no:cacheprovider"),
         *(str(tests / part) for part in parts),

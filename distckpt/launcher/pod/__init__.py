@@ -1,10 +1,10 @@
 """Starts the one worker of this pod, or of this task of a batch job.
 
-run           waits for the others, runs the worker, ends with a code that a scheduler understands
-resolve       waits until the names of the others can be resolved
-environment   who this process is, from what a scheduler says in its environment (pure)
-slurm         the same for Slurm, whose lists of nodes are a language of their own (pure)
-spec          what the user asks for
+run           waits for the other workers, runs this one, returns an exit code for the scheduler
+resolve       waits until the names of the other workers can be resolved
+environment   which worker this is, from the scheduler's environment variables (pure)
+slurm         the same for Slurm, with its syntax for lists of nodes (pure)
+spec          the options of the user
 """
 
 from __future__ import annotations

@@ -1,28 +1,27 @@
-"""`run`: the one worker of this pod, from the first look for its peers to its exit code."""
+"""`run`: runs the one worker of this pod, from the search for its peers to its exit code."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait as wait_for_any
-from types import FrameType
 from typing import Any
 
 from distckpt import exit_codes
-from distckpt.coordination import rendezvous, tf_config
+from distckpt.coordination import rendezvous
 from distckpt.coordination.rendezvous import Place
-from distckpt.errors import ConfigurationError, CoordinationError
+from distckpt.core import tf_config
+from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.launcher import outcome
 from distckpt.launcher.cluster import START_DEADLINE, CommandError, check_start
-from distckpt.launcher.console import Console
 from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.outcome import WorkerProcess
+from distckpt.launcher.output.console import Console
+from distckpt.launcher.output.pump import Pump
 from distckpt.launcher.pod import environment, resolve
 from distckpt.launcher.pod.environment import Identity
 from distckpt.launcher.pod.spec import PodSpec
@@ -30,12 +29,14 @@ from distckpt.launcher.run import signals, watch
 from distckpt.launcher.supervisor import KILL_DEADLINE, Policy, Supervisor
 from distckpt.launcher.tasks import worker_environment
 
+_LAST_WORDS = 2.0  # seconds for the last messages, in case they are not read
+
 
 def run(spec: PodSpec) -> int:
-    """Runs the worker of this pod, when all others have come; returns the exit code.
+    """Runs the worker of this pod, when all other workers have come; returns the exit code.
 
-    What the worker writes goes straight to this process's standard output and error. SIGINT,
-    SIGTERM and SIGHUP are passed on to it and its children.
+    The worker writes directly to this process's standard output and error. SIGINT, SIGTERM and
+    SIGHUP are forwarded to the worker and its children.
 
     Args:
       spec: What to run.
@@ -45,29 +46,36 @@ def run(spec: PodSpec) -> int:
       this process before the worker had been started.
 
     Raises:
-      ConfigurationError: Nothing says which worker this is, or what says it makes no sense; or the
-        others' names are wrong. Starting again is useless.
-      CoordinationError: The others have not come in time.
+      ConfigurationError: It is unknown which worker this is, or the names of the other workers are
+        wrong. Starting again is useless.
+      CoordinationError: The other workers have not come in time.
       CommandError: The command cannot be started.
+      DistckptError: This machine is too busy to start the worker.
     """
     console = Console.of_process()
     if shutil.which(spec.command[0]) is None and not os.path.exists(spec.command[0]):
-        # It would be found after all have waited for each other.
+        # Otherwise this would fail only after all workers have waited for each other.
         raise CommandError(
             f"Cannot run {spec.command[0]!r}: No such file or directory.", exit_codes.NOT_FOUND
         )
     with signals() as inbox:
-        try:
-            with _ended_by_signals():
-                identity = environment.find(os.environ, _host(), spec)
-                console.say(f"this is {identity.name}, by {identity.source}.")
-                _wait_for_others(identity, spec, console)
-        except _Signalled as end:
-            console.say(f"{outcome.signal_name(end.number)} before the worker was started.")
-            return 128 + end.number
+        finding = _Task(lambda: _find(spec, console))
+        wait_for_any([inbox.fileno(), finding.fileno()])
+        for number in inbox.take():
+            console.say(f"{outcome.signal_name(number)} before the worker was started.")
+            return 128 + number
+        identity = finding.result()
         with _Worker(identity, spec, console) as worker:
             policy = Policy(max_restarts=None, grace=spec.grace)
             return watch(worker, Supervisor(policy), inbox).exit_code
+
+
+def _find(spec: PodSpec, console: Console) -> Identity:
+    """Finds out which worker this is, and waits for the other workers."""
+    identity = environment.find(os.environ, _host(), spec)
+    console.say(f"this is {identity.name}, according to {identity.source}.")
+    _wait_for_others(identity, spec, console)
+    return identity
 
 
 def _wait_for_others(identity: Identity, spec: PodSpec, console: Console) -> None:
@@ -82,23 +90,26 @@ def _wait_for_others(identity: Identity, spec: PodSpec, console: Console) -> Non
 
 
 class _Worker:
-    """The worker's process, as `watch` wants to see a cluster.
+    """The worker's process, in the form that `watch` expects of a cluster.
+
+    A thread writes messages to the console: even if the output of the pod is not read, signals must
+    be forwarded.
 
     Args:
-      identity: Who it is.
+      identity: Which worker it is.
       spec: What to run.
-      console: Where messages go.
+      console: Where to write messages.
     """
 
     def __init__(self, identity: Identity, spec: PodSpec, console: Console) -> None:
         self._identity = identity
         self._spec = spec
-        self._console = console
+        self._messages = Pump(console)
         self._process: GuardedProcess | None = None
 
     @property
     def processes(self) -> tuple[WorkerProcess, ...]:
-        """The worker as it is now."""
+        """The current state of the worker."""
         process = self._started()
         process.receive()
         return (
@@ -129,7 +140,7 @@ class _Worker:
 
     def say(self, text: str) -> None:
         """See `LocalCluster`."""
-        self._console.say(text)
+        self._messages.say(text)
 
     def __enter__(self) -> _Worker:
         env = worker_environment(
@@ -139,6 +150,7 @@ class _Worker:
             run_id=self._identity.run_id or os.environ.get("DISTCKPT_RUN_ID"),
             restart=None,
         )
+        self._messages.start()
         self._process = GuardedProcess(self._spec.command, env, 1, 2)
         try:
             self._await_start(self._process)
@@ -154,6 +166,7 @@ class _Worker:
         while not process.gone and time.monotonic() < end:
             self.poll(end - time.monotonic())
         process.close()
+        self._messages.finish(_LAST_WORDS)
 
     def _started(self) -> GuardedProcess:
         assert self._process is not None
@@ -161,47 +174,51 @@ class _Worker:
 
     def _await_start(self, process: GuardedProcess) -> None:
         end = time.monotonic() + START_DEADLINE
-        while process.pid is None:
+        while True:
             process.receive()
             check_start(process, self._spec.command)
+            if process.pid is not None:  # it may have ended by now, and then there is no socket
+                return
             if time.monotonic() >= end:
-                raise CoordinationError(
-                    f"After {START_DEADLINE:g} s the worker has not been started."
+                raise DistckptError(  # no other worker is to blame, so this failure counts
+                    f"After {START_DEADLINE:g} s, the worker has not started: this machine is "
+                    "too busy, or out of memory."
                 )
             wait_for_any([process.fileno()], 1.0)
 
 
-class _Signalled(BaseException):
-    """A signal has come.
+class _Task:
+    """Calls a function on a separate thread, which does not keep the program from ending.
 
-    Attributes:
-      number: Which.
+    In the main thread the function would delay signals: a look-up of a name may take a minute.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, function: Callable[[], Identity]) -> None:
+        self._function = function
+        self._identity: Identity | None = None
+        self._error: BaseException | None = None
+        self._reading, self._writing = os.pipe()
+        threading.Thread(target=self._run, name="distckpt-find", daemon=True).start()
 
+    def fileno(self) -> int:
+        """Returns a file descriptor that is readable when the function has ended."""
+        return self._reading
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Within it, the signals that end a process do so even in process 1 of a container.
+    def result(self) -> Identity:
+        """Returns the function's result, or raises its exception."""
+        os.close(self._reading)
+        if self._error is not None:
+            raise self._error
+        assert self._identity is not None
+        return self._identity
 
-    The kernel spares that one those that it has no handler for.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Signalled(number)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _run(self) -> None:
+        try:
+            self._identity = self._function()
+        except BaseException as error:
+            self._error = error
+        finally:
+            os.close(self._writing)
 
 
 def _host() -> str:

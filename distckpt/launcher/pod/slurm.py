@@ -1,7 +1,7 @@
-"""Who is who in a job step of Slurm, from the variables that ``srun`` sets. Pure.
+"""The workers of a Slurm job step, from the variables that ``srun`` sets. Pure.
 
-The variables are described in srun(1), "OUTPUT ENVIRONMENT VARIABLES"; lists of nodes such as
-``gpu[01-03,7],login1`` are what ``scontrol show hostnames`` expands.
+srun(1), "OUTPUT ENVIRONMENT VARIABLES", describes the variables; ``scontrol show hostnames``
+expands lists of nodes such as ``gpu[01-03,7],login1``.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from distckpt.errors import ConfigurationError
 
 _GROUP = re.compile(r"([^,\[\]]*)\[([^\[\]]+)\]")
 _COUNTS = re.compile(r"([0-9]+)(?:\(x([0-9]+)\))?")
-_MOST = 100_000  # nodes; a list of a few characters can stand for more than any memory holds
+_MOST = 100_000  # nodes; a short list can expand to more names than memory can hold
 
 
 def addresses(environ: Mapping[str, str], port: int) -> tuple[list[str], int]:
-    """Returns "host:port" of all tasks of this job step, and the number of this one.
+    """Returns "host:port" of all tasks of this job step, and the number of this task.
 
     Args:
       environ: The environment.
-      port: Where the first task of each node listens; the next one takes the next port.
+      port: The port of the first task of each node; each further task takes the next port.
 
     Raises:
       ConfigurationError: A variable is missing or makes no sense, or the tasks are not distributed
-        in blocks, so that the node of a task cannot be told.
+        in blocks, so that the node of a task is unknown.
     """
     nodes = expand(_get(environ, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
     counts = tasks_per_node(_get(environ, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"))
     if len(counts) != len(nodes):
         raise ConfigurationError(
-            f"Slurm names {len(nodes)} nodes, and tasks for {len(counts)} "
+            f"Slurm names {len(nodes)} nodes, but tasks for {len(counts)} "
             "(SLURM_STEP_NODELIST, SLURM_STEP_TASKS_PER_NODE). Start the workers with srun."
         )
     tasks = [(node, n) for node, count in enumerate(counts) for n in range(count)]
     rank = _number(environ, "SLURM_PROCID")
     if rank >= len(tasks):
         raise ConfigurationError(
-            f"SLURM_PROCID is {rank}, and there are {len(tasks)} tasks. Start the workers with "
+            f"SLURM_PROCID is {rank}, but there are {len(tasks)} tasks. Start the workers with "
             "srun."
         )
     here = (_number(environ, "SLURM_NODEID"), _number(environ, "SLURM_LOCALID"))
@@ -54,7 +54,7 @@ def addresses(environ: Mapping[str, str], port: int) -> tuple[list[str], int]:
 
 
 def run_id(environ: Mapping[str, str]) -> str | None:
-    """Returns what is the same for all tasks of this start of the job step, and for no others."""
+    """Returns an id that only the tasks of this start of the job step share, or None."""
     job, step = environ.get("SLURM_JOB_ID"), environ.get("SLURM_STEP_ID")
     if not job or not step:
         return None
@@ -65,7 +65,7 @@ def expand(nodes: str) -> list[str]:
     """Returns the names in a list of nodes.
 
     Raises:
-      ConfigurationError: It makes no sense.
+      ConfigurationError: The list is invalid or too long.
     """
     found: list[str] = []
     for part in _split(nodes):
@@ -79,20 +79,20 @@ def tasks_per_node(counts: str) -> list[int]:
     """Returns how many tasks run on each node: [2, 2, 2, 1] for "2(x3),1".
 
     Raises:
-      ConfigurationError: It makes no sense.
+      ConfigurationError: `counts` has another form, or stands for too many nodes.
     """
     found: list[int] = []
     for part in counts.split(","):
         match = _COUNTS.fullmatch(part.strip())
         times = int(match[2] or 1) if match and len(part) < 30 else 0
         if not match or not times or not int(match[1]) or len(found) + times > _MOST:
-            raise ConfigurationError(f"{counts!r} says in no known way how many tasks a node has.")
+            raise ConfigurationError(f"{counts!r} is not a valid list of tasks per node.")
         found += [int(match[1])] * times
     return found
 
 
 def _split(nodes: str) -> list[str]:
-    """Returns the parts between commas that are in no brackets."""
+    """Returns the parts between commas outside brackets."""
     parts, depth = [""], 0
     for character in nodes:
         depth += (character == "[") - (character == "]")
@@ -106,7 +106,7 @@ def _split(nodes: str) -> list[str]:
 def _expand(part: str, nodes: str) -> list[str]:
     names, rest = [""], part.strip()
     if not rest:
-        raise ConfigurationError(f"{nodes!r} is no list of nodes.")
+        raise ConfigurationError(f"{nodes!r} is not a list of nodes.")
     while match := _GROUP.match(rest):
         numbers = [n for one in match[2].split(",") for n in _numbers(one.strip(), nodes)]
         if len(names) * len(numbers) > _MOST:
@@ -114,7 +114,7 @@ def _expand(part: str, nodes: str) -> list[str]:
         names = [name + match[1] + number for name in names for number in numbers]
         rest = rest[match.end() :]
     if "[" in rest or "]" in rest:
-        raise ConfigurationError(f"{nodes!r} is no list of nodes.")
+        raise ConfigurationError(f"{nodes!r} is not a list of nodes.")
     return [name + rest for name in names]
 
 
@@ -124,7 +124,7 @@ def _numbers(text: str, nodes: str) -> list[str]:
     last = last if dash else first
     decimal = all(n.isascii() and n.isdecimal() and len(n) < 10 for n in (first, last))
     if not decimal or not 0 <= int(last) - int(first) < _MOST:
-        raise ConfigurationError(f"{nodes!r} is no list of nodes.")
+        raise ConfigurationError(f"{nodes!r} is not a list of nodes.")
     return [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
 
 

@@ -13,17 +13,17 @@ PORT = 2222
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PodSpec:
-    """The worker of a pod, and what the scheduler does not say about its job.
+    """The worker of a pod, and what the scheduler does not provide about its job.
 
     Attributes:
       command: The program and its arguments; the program is looked up on PATH.
-      replicas: Number of workers of the job. None where the scheduler says it (``TF_CONFIG``,
+      replicas: Number of workers of the job; None if the scheduler provides it (``TF_CONFIG``,
         Slurm).
-      service: The headless Service (Kubernetes: ``subdomain``) by which pods find each other.
-      port: Where each worker's TensorFlow listens; on a node with several, the first one's.
-      peer_deadline: Seconds until all workers must have come.
+      service: The headless Service (Kubernetes: ``subdomain``) through which pods find each other.
+      port: The port of each worker's TensorFlow; on a node with several, that of the first.
+      peer_deadline: Seconds to wait for all other workers.
       grace: Seconds that the worker has to end after SIGTERM, before SIGKILL.
-      env: Variables for the worker on top of those of this process.
+      env: Variables for the worker, in addition to those of this process.
 
     Raises:
       ConfigurationError: A value makes no sense; the text says which.

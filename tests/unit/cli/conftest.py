@@ -78,12 +78,12 @@ def buffered():
     return {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
 
 
-def owned_by(directory, host="elsewhere", pid=1, ended=None, epoch=1):
+def owned_by(directory, host="elsewhere", pid=1, ended=None, term=1):
     """Lets the directory's last owner be another process."""
     who = {"host": host, "pid": pid, "since": 1.0}
     if ended is not None:
         who["ended"] = ended
-    path = pathlib.Path(directory) / ".distckpt" / "epochs" / f"{epoch:08d}.json"
+    path = pathlib.Path(directory) / ".distckpt" / "terms" / f"{term:08d}.json"
     path.write_text(json.dumps(who))
 
 

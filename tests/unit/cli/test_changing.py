@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 
 import distckpt
-from distckpt.roles import owner
-from distckpt.roles.caretaker import Caretaker
-from distckpt.roles.catalog import Catalog
+from distckpt.directory.catalog import Catalog
+from distckpt.errors import SupersededError
+from distckpt.maintenance.exclusive_access import ExclusiveAccess
+from distckpt.ownership import owner_record
 from distckpt.storage.local import LocalStorage
 
 from .conftest import SCRIPT, VALUES, content, flip, names, owned_by
@@ -25,6 +26,7 @@ CHANGING = [
     ("gc",),
     ("prune", "--max-to-keep", "1", "--keep", "LastVerified()", "--yes"),
     ("import",),
+    ("rollback", "ckpt-4", "--yes"),
 ]
 
 
@@ -52,13 +54,31 @@ def arguments(command, run, plain):
 
 
 @pytest.mark.parametrize("command", CHANGING)
+def test_a_job_that_has_restored_goes_on_unless_another_checkpoint_may_be_the_newest(
+    shell, run, command
+):
+    """It has not saved yet, so no command can see it."""
+    plain = make_work(run)
+    step, values = tf.Variable(0, dtype=tf.int64), tf.Variable(tf.zeros(VALUES))
+    checkpoint = tf.train.Checkpoint(step=step, values=values)
+    manager = distckpt.CheckpointManager(checkpoint, run, 9)
+    assert manager.restore_or_initialize() == str(run / "ckpt-5")
+    shell(*arguments(command, run, plain))
+    if command[0] in ("gc", "prune"):
+        assert manager.save() == str(run / "ckpt-6")
+    else:
+        with pytest.raises(SupersededError, match="since this job restored from it at"):
+            manager.save()
+
+
+@pytest.mark.parametrize("command", CHANGING)
 def test_a_job_on_another_host_that_has_not_said_that_it_ended(shell, run, command):
     plain = make_work(run)
     owned_by(run)
     before = content(run)
     text = shell(*arguments(command, run, plain), code=2)
     assert "A job may be saving to" in text
-    assert "elsewhere (pid 1, epoch 1) at 1970-01-01" in text
+    assert "elsewhere (pid 1, term 1) at 1970-01-01" in text
     assert "--take-over" in text
     assert content(run) == before
     shell(*arguments(command, run, plain), "--take-over")
@@ -70,7 +90,7 @@ def test_a_job_on_this_host_is_looked_for(shell, run, command):
     plain = make_work(run)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as job:
         who = {"host": socket.gethostname(), "pid": job.pid, "since": 4e9}
-        path = run / ".distckpt" / "epochs" / "00000001.json"
+        path = run / ".distckpt" / "terms" / "00000001.json"
         path.write_text(json.dumps(who))
         assert "A job may be saving to" in shell(*arguments(command, run, plain), code=2)
         job.communicate(b"\n")
@@ -80,7 +100,7 @@ def test_a_job_on_this_host_is_looked_for(shell, run, command):
 def test_another_process_of_the_same_number_is_not_the_job(shell, run):
     make_work(run)
     who = {"host": socket.gethostname(), "pid": os.getpid(), "since": 1.0}
-    (run / ".distckpt" / "epochs" / "00000001.json").write_text(json.dumps(who))
+    (run / ".distckpt" / "terms" / "00000001.json").write_text(json.dumps(who))
     shell("gc", run)
 
 
@@ -91,26 +111,26 @@ def test_a_manager_says_at_its_end_that_it_has_ended(tmp_path):
         f"distckpt.CheckpointManager(c, {str(tmp_path / 'run')!r}, 3).save()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    found = owner.find(LocalStorage(), str(tmp_path / "run"))
+    found = owner_record.find(LocalStorage(), str(tmp_path / "run"))
     assert found.ended is not None
     assert not found.may_run
     killed = program + "import os; os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", killed], capture_output=True)
-    found = owner.find(LocalStorage(), str(tmp_path / "run"))
-    assert (found.epoch, found.ended) == (2, None)
+    found = owner_record.find(LocalStorage(), str(tmp_path / "run"))
+    assert (found.term, found.ended) == (2, None)
     assert not found.may_run  # it was here, and is gone
 
 
 def test_a_job_that_is_started_meanwhile_wins(run):
-    """The one who takes the epoch is the only one; the other changes nothing."""
+    """The one who takes the term is the only one; the other changes nothing."""
     step = tf.Variable(0, dtype=tf.int64)
     storage = LocalStorage()
-    with Caretaker(storage, str(run)) as caretaker:
+    with ExclusiveAccess(storage, str(run)) as access:
         manager = distckpt.CheckpointManager(tf.train.Checkpoint(step=step), run, 9)
         manager.save(9)
         with pytest.raises(distckpt.errors.SupersededError):
-            caretaker.clean_up(1.0)
-    assert not (run / ".distckpt/epochs/00000002.json").exists()
+            access.clean_up(1.0)
+    assert not (run / ".distckpt/terms/00000002.json").exists()
     manager.save(10)
 
 
@@ -147,13 +167,13 @@ def test_gc_removes_what_is_left_over_and_no_checkpoint(shell, run):
     assert len(shown["removed"]) == 6
     assert [one["name"] for one in shown["left"]] == ["model.data-00000-of-00002"]
     text = shell("gc", run)
-    assert "of a save of ckpt-9 that did not end" in text
-    assert "a lease on ckpt-3 that has run out" in text
+    assert "of an unfinished save of ckpt-9" in text
+    assert "a lease on ckpt-3 that has expired" in text
     assert "not distckpt's to remove" in text
     left = {k: v for k, v in content(run).items() if k.startswith("ckpt-")}
     assert left == checkpoints
     assert sorted(content(run).keys() - left.keys()) == [
-        ".distckpt/epochs/00000002.json",
+        ".distckpt/terms/00000002.json",
         "checkpoint",
         "model.data-00000-of-00002",
     ]
@@ -172,8 +192,8 @@ def test_gc_finishes_a_deletion_that_has_begun(shell, run):
 def test_a_dry_run_changes_nothing(shell, run):
     plain = make_work(run)
     before = content(run)
-    assert "would go" in shell("gc", run, "--dry-run")
-    assert "would go" in shell("prune", run, "--max-to-keep", "1", "--dry-run")
+    assert "would be removed" in shell("gc", run, "--dry-run")
+    assert "would be deleted" in shell("prune", run, "--max-to-keep", "1", "--dry-run")
     assert content(run) == before
     assert plain.name in names(run)
 
@@ -188,7 +208,7 @@ def test_prune_by_the_rules_of_the_job_finds_nothing(shell, run):
 def test_prune_by_other_rules(shell, run):
     rules = ["--max-to-keep", "1", "--keep", "EverySteps(40)"]
     text = shell("prune", run, *rules, "--yes")
-    assert "Deleted 2, 2 stay." in text
+    assert "Deleted 2, kept 2." in text
     assert names(run) == ["ckpt-4", "ckpt-5"]
     assert restored(run / "ckpt-4") == (40, 4.0)
     assert tf.train.latest_checkpoint(str(run)) == str(run / "ckpt-5")
@@ -205,7 +225,7 @@ def test_what_is_pinned_is_not_pruned(shell, run):
 
 def test_prune_asks(shell, run):
     text = shell("prune", run, "--max-to-keep", "1", code=2)
-    assert "say --yes, or --dry-run" in text
+    assert "give --yes or --dry-run" in text
     command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
     done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
     assert "Delete 3 checkpoints" in done.stdout
@@ -225,10 +245,10 @@ def test_prune_without_rules(shell, run):
 
 def test_pin_and_unpin(shell, run):
     assert shell("pin", run / "ckpt-3", "--reason", "for the paper").endswith("is pinned.\n")
-    assert "was pinned already" in shell("pin", run / "ckpt-3.index")
+    assert "was already pinned" in shell("pin", run / "ckpt-3.index")
     assert "pinned (for the paper)" in shell("ls", run, "--why")
     assert "is not pinned. Did you mean ckpt-3?" in shell("unpin", run / "ckpt-33", code=2)
-    assert "is pinned no more" in shell("unpin", run / "ckpt-3")
+    assert "is no longer pinned" in shell("unpin", run / "ckpt-3")
     assert "is not pinned" in shell("unpin", run / "ckpt-3", code=2)
     assert "There is no checkpoint 'ckpt-1'" in shell("pin", run / "ckpt-1", code=2)
 
@@ -251,7 +271,7 @@ def test_a_pin_needs_no_end_of_the_job_and_does_not_stop_it(shell, tmp_path):
 def test_a_plain_checkpoint_becomes_a_committed_one(shell, run):
     plain = make_work(run)
     before = {k: v for k, v in content(run).items() if k.startswith("old-3")}
-    assert "is committed now: step 3, 4 tensors" in shell("import", plain)
+    assert "is now committed: step 3, 4 tensors" in shell("import", plain)
     after = {k: v for k, v in content(run).items() if k.startswith("old-3")}
     assert after.keys() - before.keys() == {"old-3.manifest.json"}
     assert all(after[k] == v for k, v in before.items())
@@ -261,7 +281,7 @@ def test_a_plain_checkpoint_becomes_a_committed_one(shell, run):
     found = {c["name"]: c for c in shell.json("ls", run)["checkpoints"]}
     assert found["old-3"]["state"] == "committed"
     assert found["ckpt-5"]["newest"]
-    assert "has a manifest already" in shell("import", plain, code=2)
+    assert "already has a manifest" in shell("import", plain, code=2)
 
 
 def test_the_step_can_be_said(shell, run):
@@ -300,7 +320,7 @@ def test_a_death_in_the_middle_of_an_import_leaves_the_plain_checkpoint(shell, r
     folder = run / "old-3.pending-00000002-000001-ab"
     folder.mkdir()
     (run / "old-3.manifest.json").rename(folder / "imported.json")
-    owned_by(run, epoch=2, ended=2.0)
+    owned_by(run, term=2, ended=2.0)
     shell("gc", run)
     assert {k: v for k, v in content(run).items() if k.startswith("old-3")} == before
     shell("verify", plain)
@@ -328,7 +348,7 @@ def test_ctrl_c_while_it_asks_changes_nothing(run):
 
 
 def test_whatever_ends_a_command_it_gives_the_directory_back(run):
-    with pytest.raises(KeyboardInterrupt), Caretaker(LocalStorage(), str(run)):
+    with pytest.raises(KeyboardInterrupt), ExclusiveAccess(LocalStorage(), str(run)):
         raise KeyboardInterrupt
-    assert not owner.find(LocalStorage(), str(run)).may_run
-    assert pathlib.Path(run / ".distckpt" / "epochs" / "00000002.json").exists()
+    assert not owner_record.find(LocalStorage(), str(run)).may_run
+    assert pathlib.Path(run / ".distckpt" / "terms" / "00000002.json").exists()

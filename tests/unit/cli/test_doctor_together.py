@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import google_crc32c
 import pytest
 
 import distckpt
+from distckpt.doctor.multi_process_check import compare
 from distckpt.errors import DeadlineExceededError
-from distckpt.roles.together import compare
 from distckpt.storage.gfile import GFileStorage
 from distckpt.storage.local import LocalStorage
+
+from ..kit.eventually import eventually
+from .storages import Careless
 
 ROOT = str(Path(distckpt.__file__).parents[1])
 TOGETHER = ["workers", "shared", "clocks", "exclusive creation by all", "rename by another"]
@@ -42,13 +44,6 @@ def end(process, code=0):
 
 def checks(text, mark="ok  "):
     return [line[5:].partition(":")[0] for line in text.splitlines() if line.startswith(mark)]
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_three_meet_and_leave_nothing(tmp_path):
@@ -99,18 +94,18 @@ def test_a_directory_of_each_one_s_own(tmp_path):
     for process in processes:
         text = end(process, code=69)
         assert "1 of 2 have come" in text
-        assert "not a folder of each host's own" in text
+        assert "not a local folder of each host" in text
 
 
 def test_what_a_killed_one_has_left_is_not_believed(tmp_path):
-    """Killed while it waits, it leaves its file: for the next round that is nobody."""
+    """A worker that is killed while it waits leaves its file; the next round must ignore it."""
     killed = start(tmp_path, "--workers", 2)
     folder = tmp_path / ".distckpt-doctor-of-2"
-    wait_for(lambda: folder.exists() and list(folder.glob("*.guest")))
+    eventually(lambda: folder.exists() and list(folder.glob("*.guest")), patience=60.0)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     text = end(start(tmp_path, "--workers", 2, "--timeout", 2), code=69)
-    assert f"There is word of {os.uname().nodename} (pid {killed.pid}), and no answer" in text
+    assert f"{os.uname().nodename} (pid {killed.pid}) left a file, but does not answer" in text
     for process in [start(tmp_path, "--workers", 2) for _ in range(2)]:
         text = end(process)
         assert f"pid {killed.pid})" not in text
@@ -122,7 +117,7 @@ def test_what_a_killed_one_has_left_is_not_believed(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "a trial of `distckpt doctor`" in done.stdout, done.stderr
+    assert "an unfinished test of `distckpt doctor`" in done.stdout, done.stderr
     assert not folder.exists()
 
 
@@ -130,14 +125,14 @@ def test_one_that_is_killed_in_the_middle_is_named(tmp_path):
     """It has come, and says nothing more: its part is played by a file that never changes."""
     other = start(tmp_path, "--workers", 2, "--timeout", 4)
     folder = tmp_path / ".distckpt-doctor-of-2"
-    wait_for(lambda: folder.exists() and list(folder.glob("*.guest")))
+    eventually(lambda: folder.exists() and list(folder.glob("*.guest")), patience=60.0)
     (file,) = folder.glob("*.guest")
     body = {"host": "elsewhere", "pid": 7, "seen": [file.stem, "ab"], "said": {}}
     text = json.dumps(body).encode()
     content = text + b"\n%08x" % google_crc32c.value(text)
     LocalStorage().write(str(folder / "ab.guest"), content, durable=False)
     said = end(other, code=69)
-    assert "nothing more was heard of elsewhere (pid 7) within 4 s" in said
+    assert "no answer from elsewhere (pid 7) within 4 s" in said
 
 
 def test_more_than_expected(tmp_path):
@@ -181,7 +176,7 @@ def test_clocks_that_differ_are_found(tmp_path):
 
 
 def play(storages, directory, seconds=20.0):
-    """Lets one worker for each storage meet; returns what each has found, or has been told."""
+    """Lets one worker for each storage meet; returns the findings of each."""
     found = [[] for _ in storages]
 
     def run(number):
@@ -206,11 +201,6 @@ def test_tensorflow_s_file_systems_serve_for_a_meeting_too():
     assert GFileStorage().list("ram://meeting") == []
 
 
-class Careless(LocalStorage):
-    def create(self, path, data, *, durable):
-        self.write(path, data, durable=durable)
-
-
 def test_a_file_that_two_create_is_found(tmp_path):
     for findings in play([Careless(), Careless()], str(tmp_path)):
         (bad,) = (finding for finding in findings if not finding.good)
@@ -220,7 +210,7 @@ def test_a_file_that_two_create_is_found(tmp_path):
 
 
 class Late(LocalStorage):
-    """A cache that goes on showing what was there."""
+    """A cache that still shows the old content."""
 
     def read(self, path, *args):
         return b"old" if path.endswith(".target") else super().read(path, *args)
@@ -236,7 +226,7 @@ def test_a_rename_that_one_does_not_see_is_found_by_all(tmp_path):
 
 
 class Blind(LocalStorage):
-    """Sees in a folder only what it has put there."""
+    """Lists only the files that it has written itself."""
 
     def __init__(self):
         self.mine = set()
@@ -251,9 +241,9 @@ class Blind(LocalStorage):
 
 def test_who_does_not_see_the_others_is_told_from_who_never_came(tmp_path):
     (sees,), (blind,) = play([LocalStorage(), Blind()], str(tmp_path), seconds=2.0)
-    assert "There is word of" in str(sees)
-    assert "it does not see what is written here" in str(sees)
-    assert "There is word of" not in str(blind)
+    assert "left a file, but does not answer" in str(sees)
+    assert "it does not see the files written here" in str(sees)
+    assert "left a file, but does not answer" not in str(blind)
 
 
 class Keeping(LocalStorage):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import distckpt
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core.bundle import read_index
+from distckpt.core.tensorflow_format.bundle import read_index
 
 from .conftest import SCRIPT, VALUES, content, flip
 
@@ -71,7 +71,7 @@ def test_a_plain_checkpoint_of_one_data_file(shell, divided, tmp_path):
 
 def test_npz(shell, divided, tmp_path):
     text = shell("export", divided, tmp_path / "model.npz", "--to", "npz")
-    assert "Left out, for npz has no place for their types: _CHECKPOINTABLE_OBJECT_GRAPH" in text
+    assert "Omitted, because npz cannot hold their types: _CHECKPOINTABLE_OBJECT_GRAPH" in text
     with np.load(tmp_path / "model.npz", allow_pickle=False) as found:
         assert sorted(found.files) == ["big", "half", "save_counter", "small"]
         assert (found["big"] == np.arange(40_000.0).reshape(400, 100)).all()
@@ -93,7 +93,7 @@ def test_what_is_there_is_replaced_only_by_force(shell, run, tmp_path, form):
     out = tmp_path / "out"
     shell("export", run / "ckpt-4", out, "--to", form)
     before = content(tmp_path)
-    assert "is there already; --force" in shell("export", run, out, "--to", form, code=2)
+    assert "exists already; --force" in shell("export", run, out, "--to", form, code=2)
     assert content(tmp_path) == before
     shell("export", run, out, "--to", form, "--force")
     assert content(tmp_path) != before

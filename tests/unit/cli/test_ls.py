@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from distckpt.core.holds import Lease, Pin, render
+from distckpt.core.pins_and_leases import Lease, Pin, render
 
-from .conftest import SCRIPT, content, owned_by
+from .conftest import SCRIPT, content, names, owned_by
 
 
 def row(text, name):
@@ -66,6 +66,23 @@ def test_states_are_told_apart(shell, run):
     assert "not a readable manifest" in text
 
 
+def test_an_edited_manifest_is_damaged_and_counts_for_nothing(shell, run):
+    """Somebody makes ckpt-3 the best by hand: it is not restored, and ckpt-2 stays."""
+    path = run / "ckpt-5.manifest.json"
+    path.write_text(path.read_text().replace('"loss": 0.2', '"loss": 0.0'))
+    found = {c["name"]: c for c in shell.json("ls", run, "--why")["checkpoints"]}
+    assert found["ckpt-5"]["state"] == "damaged"
+    assert "was changed after it was written: its checksum is" in found["ckpt-5"]["problem"]
+    assert found["ckpt-5"]["why"].startswith("not counted, and never deleted")
+    assert [name for name, one in found.items() if one["newest"]] == ["ckpt-4"]
+    assert "number 1 by loss (0.1)" in found["ckpt-2"]["why"]
+    before = content(run)
+    shell("prune", run, "--max-to-keep", "1", "--keep", "Best(1, 'loss')", "--yes")
+    after = content(run)
+    assert names(run) == ["ckpt-2", "ckpt-4", "ckpt-5"]
+    assert all(after[file] == before[file] for file in before if file.startswith("ckpt-5"))
+
+
 def test_pins_and_leases_are_shown_but_not_those_that_ran_out(shell, run):
     folder = run / ".distckpt" / "holds"
     folder.mkdir(exist_ok=True)
@@ -83,9 +100,9 @@ def test_saves_in_progress_are_told_from_what_is_left_over(shell, run):
     folder = run / "ckpt-6.pending-00000001-000006-ab"
     folder.mkdir()
     (folder / "probe").write_text("x" * 100)
-    assert "ckpt-6: a save of epoch 1, left over" in shell("ls", run)
+    assert "ckpt-6: a save of term 1, left over" in shell("ls", run)
     owned_by(run)
-    assert "ckpt-6: a save of epoch 1, in progress, 100 B" in shell("ls", run)
+    assert "ckpt-6: a save of term 1, in progress, 100 B" in shell("ls", run)
 
 
 def test_it_changes_nothing(shell, run):

@@ -53,7 +53,7 @@ def test_bad_input(shell, run, tmp_path):
     assert "Error: " in shell("timeline", run, "-o", tmp_path / "no" / "t.png", code=2)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "tells what its workers did when" in shell("timeline", empty, code=2)
+    assert "records phases" in shell("timeline", empty, code=2)
 
 
 def test_without_matplotlib(run, tmp_path):

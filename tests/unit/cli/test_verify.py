@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -25,15 +26,16 @@ def data_file(run, name):
 
 
 def test_the_newest_one_or_all(shell, run):
-    assert shell("verify", run).split() == ["ok", str(run / "ckpt-5")]
-    assert shell("verify", run / "ckpt-3").split() == ["ok", str(run / "ckpt-3")]
+    said = ": every byte, and the manifest by its own checksum\n"
+    assert shell("verify", run) == f"ok   {run / 'ckpt-5'}{said}"
+    assert shell("verify", run / "ckpt-3") == f"ok   {run / 'ckpt-3'}{said}"
     assert len(shell("verify", run, "--all").splitlines()) == 4
 
 
 @pytest.mark.parametrize("argument", ["ckpt-3", "ckpt-3.index", "ckpt-3.manifest.json"])
 def test_a_checkpoint_is_named_by_its_path_or_a_file(shell, run, argument):
     assert str(run / "ckpt-3") in shell("verify", run / argument)
-    assert shell("verify", argument, cwd=run).split() == ["ok", str(run / "ckpt-3")]
+    assert shell("verify", argument, cwd=run).startswith(f"ok   {run / 'ckpt-3'}: ")
 
 
 def test_damage_is_found_and_named(shell, run):
@@ -54,6 +56,7 @@ def test_damage_is_found_and_named(shell, run):
         (lambda run: os.truncate(data_file(run, "ckpt-3"), 99), "has 99 bytes instead of"),
         (lambda run: flip(run / "ckpt-3.index"), "is not the index that the manifest"),
         (lambda run: (run / "ckpt-3.manifest.json").write_text("{"), "not a readable manifest"),
+        (lambda run: edit(run, "ckpt-3"), "was changed after it was written: its checksum is"),
     ],
 )
 def test_other_damage(shell, run, spoil, text):
@@ -61,9 +64,26 @@ def test_other_damage(shell, run, spoil, text):
     assert text in shell("verify", run / "ckpt-3", code=1)
 
 
+def edit(run, name):
+    path = run / f"{name}.manifest.json"
+    path.write_text(path.read_text().replace('"loss": 0.', '"loss": 0.00'))
+
+
+def test_a_manifest_of_an_older_version_has_no_checksum(shell, run):
+    path = run / "ckpt-3.manifest.json"
+    body = json.loads(path.read_text())
+    del body["checksum"]
+    path.write_text(json.dumps({**body, "version": 1}))
+    assert "has no checksum" in shell("verify", run / "ckpt-3")
+    found = {c["name"]: c["manifest"] for c in shell.json("verify", run, "--all")["checkpoints"]}
+    assert found["ckpt-3"] == "not verified"
+    assert found["ckpt-5"] == "verified"
+
+
 def test_a_plain_checkpoint(shell, run):
     os.unlink(run / "ckpt-3.manifest.json")
-    shell("verify", run / "ckpt-3")
+    assert "without a manifest" in shell("verify", run / "ckpt-3")
+    assert shell.json("verify", run / "ckpt-3")["checkpoints"][0]["manifest"] == "none"
     flip(data_file(run, "ckpt-3"), 5000)
     shell("verify", run / "ckpt-3", code=1)
 

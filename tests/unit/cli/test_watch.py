@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import distckpt
-from distckpt.roles import watching
+from distckpt.inspection import save_watch
 from distckpt.storage.local import LocalStorage
 
 from .conftest import SCRIPT, content
@@ -29,8 +29,8 @@ def test_it_tells_what_comes_and_goes_and_ends_with_ctrl_c(watch, run):
     assert "4 checkpoints, the newest: ckpt-5" in watch.stdout.readline()
     folder = run / "ckpt-6.pending-00000001-000009-ab"
     folder.mkdir()
+    (folder / "probe").write_text("token")
     assert "ckpt-6: a save has begun" in watch.stdout.readline()
-    (folder / "probe").write_text("x")
     (folder / "probe").unlink()
     folder.rmdir()
     step = tf.Variable(60, dtype=tf.int64)
@@ -62,11 +62,11 @@ def test_the_phases_of_the_workers_are_told_from_their_files(run):
     folder.mkdir()
 
     def look():
-        (save,) = watching.look(LocalStorage(), str(run))
+        (save,) = save_watch.look(LocalStorage(), str(run))
         return save.phase, [(w.worker, w.phase, w.bytes) for w in save.workers]
 
+    (folder / "probe").write_text("token")
     assert look() == ("opened", [])
-    (folder / "probe").write_text("")
     (folder / "shard-00001-of-00003.data-00000-of-00001").write_text("12345")
     assert look() == ("writing", [(0, "opened", 0), (1, "writing", 5), (2, "opened", 0)])
     (folder / "shard-00001-of-00003.index").write_text("12")
@@ -79,9 +79,23 @@ def test_the_phases_of_the_workers_are_told_from_their_files(run):
     assert look()[0] == "deleting"
 
 
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"probe": ""}, {"ckpt-4.index": "x"}],
+    ids=["new", "of gc or rollback", "a deletion that is nearly done"],
+)
+def test_a_folder_that_is_no_save_is_left_out(run, files):
+    folder = run / "ckpt-4.pending-00000001-000009-ab"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert save_watch.look(LocalStorage(), str(run)) == []
+
+
 def test_a_name_that_claims_too_many_workers_is_not_believed(run):
     folder = run / "ckpt-6.pending-00000001-000009-ab"
     folder.mkdir()
+    (folder / "probe").write_text("token")
     (folder / "shard-00000-of-999999999999").write_text("x")
-    (save,) = watching.look(LocalStorage(), str(run))
+    (save,) = save_watch.look(LocalStorage(), str(run))
     assert save.workers == ()

@@ -10,13 +10,14 @@ import pytest
 
 from distckpt.coordination import rendezvous
 from distckpt.coordination.rendezvous import Place, meet, wait_for_workers
+from distckpt.core.tf_config import Task
 from distckpt.errors import ConfigurationError, DeadlineExceededError
 
 
 def job(count, chief="worker"):
     """Returns the tasks of a job on free ports of this machine."""
     jobs = [(chief, 0), *(("worker", n if chief == "worker" else n - 1) for n in range(1, count))]
-    return [(name, n, f"127.0.0.1:{portpicker.pick_unused_port()}") for name, n in jobs]
+    return [Task(name, n, f"127.0.0.1:{portpicker.pick_unused_port()}") for name, n in jobs]
 
 
 class Meeting:
@@ -86,7 +87,7 @@ def test_a_chief_that_never_starts_is_named():
 
 
 def test_a_name_that_nobody_knows_is_told():
-    tasks = [("worker", 0, "no-such-host.invalid:2222"), ("worker", 1, "127.0.0.1:2223")]
+    tasks = [Task("worker", 0, "no-such-host.invalid:2222"), Task("worker", 1, "127.0.0.1:2223")]
     (end,) = Meeting(tasks, [1], deadline=0.5).end().values()
     assert isinstance(end, DeadlineExceededError)
     assert "no-such-host.invalid:2222" in str(end)
@@ -116,14 +117,14 @@ def test_two_of_one_index_are_told():
     time.sleep(0.7)
     (end,) = Meeting(tasks, [1], deadline=3.0).end().values()
     assert isinstance(end, ConfigurationError)
-    assert f"says that it is worker 1 ({tasks[1][2]}), and another process does so, too" in str(end)
+    assert f"says that it is worker 1 ({tasks[1][2]}), and so does another process" in str(end)
     for meeting in both:
         assert "worker 2 (" in str(*meeting.end().values())
 
 
 def test_another_cluster_is_told():
     tasks = job(3)
-    other = [*tasks[:2], ("worker", 2, "127.0.0.1:1")]
+    other = [*tasks[:2], Task("worker", 2, "127.0.0.1:1")]
     chief = Meeting(tasks, [0], deadline=2.0)
     (end,) = Meeting(other, [1], deadline=2.0).end().values()
     assert isinstance(end, ConfigurationError)
@@ -148,6 +149,36 @@ def test_strangers_do_not_disturb(noise):
             time.sleep(0.05)
     assert Meeting(tasks, [1]).end() == {1: None}
     assert meeting.end() == {0: None}
+
+
+def test_a_stranger_who_never_comes_to_the_point_holds_nobody_up():
+    tasks = job(2)
+    meeting = Meeting(tasks, [0], deadline=20.0)
+    over = threading.Event()
+
+    def trickle():
+        with until_it_listens(tasks) as link:
+            while not over.wait(0.3):
+                link.sendall(b"x")
+
+    stranger = threading.Thread(target=trickle, daemon=True)
+    stranger.start()
+    time.sleep(1.0)
+    began = time.monotonic()
+    assert Meeting(tasks, [1]).end() == {1: None}
+    assert time.monotonic() - began < 10.0
+    assert meeting.end() == {0: None}
+    over.set()
+
+
+def until_it_listens(tasks):
+    deadline = time.monotonic() + 10.0
+    while True:
+        try:
+            return socket.create_connection(Place(tasks, 0).chiefs(), 1.0)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_port_that_is_taken_is_told():
@@ -188,10 +219,14 @@ def test_where_there_is_nobody_to_wait_for_it_returns(monkeypatch, config):
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        ({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}, "none"),
+        ({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}, "has 2"),
         ({"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}, "worker 1"),
+        (
+            {"cluster": {"worker": ["a:1", "b..:1"]}, "task": {"type": "worker", "index": 0}},
+            "b..",
+        ),
         ({"cluster": {"worker": ["a:1", "b:x"]}, "task": {"type": "worker", "index": 0}}, "b:x"),
-        ({"cluster": ["a:1"], "task": {"type": "worker", "index": 0}}, "must be objects"),
+        ({"cluster": ["a:1"], "task": {"type": "worker", "index": 0}}, "must be an object"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_told(monkeypatch, config, text):

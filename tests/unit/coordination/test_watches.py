@@ -8,8 +8,12 @@ import pytest
 
 from distckpt import errors
 from distckpt.coordination import watches as module
+from distckpt.coordination.crew import Crew
 from distckpt.coordination.in_process import InProcess
 from distckpt.coordination.watches import Forgotten, Watches
+
+from ..kit.eventually import eventually
+from ..kit.refusing import Refusing
 
 SOON = 5.0
 
@@ -53,14 +57,7 @@ def engine():
 
 @pytest.fixture
 def watches(engine):
-    return Watches(engine.ask)
-
-
-def _wait_for(condition):
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
+    return Watches(engine.ask, Crew(0))
 
 
 def test_a_published_key_is_found(engine, watches):
@@ -84,7 +81,7 @@ def test_many_fetches_of_an_absent_key_make_one_call(engine, watches):
 def test_fetches_of_many_threads_share_one_call_and_all_get_the_value(engine, watches):
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(watches.fetch, ["a"], SOON) for _ in range(8)]
-        _wait_for(lambda: engine.open == 1)
+        eventually(lambda: engine.open == 1)
         time.sleep(0.1)
         assert engine.asked == ["a"]
         engine.store.publish("a", "value")
@@ -118,7 +115,7 @@ def test_a_slow_first_key_does_not_hold_back_the_second_for_long(engine, watches
 def test_an_answer_that_nobody_waited_for_is_kept_for_the_next_fetch(engine, watches):
     assert watches.fetch(["a"], 0) is None
     engine.store.publish("a", "value")
-    _wait_for(lambda: engine.open == 0)
+    eventually(lambda: engine.open == 0)
     engine.store.forget(["a"])
     assert watches.fetch(["a"], 0) == ("a", "value")
     assert engine.asked == ["a"]
@@ -127,7 +124,7 @@ def test_an_answer_that_nobody_waited_for_is_kept_for_the_next_fetch(engine, wat
 def test_a_dropped_answer_is_asked_for_again(engine, watches):
     assert watches.fetch(["a"], 0) is None
     engine.store.publish("a", "value")
-    _wait_for(lambda: engine.open == 0)
+    eventually(lambda: engine.open == 0)
     time.sleep(0.05)
     engine.store.forget(["a"])
     watches.drop(["a", "unknown"])
@@ -149,20 +146,20 @@ def test_an_error_of_the_program_does_not_leave_the_fetch_waiting():
         raise TypeError("the interface has changed")
 
     with pytest.raises(TypeError, match="the interface has changed"):
-        Watches(ask).fetch(["a"], 30)
+        Watches(ask, Crew(0)).fetch(["a"], 30)
 
 
 def test_a_forgotten_key_ends_its_call(engine, watches):
     assert watches.fetch(["a"], 0) is None
     engine.store.publish("a", "forgotten")
-    _wait_for(lambda: engine.open == 0)
+    eventually(lambda: engine.open == 0)
     assert engine.asked == ["a"]
 
 
 def test_a_fetch_goes_on_when_its_key_is_forgotten_and_published_anew(engine, watches):
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(watches.fetch, ["a"], 30)
-        _wait_for(lambda: engine.open == 1)
+        eventually(lambda: engine.open == 1)
         engine.store.publish("a", "forgotten")
         time.sleep(0.02)
         engine.store.forget(["a"])
@@ -196,9 +193,56 @@ def test_answers_that_nobody_fetches_are_dropped_in_the_end(engine, watches, mon
     assert "a" not in watches._watches
 
 
+# --- Without threads
+
+
+@pytest.fixture
+def alone(engine, monkeypatch):
+    Refusing(monkeypatch)
+    return Watches(engine.ask, Crew(0))
+
+
+def test_without_threads_a_published_key_is_found(engine, alone):
+    engine.store.publish("b", "value")
+    assert alone.fetch(["a", "b"], 0) == ("b", "value")
+
+
+def test_without_threads_a_key_published_while_waiting_is_found_soon(engine, alone):
+    threading.Timer(0.3, engine.store.publish, ["b", "value"]).start()
+    began = time.monotonic()
+    assert alone.fetch(["a", "b"], 30) == ("b", "value")
+    assert time.monotonic() - began < SOON
+
+
+def test_without_threads_a_fetch_ends_at_its_deadline_and_no_call_stays_open(engine, alone):
+    began = time.monotonic()
+    assert alone.fetch(["a", "b"], 0.5) is None
+    assert 0.5 <= time.monotonic() - began < SOON
+    assert engine.open == 0
+    assert alone._watches == {}
+
+
+def test_without_threads_an_error_is_raised_and_a_forgotten_key_is_none(engine, alone):
+    engine.store.publish("a", "forgotten")
+    assert alone.fetch(["a"], 0.1) is None
+    engine.store.publish("b", "broken")
+    with pytest.raises(errors.WorkerLostError, match="the engine is gone"):
+        alone.fetch(["b"], SOON)
+
+
+def test_a_watch_that_got_no_thread_gets_one_later(engine, watches, monkeypatch):
+    with monkeypatch.context() as limited:
+        Refusing(limited)
+        assert watches.fetch(["a"], 0) is None
+    threading.Timer(0.3, engine.store.publish, ["a", "value"]).start()
+    asked = len(engine.asked)
+    assert watches.fetch(["a"], 30) == ("a", "value")
+    assert len(engine.asked) == asked + 1
+
+
 def test_closing_ends_a_fetch(engine, watches):
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(watches.fetch, ["a"], 30)
-        _wait_for(lambda: engine.open == 1)
+        eventually(lambda: engine.open == 1)
         watches.close()
         assert future.result(SOON) is None

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tensorflow.python.checkpoint import checkpoint_management
 
 from distckpt.core import retention
-from distckpt.core.checkpoint_state import CheckpointState, render
 from distckpt.core.retention import Kept, Recovered, Sweep
+from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState, render
 
 HOUR = 3600.0
 TIMES = st.integers(0, 40).map(lambda quarters: quarters * HOUR / 4)

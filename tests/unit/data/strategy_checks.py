@@ -1,6 +1,6 @@
-"""Inputs under strategies of one process with three devices; run by test_separately.py.
+"""Inputs under strategies of one process with three devices; run by test_strategies.py.
 
-TensorFlow divides the CPU only before its first use, so this needs a process of its own.
+TensorFlow divides the CPU only before its first use, so these tests need a process of their own.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_each_replica_gets_an_element_in_order(strategy):
 
 
 def test_a_custom_loop_in_a_function(strategy, tmp_path):
-    """Of both inputs; what is read after a restore is what was read before."""
+    """For both inputs: after a restore, the same examples are read as before."""
     own = distckpt.WorkerInput(lambda context: pairs(context).repeat(), strategy)
     indexed = distckpt.IndexedInput(10, 4, ids, strategy=strategy)
     checkpoint = tf.train.Checkpoint(own=own, indexed=indexed)
@@ -128,7 +128,7 @@ def test_shuffled_replicas_may_get_nothing(strategy):
 def test_next_within_a_replica_is_refused():
     strategy = STRATEGIES["three devices"]()
     batches = distckpt.IndexedInput(10, 4, ids, strategy=strategy)
-    with pytest.raises(Exception, match=r"call it outside of the function that strategy\.run runs"):
+    with pytest.raises(Exception, match=r"call it outside the function that strategy\.run runs"):
         strategy.run(lambda: next(batches))
 
 
@@ -136,7 +136,10 @@ def test_next_within_a_replica_is_refused():
     ("dataset", "text"),
     [
         (tf.data.Dataset.range(7), "has 7 elements, which 3 replicas cannot share evenly"),
-        (tf.data.Dataset.range(9).filter(lambda n: n > 2), r"nobody knows when.*Add \.repeat\(\)"),
+        (
+            tf.data.Dataset.range(9).filter(lambda n: n > 2),
+            r"unknown number of elements.*Add \.repeat\(\)",
+        ),
     ],
 )
 def test_a_dataset_that_could_end_within_a_step_is_refused(dataset, text):

@@ -59,7 +59,7 @@ def test_a_difference_is_named_on_all_workers():
 
 def test_other_inputs_are_named():
     results = together([making(), making()], kinds=["WorkerInput", "IndexedInput"])
-    assert "worker 0 makes WorkerInput, and worker 1 IndexedInput" in str(results[0])
+    assert "worker 0 makes WorkerInput, but worker 1 makes IndexedInput" in str(results[0])
 
 
 def test_a_failure_on_one_worker_fails_all():
@@ -79,7 +79,9 @@ def test_who_never_comes_is_named():
     results = together([making(), None, making(), None], deadline=0.5)
     for worker in (0, 2):
         assert isinstance(results[worker], DeadlineExceededError)
-        assert "these have not made their WorkerInput: worker 1, worker 3" in str(results[worker])
+        assert "these workers have not made their WorkerInput: worker 1, worker 3" in str(
+            results[worker]
+        )
 
 
 def test_who_has_died_is_named_before_the_deadline():

@@ -251,7 +251,7 @@ def test_something_else_than_a_dataset_is_refused(job):
         ({"epochs": True}, "epochs must be a positive integer or None, got True"),
         ({"seed": -1}, r"seed must be an integer from 0 to 2\*\*63 - 1, got -1"),
         ({"seed": None}, "seed must be an integer"),
-        ({"global_batch": 20, "drop_remainder": True}, "no step is left of 10 examples"),
+        ({"global_batch": 20, "drop_remainder": True}, "10 examples do not fill a batch"),
         ({"input_context": context(2, 2)}, "input_context says worker 2 of 2"),
         ({"input_context": context(0, 2, local=2)}, "has 1 on each worker"),
     ],
@@ -272,9 +272,9 @@ def test_a_strategy_without_such_replicas_is_refused():
 @pytest.mark.parametrize(
     ("other", "text"),
     [
-        ({"size": 24}, r"IndexedInput\(size=23\), and this one has size=24"),
-        ({"seed": 4}, r"IndexedInput\(seed=3\), and this one has seed=4"),
-        ({"shuffle": False}, r"IndexedInput\(shuffle=True\), and this one has shuffle=False"),
+        ({"size": 24}, r"IndexedInput\(size=23\), but this one has size=24"),
+        ({"seed": 4}, r"IndexedInput\(seed=3\), but this one has seed=4"),
+        ({"shuffle": False}, r"IndexedInput\(shuffle=True\), but this one has shuffle=False"),
     ],
 )
 def test_the_state_of_another_source_or_order_is_refused(job, tmp_path, other, text):

@@ -7,9 +7,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distckpt.core.order import Order, share
 from distckpt.data.indices import Indices
 from distckpt.data.replicas import Replicas
+from distckpt.data.sample_order import Order, share
 
 
 def indices(order, *, worker=0, workers=1, local=1, place=(0, 0), seed=None, epochs=None):

@@ -95,7 +95,7 @@ def test_to_repeat_nothing_without_end_is_an_error():
     batches = distckpt.WorkerInput(
         lambda context: tf.data.Dataset.range(5).filter(lambda n: n > 9).repeat()
     )
-    with pytest.raises(ConfigurationError, match="what it repeats is empty"):
+    with pytest.raises(ConfigurationError, match="the dataset that it repeats is empty"):
         next(batches)
 
 

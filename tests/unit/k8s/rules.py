@@ -144,6 +144,13 @@ def wrong_policy(objects):
         yield "two pods of one index may run at a time"
 
 
+def wrong_deadline(objects):
+    """Checks that what is started again for nothing ends some day."""
+    job = job_of(objects) or objects["TFJob"]["spec"]["runPolicy"]
+    if not job.get("activeDeadlineSeconds"):
+        yield "the job may be started again for ever"
+
+
 def wrong_numbers(objects):
     """Checks that what is said twice is the same."""
     job, said = job_of(objects), environment(objects)
@@ -224,7 +231,7 @@ def wrong_storage(objects):
             yield "the evaluator may write"
 
 
-RULES = (wrong_policy, wrong_numbers, wrong_security, wrong_storage)
+RULES = (wrong_policy, wrong_deadline, wrong_numbers, wrong_security, wrong_storage)
 
 
 def wrong(objects):

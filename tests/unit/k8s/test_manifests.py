@@ -132,6 +132,7 @@ def test_whatever_must_be_so_cannot_be_changed_unnoticed(rendered):
         (("Job", "spec", "template", "spec", "terminationGracePeriodSeconds"), 30),
         (("Job", "spec", "podFailurePolicy", "rules", 1, "onExitCodes", "values"), [2, 78]),
         (("Job", "spec", "template", "spec", "containers", 0, "env", 0, "value"), "2"),
+        (("Job", "spec", "activeDeadlineSeconds"), None),
         (("Service", "spec", "publishNotReadyAddresses"), False),
         (("PersistentVolumeClaim", "spec", "accessModes"), ["ReadWriteOnce"]),
     ],
@@ -221,7 +222,8 @@ def start_batch_script(folder, code, wait=""):
 
 
 @pytest.mark.parametrize(
-    ("code", "requeued"), [(0, False), (69, True), (75, True), (76, True), (78, False), (1, False)]
+    ("code", "requeued"),
+    [(0, False), (69, True), (70, False), (75, True), (76, True), (78, False), (1, False)],
 )
 def test_the_batch_script_requeues_what_is_worth_it(tmp_path, code, requeued):
     """The script itself; Slurm's commands are stand-ins here."""

@@ -1,8 +1,9 @@
-"""What the tests of the launcher share: the real command line, and a look at the process table."""
+"""The real command line, and a look at the process table, for all tests of the launcher."""
 
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -14,24 +15,28 @@ import pytest
 
 import distckpt.launcher
 
+from ..kit.eventually import eventually
+
 ROOT = Path(distckpt.launcher.__file__).parents[2]
 PATIENCE = 30.0
+# In a worker: leaves its process id where `Processes` looks for it.
+LEAVE_PID = "import os, pathlib\npathlib.Path(os.environ['PIDS'], f'{os.getpid()}.pid').touch()\n"
 
 
 class Processes:
-    """Process ids that workers leave in a directory, and what became of them."""
+    """Processes whose ids workers leave in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def wait_for(self, count: int) -> list[int]:
         """Waits until `count` processes have left their id; returns the ids."""
-        self.eventually(lambda: len(self._pids()) >= count, f"only {self._pids()}")
+        eventually(lambda: len(self._pids()) >= count, f"only {self._pids()}")
         return self._pids()
 
     def all_gone(self, pids: Iterable[int]) -> None:
         pids = list(pids)
-        self.eventually(lambda: not any(map(self.alive, pids)), f"of {pids} some still run")
+        eventually(lambda: not any(map(self.alive, pids)), f"of {pids} some still run")
 
     def alive(self, pid: int) -> bool:
         """Whether a process runs; a zombie that nobody collects does not."""
@@ -39,12 +44,6 @@ class Processes:
             return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
-
-    def eventually(self, condition: Callable[[], object], complaint: str = "") -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, complaint
-            time.sleep(0.01)
 
     def _pids(self) -> list[int]:
         return [int(file.stem) for file in self.directory.glob("*.pid")]
@@ -72,7 +71,7 @@ def _environment(changes: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def start(processes: Processes) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts ``python -m distckpt ...`` as a process; whatever is left in the end is killed."""
+    """Starts ``python -m distckpt ...`` as a process; what still runs at the end is killed."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: object, env: dict[str, str] | None = None, **options: object):
@@ -111,3 +110,13 @@ def launch(run) -> Callable[..., subprocess.CompletedProcess[str]]:
         return run("launch", *options, "--", sys.executable, "-c", code, env=env)
 
     return launch
+
+
+def read_until(fd: int, text: bytes) -> bytes:
+    """Reads until `text` has come; returns all that was read."""
+    received, deadline = b"", time.monotonic() + PATIENCE
+    while text not in received:
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"no {text!r} in {received!r}"
+        received += os.read(fd, 4096)
+    return received

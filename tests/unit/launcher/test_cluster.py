@@ -16,6 +16,8 @@ import pytest
 from distckpt.errors import ConfigurationError, DeadlineExceededError
 from distckpt.launcher import CommandError, LocalCluster
 
+from ..kit.eventually import eventually
+
 SHOW = "import os; print(os.environ['TF_CONFIG']); print(os.environ['DISTCKPT_RUN_ID'])"
 
 
@@ -137,7 +139,7 @@ def test_a_stopped_process_can_still_be_ended(processes, programs: Path) -> None
     with LocalCluster([sys.executable, str(programs / "polite.py")], workers=1) as cluster:
         pids = processes.wait_for(1)
         cluster.kill(0, signal.SIGSTOP)
-        processes.eventually(lambda: psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED)
+        eventually(lambda: psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED)
     processes.all_gone(pids)
 
 
@@ -247,5 +249,5 @@ def test_nothing_is_left_open_or_running() -> None:
     before = look()
     with python("pass") as cluster:
         cluster.wait(30.0)
-    # Not "==": what earlier tests left to the garbage collector may go meanwhile.
+    # Not "==": the garbage collector may close what earlier tests have left.
     assert all(now <= then for now, then in zip(look(), before, strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distckpt.launcher.console import Console, Outlet
+from distckpt.launcher.output.console import Console, Outlet
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ def ended(index, returncode, at=1.0):
         ([ended(0, -9), ended(1, -15, 3.0)], 2.0, ["worker 0"]),
         ([ended(0, -9), ended(1, -9, 1.5), ended(2, -9, 3.0)], 2.0, ["worker 0", "worker 1"]),
         ([ended(0, 69), ended(1, -15, 3.0)], 2.0, []),
+        ([ended(0, 70), ended(1, -15, 3.0)], 2.0, []),
         ([ended(0, 69), ended(1, -9, 1.5)], 2.0, ["worker 1"]),
         ([ended(0, 75), ended(1, 75, 1.1)], 2.0, []),
         ([ended(0, 76)], None, []),
@@ -50,7 +51,7 @@ def test_it_goes_on_with_those_that_are_left():
 def test_with_too_few_it_ends():
     found, text = verdict(Policy(max_restarts=1, least=2), [ended(0, -9), ended(1, -15, 3.0)])
     assert (found.restart, found.exit_code) == (False, 69)
-    assert "left: 1 worker, and it takes 2; because worker 0" in text
+    assert "only 1 worker left, but 2 needed, because worker 0" in text
 
 
 def test_who_was_preempted_comes_back():

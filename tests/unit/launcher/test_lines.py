@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distckpt.launcher.lines import LONGEST_LINE, LineAssembler
+from distckpt.launcher.output.lines import LONGEST_LINE, LineAssembler
 
 
 def assemble(*chunks: bytes) -> list[bytes]:

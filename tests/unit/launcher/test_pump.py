@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from distckpt.launcher.console import Console, Outlet
-from distckpt.launcher.pump import PATIENCE, Pump
-from distckpt.launcher.worker_output import TAIL, WorkerOutput
+from distckpt.launcher.output.console import Console, Outlet
+from distckpt.launcher.output.pump import PATIENCE, Pump
+from distckpt.launcher.output.worker_output import TAIL, WorkerOutput
+
+from ..kit.eventually import eventually
 
 
 class Bench:
@@ -59,7 +61,7 @@ def test_an_unfinished_line_is_shown_when_the_worker_ends(bench: Bench) -> None:
 
 def test_an_unfinished_line_is_shown_after_a_while(bench: Bench, processes) -> None:
     os.write(bench.pipe, b"password: ")
-    processes.eventually(lambda: bench.shown() == "[worker 0] password: \n")
+    eventually(lambda: bench.shown() == "[worker 0] password: \n")
 
 
 def test_a_progress_bar_shows_about_one_line_a_second(bench: Bench) -> None:
@@ -76,7 +78,7 @@ def test_a_progress_bar_shows_about_one_line_a_second(bench: Bench) -> None:
 
 def test_a_message_comes_after_what_was_written_before_it(bench: Bench, processes) -> None:
     os.write(bench.pipe, b"last words\n")
-    processes.eventually(lambda: "last words" in bench.shown())
+    eventually(lambda: "last words" in bench.shown())
     bench.pump.say("worker 0 died")
     bench.close()
     assert bench.shown() == "[worker 0] last words\ndistckpt launch: worker 0 died\n"
@@ -141,7 +143,7 @@ def test_a_line_is_not_cut_because_the_console_was_blocked(processes) -> None:
         pipes.append(writing)
     pump.start()
     os.write(pipes[0], b"half")
-    processes.eventually(lambda: outputs[0].text() == "half")
+    eventually(lambda: outputs[0].text() == "half")
     os.write(pipes[1], b"x\n" * 30_000)  # with names more than the console's pipe can hold
     time.sleep(1.5 * PATIENCE)
     os.write(pipes[0], b" line\n")

@@ -58,6 +58,28 @@ def test_a_signal_to_this_process_ends_the_launch() -> None:
     assert result.workers[0].returncode == -signal.SIGTERM
 
 
+def test_a_signal_of_the_program_s_own_does_not_end_the_wait_before_fewer_start() -> None:
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    over = threading.Event()
+
+    def disturb() -> None:
+        while not over.wait(0.2):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    code = "import json, os, time; c = json.loads(os.environ['TF_CONFIG'])\n"
+    code += "if len(c['cluster']['worker']) == 2:\n"
+    code += "    time.sleep(600) if c['task']['index'] == 0 else os.kill(os.getpid(), 9)"
+    try:
+        result = launch(spec(code, max_restarts=1, least=1, elastic_wait=1.0))
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert (result.exit_code, result.restarts) == (0, 1)
+
+
 def test_it_works_on_another_thread_where_signals_cannot_be_taken() -> None:
     results = []
     thread = threading.Thread(target=lambda: results.append(launch(spec("pass"))))

@@ -13,8 +13,7 @@ from tensorflow.core.util import event_pb2
 
 import distckpt
 from distckpt.errors import ConfigurationError
-from distckpt.listeners import JsonLines, Log, Prometheus, TensorBoard
-from distckpt.roles import emitter
+from distckpt.listeners import JsonLines, Log, Prometheus, TensorBoard, dispatcher
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def job(tmp_path):
             step.assign(5 * number)
             manager.save(metrics={"loss": 0.5})
         manager.restore_or_initialize()
-        emitter.flush_all()
+        dispatcher.flush_all()
         return manager
 
     return run
@@ -110,7 +109,7 @@ def test_a_failed_save_is_counted_and_warned_of(tmp_path, caplog):
     )
     with pytest.raises(ConfigurationError):
         manager.save()
-    emitter.flush_all()
+    dispatcher.flush_all()
     assert 'outcome="failed",worker="0"} 1.0' in (tmp_path / "x.prom").read_text()
     assert '"event":"SaveFailed"' in (tmp_path / "x.jsonl").read_text()
     assert "not saved: DirectoryError" in caplog.text
@@ -134,7 +133,7 @@ def test_bad_arguments(make, text):
 def test_a_port_that_is_taken():
     first = Prometheus(port=0)
     try:
-        with pytest.raises(ConfigurationError, match="a port of its own"):
+        with pytest.raises(ConfigurationError, match="its own port"):
             Prometheus(port=first.port)
     finally:
         first.close()

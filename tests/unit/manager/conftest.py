@@ -1,9 +1,11 @@
-"""What is observable of a checkpoint manager and of its directory, as plain data to compare."""
+"""The observable state of a manager and of its directory, as plain data to compare."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+import threading
 import time
 
 import numpy as np
@@ -13,17 +15,19 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 import distckpt
 from distckpt.core import layout
-from distckpt.core.bundle import read_index
-from distckpt.roles import ownership
-from distckpt.roles.catalog import Catalog
-from distckpt.roles.verifier import Verifier
+from distckpt.core.tensorflow_format.bundle import read_index
+from distckpt.directory.catalog import Catalog
+from distckpt.ownership import fencing
+from distckpt.ownership.held_terms import HeldTerms
+from distckpt.restoring.verifier import Verifier
+from distckpt.saving.committer import Committer
 from distckpt.storage.local import LocalStorage
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class Observer:
-    """Looks at directories and managers with TensorFlow's eyes, and with ours."""
+    """Reads directories and managers, through TensorFlow and through distckpt."""
 
     @staticmethod
     def contents(path):
@@ -67,7 +71,7 @@ class Observer:
 
     @classmethod
     def everything(cls, manager):
-        """All that a user of `manager` can see, without its directory's path."""
+        """All that a user of `manager` can see, without the path of its directory."""
         directory = manager.directory
 
         def relative(path):
@@ -100,8 +104,8 @@ class Observer:
         if not directory.exists():
             return []
         belongs = {"checkpoint", ".distckpt"}
-        belongs |= {f".distckpt/{name}" for name in ("epochs", "abandoned", "holds")}
-        belongs |= {f".distckpt/epochs/{p.name}" for p in directory.glob(".distckpt/epochs/*.json")}
+        belongs |= {f".distckpt/{name}" for name in ("terms", "abandoned", "holds")}
+        belongs |= {f".distckpt/terms/{p.name}" for p in directory.glob(".distckpt/terms/*.json")}
         for path in directory.glob("*.index"):
             name = path.name[: -len(".index")]
             manifest, shards = cls.verify(directory, name), read_index(path.read_bytes()).num_shards
@@ -154,11 +158,22 @@ def clock(monkeypatch):
 
 
 FAST = distckpt.ManagerOptions(durable=False)
+ASYNC = dataclasses.replace(FAST, enable_async=True)
+
+
+@pytest.fixture
+def checkpoint():
+    return tf.train.Checkpoint(value=tf.Variable(1.0), table=tf.Variable(tf.zeros([50, 7])))
+
+
+def value(path, key="value"):
+    """Returns what a checkpoint holds of the variable `key`."""
+    return tf.train.load_checkpoint(path).get_tensor(f"{key}/.ATTRIBUTES/VARIABLE_VALUE")
 
 
 @pytest.fixture
 def make():
-    """Returns a manager of ours that does not flush, which is all that tests save by it."""
+    """Returns a function that makes a manager of ours which does not flush, to save time."""
 
     def make(checkpoint, directory, max_to_keep=None, *args, **kwargs):
         kwargs.setdefault("options", FAST)
@@ -169,7 +184,7 @@ def make():
 
 @pytest.fixture(params=["tensorflow", "distckpt"])
 def either(request, make):
-    """Returns a manager, TensorFlow's or ours: what is tested with it holds for both."""
+    """Returns a function that makes a manager, TensorFlow's or ours: the test holds for both."""
 
     def make_plain(checkpoint, directory, max_to_keep=None, *args, **kwargs):
         return tf.train.CheckpointManager(checkpoint, directory, max_to_keep, *args, **kwargs)
@@ -179,5 +194,51 @@ def either(request, make):
 
 @pytest.fixture
 def another_process(monkeypatch):
-    """Returns a function after which this process is as one that has not saved yet."""
-    return lambda: monkeypatch.setattr(ownership, "_registry", {})
+    """Returns a function that makes this process forget which directories it owns."""
+    return lambda: monkeypatch.setattr(fencing, "_registry", HeldTerms())
+
+
+class Gate(LocalStorage):
+    """Holds back all writes while it is shut; fails at the files that the test names."""
+
+    def __init__(self):
+        self.open = threading.Event()
+        self.open.set()
+        self.fails_at = None
+
+    def write(self, path, data, *, durable):
+        assert self.open.wait(60)
+        self._check(path)
+        super().write(path, data, durable=durable)
+
+    def read(self, path, *args):
+        self._check(path)
+        return super().read(path, *args)
+
+    def _check(self, path):
+        if self.fails_at is not None and path.endswith(self.fails_at):
+            raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    storage = Gate()
+    monkeypatch.setattr(
+        "distckpt.manager.checkpoint_manager.storage_for", lambda directory: storage
+    )
+    yield storage
+    storage.open.set()
+
+
+@pytest.fixture
+def stalling(monkeypatch):
+    """Returns a function that lets the chief's next commit take some seconds."""
+    commit, stalls = Committer.commit, []
+
+    def slowly(self, *arguments):
+        if stalls:
+            time.sleep(stalls.pop())
+        return commit(self, *arguments)
+
+    monkeypatch.setattr(Committer, "commit", slowly)
+    return stalls.append

@@ -1,4 +1,4 @@
-"""Directories that cannot serve, and disks that fail: what is said, and what stays."""
+"""Directories that cannot be used, and disks that fail: the errors, and what is kept."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ from distckpt.storage.local import LocalStorage
 NOBODY = 65534
 
 
-@pytest.fixture
-def checkpoint():
-    return tf.train.Checkpoint(value=tf.Variable(1.0))
-
-
 # --- What is no directory
 
 
@@ -40,19 +35,41 @@ def a_dangling_link(root):
     return root / "here"
 
 
+def below_a_dangling_link(root):
+    return a_dangling_link(root) / "run"
+
+
+def a_link_to_a_file(root):
+    target = a_file(root).rename(root / "file")
+    (root / "here").symlink_to(target)
+    return root / "here"
+
+
 def a_system_folder(root):
     return pathlib.Path("/proc/distckpt/run")
 
 
-@pytest.mark.parametrize("place", [a_file, below_a_file, a_dangling_link, a_system_folder])
-def test_a_place_that_is_no_directory_is_named(make, tmp_path, checkpoint, place):
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        (a_file, "here is a file. Move it away"),
+        (below_a_file, "here is a file. Move it away"),
+        (a_link_to_a_file, "here is a symbolic link to a file. Move it away"),
+        (a_dangling_link, "here is a symbolic link to a target that does not exist. Make"),
+        (below_a_dangling_link, "here is a symbolic link to a target that does not exist."),
+        (a_system_folder, "No such file or directory"),
+    ],
+)
+def test_a_place_that_is_no_directory_is_named(make, tmp_path, checkpoint, place, text):
     directory = place(tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
     manager = make(checkpoint, directory)
     assert manager.latest_checkpoint is None
     assert manager.restore_or_initialize() is None
-    with pytest.raises(errors.DirectoryError, match=str(directory)):
+    with pytest.raises(errors.DirectoryError, match=str(directory)) as caught:
         manager.save()
-    assert sorted(p.name for p in tmp_path.iterdir()) in ([], ["here"])
+    assert text in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
 def test_a_manager_serves_once_the_place_is_free(make, tmp_path, checkpoint):
@@ -66,8 +83,9 @@ def test_a_manager_serves_once_the_place_is_free(make, tmp_path, checkpoint):
 
 def test_a_path_that_cannot_be_looked_at_is_named_at_once(make, tmp_path, checkpoint):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(errors.DirectoryError, match="cannot be read"):
-        make(checkpoint, tmp_path / "loop")
+    for place in (tmp_path / "loop", tmp_path / "loop" / "run"):
+        with pytest.raises(errors.DirectoryError, match=r"cannot be read: .* back to itself"):
+            make(checkpoint, place)
     with pytest.raises(errors.DirectoryError, match="cannot be read"):
         make(checkpoint, tmp_path / ("x" * 300))
 
@@ -196,7 +214,9 @@ def test_a_save_that_fails_leaves_the_last_one_and_nothing_else(
     make, observer, tmp_path, checkpoint, monkeypatch, ending, number
 ):
     storage = FailingStorage("", number)
-    monkeypatch.setattr("distckpt.manager.storage_for", lambda directory: storage)
+    monkeypatch.setattr(
+        "distckpt.manager.checkpoint_manager.storage_for", lambda directory: storage
+    )
     manager = make(checkpoint, tmp_path, 1)
     manager.save()
     before = observer.everything(manager)
@@ -214,7 +234,9 @@ def test_a_failure_in_the_middle_of_the_same_number_leaves_the_old_one(
     make, observer, tmp_path, checkpoint, monkeypatch
 ):
     storage = FailingStorage("", errno.EIO)
-    monkeypatch.setattr("distckpt.manager.storage_for", lambda directory: storage)
+    monkeypatch.setattr(
+        "distckpt.manager.checkpoint_manager.storage_for", lambda directory: storage
+    )
     manager = make(checkpoint, tmp_path, 1)
     manager.save(1)
     before = observer.everything(manager)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,8 +18,8 @@ import tensorflow as tf
 import distckpt
 from distckpt import errors, events
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core.phases import ALL
-from distckpt.roles import emitter
+from distckpt.core.protocol.phases import ALL
+from distckpt.listeners import dispatcher
 from distckpt.storage.local import LocalStorage
 
 from ..state.conftest import together
@@ -26,7 +28,7 @@ from .conftest import FAST
 
 @pytest.fixture(autouse=True)
 def own_post(monkeypatch):
-    monkeypatch.setattr(emitter, "_post", emitter._Post())
+    monkeypatch.setattr(dispatcher, "_post", dispatcher._Post())
 
 
 class Heard(list):
@@ -68,7 +70,7 @@ class Job:
         try:
             return together([lambda m=manager: call(m) for manager in self.managers])
         finally:
-            self.managers[0]._job.emit.flush()
+            self.managers[0]._common.job.emit.flush()
 
 
 def save(manager):
@@ -76,7 +78,7 @@ def save(manager):
 
 
 def forget(*heard):
-    emitter.flush_all()
+    dispatcher.flush_all()
     for one in heard:
         one.clear()
 
@@ -161,7 +163,7 @@ def test_a_save_that_is_skipped(make, tmp_path, monkeypatch):
             gate.wait(30)
             super().write(*args, **kwargs)
 
-    monkeypatch.setattr("distckpt.manager.storage_for", lambda directory: Slow())
+    monkeypatch.setattr("distckpt.manager.checkpoint_manager.storage_for", lambda directory: Slow())
     given = options(heard, enable_async=True, when_busy="skip")
     with make(tf.train.Checkpoint(value=tf.Variable(1.0)), tmp_path, 1, options=given) as manager:
         manager.save()
@@ -178,7 +180,7 @@ def test_a_save_that_fails_names_the_culprit_to_all(tmp_path, monkeypatch):
 
     job.all(save)
     forget(*job.heard)
-    monkeypatch.setattr("distckpt.roles.writer.Writer._write_part", write)
+    monkeypatch.setattr("distckpt.saving.shard_writer.ShardWriter._write_part", write)
     with pytest.raises(errors.StorageFullError):
         job.all(save)
     for heard in job.heard:
@@ -199,7 +201,7 @@ def test_a_state_that_cannot_be_captured_is_a_failure(make, tmp_path, monkeypatc
     monkeypatch.setattr("distckpt.state.capture.Capture.take", take)
     with pytest.raises(ValueError, match="no such state"):
         manager.save()
-    manager._job.emit.flush()
+    manager._common.job.emit.flush()
     assert heard.names() == ["SaveStarted", "SaveFailed"]
 
 
@@ -212,10 +214,10 @@ def test_a_replaced_chief_says_who_has_replaced_it(make, tmp_path, another_proce
     forget(heard)
     with pytest.raises(errors.SupersededError):
         old.save()
-    old._job.emit.flush()
+    old._common.job.emit.flush()
     assert heard.names() == ["SaveStarted", "Captured", "SaveFailed", "Fenced"]
     by = heard.only(events.Fenced).by
-    assert f"pid {os.getpid()}, epoch 2" in by
+    assert f"pid {os.getpid()}, term 2" in by
     assert "This process" not in by
 
 
@@ -235,7 +237,7 @@ def test_a_fall_back_and_a_restore_that_fails(make, tmp_path):
     forget(heard)
     with pytest.raises(errors.RestoreError):
         manager.restore_or_initialize()
-    manager._job.emit.flush()
+    manager._common.job.emit.flush()
     assert heard.names() == ["FellBack", "FellBack", "RestoreFailed"]
     assert heard[-1].error == "RestoreError"
 
@@ -247,11 +249,13 @@ def test_an_interrupted_save_is_one_that_fails(make, tmp_path, monkeypatch):
         def rename(self, *args):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("distckpt.manager.storage_for", lambda directory: Interrupted())
+    monkeypatch.setattr(
+        "distckpt.manager.checkpoint_manager.storage_for", lambda directory: Interrupted()
+    )
     manager = make(tf.train.Checkpoint(), tmp_path, 5, options=options(heard))
     with pytest.raises(KeyboardInterrupt):
         manager.save()
-    manager._job.emit.flush()
+    manager._common.job.emit.flush()
     assert heard.only(events.SaveFailed).error == "KeyboardInterrupt"
 
 
@@ -264,7 +268,7 @@ def fails(event):
 
 def test_listeners_that_fail_or_hang_do_not_harm_a_save(make, observer, tmp_path, monkeypatch):
     never = threading.Event()
-    monkeypatch.setattr(emitter, "MOST_WAITING", 4)
+    monkeypatch.setattr(dispatcher, "MOST_WAITING", 4)
     given = options(fails, lambda event: never.wait(100))
     checkpoint = tf.train.Checkpoint(value=tf.Variable(1.0))
     manager = make(checkpoint, tmp_path, 2, options=given)
@@ -275,7 +279,7 @@ def test_listeners_that_fail_or_hang_do_not_harm_a_save(make, observer, tmp_path
         assert manager.restore_or_initialize() == f"{tmp_path}/ckpt-5"
         assert time.monotonic() - began < 20
         assert observer.leftovers(tmp_path) == []
-        assert emitter._post.dropped > 5
+        assert dispatcher._post.dropped > 5
     finally:
         never.set()
 
@@ -317,3 +321,21 @@ def test_a_program_that_is_told_to_end_says_so(tmp_path):
     said = done.stdout.split("\n")
     assert said[0] == "Preempted 30.0"
     assert "Committed " in said
+
+
+def test_each_save_and_each_restore_is_one_line_of_the_log(tmp_path, make, caplog):
+    caplog.set_level(logging.INFO, logger="distckpt")
+    manager = make(tf.train.Checkpoint(value=tf.Variable(1.0)), tmp_path, 2)
+    manager.save()
+    manager.restore_or_initialize()
+    told = [r.getMessage() for r in caplog.records if r.name == "distckpt"]
+    saved, restored = (re.sub(r"[0-9.]+ s", "… s", line) for line in told)
+    assert re.fullmatch(rf"Saved {tmp_path}/ckpt-1 \(step 1, \d+ B\) in … s\.", saved)
+    assert restored == f"Restored {tmp_path}/ckpt-1 in … s."
+
+
+def test_a_manager_is_shown_with_its_directory_and_its_newest_checkpoint(tmp_path, make):
+    manager = make(tf.train.Checkpoint(), tmp_path, 2)
+    assert repr(manager).endswith(f"{str(tmp_path)!r}: 0 managed, newest none>")
+    manager.save()
+    assert repr(manager).endswith(": 1 managed, newest ckpt-1>")

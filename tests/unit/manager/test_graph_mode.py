@@ -10,19 +10,9 @@ import tensorflow as tf
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.capture import Capture, DelegatedState
 
+from ..kit.python_state import Settings
+
 v1 = tf.compat.v1
-
-
-class Settings(tf.train.experimental.PythonState):
-    def __init__(self, **values):
-        super().__init__()
-        self.values = values
-
-    def serialize(self):
-        return json.dumps(self.values)
-
-    def deserialize(self, text):
-        self.values = json.loads(text)
 
 
 class Program:
@@ -155,15 +145,61 @@ def test_without_a_session_nothing_is_written(make, tmp_path):
         manager = make(Program().checkpoint, tmp_path / "run")
         with pytest.raises(RuntimeError, match="needs a default session"):
             manager.save()
+        counted = make(
+            Program().checkpoint,
+            tmp_path / "run",
+            step_counter=tf.Variable(1),
+            checkpoint_interval=1,
+        )
+        with pytest.raises(RuntimeError, match="needs a default session"):
+            counted.save()
     assert not (tmp_path / "run").exists()
 
 
-def test_in_a_function_nothing_is_written(make, tmp_path):
-    manager = make(tf.train.Checkpoint(value=tf.Variable(1.0)), tmp_path / "run")
-    with pytest.raises(RuntimeError, match="needs a default session"):
-        tf.function(manager.save)()
+@pytest.mark.parametrize("interval", [None, 1])
+def test_in_a_function_nothing_is_written_or_restored(make, tmp_path, interval):
+    value = tf.Variable(1.0)
+    manager = make(
+        tf.train.Checkpoint(value=value),
+        tmp_path / "run",
+        step_counter=tf.Variable(1),
+        checkpoint_interval=interval,
+    )
+
+    def traced(call):
+        with pytest.raises(RuntimeError, match=r"outside of the function, or .* with all updates"):
+            tf.function(call)()
+
+    traced(manager.save)
     assert not (tmp_path / "run").exists()
     assert manager.save() == f"{tmp_path}/run/ckpt-1"
+    value.assign(2.0)
+    traced(manager.save)
+    traced(manager.restore_or_initialize)
+    traced(lambda: list(tf.data.Dataset.range(1).map(lambda _: manager.save())))
+    assert value.numpy() == 2.0
+    assert manager.checkpoints == [f"{tmp_path}/run/ckpt-1"]
+
+
+def test_by_py_function_it_is_saved_and_restored_at_each_call(make, tmp_path):
+    value = tf.Variable(1.0)
+    manager = make(tf.train.Checkpoint(value=value), tmp_path)
+
+    # TensorFlow does not know that the Python function reads the variable.
+    @tf.function
+    def save():
+        with tf.control_dependencies([value.assign_add(1.0)]):
+            return tf.py_function(manager.save, [], tf.string)
+
+    @tf.function
+    def restore():
+        with tf.control_dependencies([value.assign_add(1.0)]):
+            return tf.py_function(manager.restore_or_initialize, [], tf.string)
+
+    for number in (1, 2):
+        assert save().numpy().decode() == f"{tmp_path}/ckpt-{number}"
+    assert restore().numpy().decode() == f"{tmp_path}/ckpt-2"
+    assert value.numpy() == 3.0
 
 
 def test_sharding_and_devices_are_left_to_tensorflow(make, session, tmp_path):

@@ -47,7 +47,7 @@ class Trainer:
         self.checkpoint = tf.train.Checkpoint(value=self.value, word=self.word)
         self.manager = make(self.checkpoint, self.directory, **options)
         self.states, self.acknowledged, self.looks = [], 0, 0
-        self.manager._storage.watch = self.look
+        self.manager._common.storage.watch = self.look
 
     def save(self, number=None):
         step = len(self.states) + 1.0
@@ -82,7 +82,9 @@ class Trainer:
 
 @pytest.fixture
 def trainer(tmp_path, make, observer, monkeypatch):
-    monkeypatch.setattr("distckpt.manager.storage_for", lambda directory: WatchedStorage())
+    monkeypatch.setattr(
+        "distckpt.manager.checkpoint_manager.storage_for", lambda directory: WatchedStorage()
+    )
     return lambda **options: Trainer(tmp_path / "run", make, observer, **options)
 
 
@@ -90,7 +92,9 @@ def test_the_watch_sees_every_step(trainer):
     t = trainer(max_to_keep=1)
     t.save()
     t.save()
-    renamed = [names[-1] for kind, *names in t.manager._storage.operations if kind == "rename"]
+    renamed = [
+        names[-1] for kind, *names in t.manager._common.storage.operations if kind == "rename"
+    ]
     assert "ckpt-2.index" in renamed
     assert "ckpt-2.manifest.json" in renamed
     assert "ckpt-1.index" in renamed  # into the folder of its deletion
@@ -116,7 +120,7 @@ def test_a_fresh_save_is_never_visible_before_it_is_whole(trainer):
     t = trainer(max_to_keep=1)
     t.save()
     seen = set()
-    t.manager._storage.watch = lambda: seen.add(tf.train.latest_checkpoint(t.directory))
+    t.manager._common.storage.watch = lambda: seen.add(tf.train.latest_checkpoint(t.directory))
     assert seen <= {t.manager.latest_checkpoint, t.save()}
 
 
@@ -127,7 +131,7 @@ def test_a_switch_from_a_plain_checkpoint(trainer, tmp_path):
         plain.save(5)
     before = t.observer.contents(plain.latest_checkpoint)
     found = []
-    t.manager._storage.watch = lambda: found.append(
+    t.manager._common.storage.watch = lambda: found.append(
         t.observer.contents(tf.train.latest_checkpoint(t.directory))
     )
     t.value.assign([9.0, 9.0])

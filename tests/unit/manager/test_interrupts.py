@@ -44,7 +44,9 @@ def test_after_an_interruption_the_last_stands_and_the_next_save_works(
     make, observer, tmp_path, monkeypatch, after, number
 ):
     storage = InterruptedStorage()
-    monkeypatch.setattr("distckpt.manager.storage_for", lambda directory: storage)
+    monkeypatch.setattr(
+        "distckpt.manager.checkpoint_manager.storage_for", lambda directory: storage
+    )
     for point in itertools.count(1):
         directory = tmp_path / str(point)
         checkpoint = tf.train.Checkpoint(value=tf.Variable(1))

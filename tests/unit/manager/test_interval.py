@@ -120,7 +120,9 @@ def test_a_step_whose_save_failed_can_be_saved_again(make, tmp_path, monkeypatch
     checkpoint = tf.train.Checkpoint(step=step)
     options = {"step_counter": step, "checkpoint_interval": 3}
     with monkeypatch.context() as patch:
-        patch.setattr("distckpt.manager.storage_for", lambda directory: FullDisk())
+        patch.setattr(
+            "distckpt.manager.checkpoint_manager.storage_for", lambda directory: FullDisk()
+        )
         manager = make(checkpoint, tmp_path / "run", **options)
         with pytest.raises(SaveFailedError):
             manager.save()

@@ -14,8 +14,8 @@ import tensorflow as tf
 import distckpt
 from distckpt import keep
 from distckpt.core.manifest import Retention
+from distckpt.directory.catalog import Catalog
 from distckpt.errors import ConfigurationError
-from distckpt.roles.catalog import Catalog
 from distckpt.storage.local import LocalStorage
 
 
@@ -154,7 +154,7 @@ def test_an_asynchronous_save_records_metrics_too(tmp_path, step):
         ({"loss": "low"}, r"metrics\['loss'\] must be a number, got 'low'"),
         ({"loss": [1.0, 2.0]}, "must be a number"),
         ({"loss": tf.constant([1.0, 2.0])}, "must be a number"),
-        ({3: 1.0}, "names of metrics must be texts, got 3"),
+        ({3: 1.0}, "names of metrics must be strings, got 3"),
     ],
 )
 def test_bad_metrics_are_refused_before_anything_is_saved(new_manager, metrics, text):
@@ -167,7 +167,7 @@ def test_bad_metrics_are_refused_before_anything_is_saved(new_manager, metrics, 
 
 
 def test_a_policy_of_another_kind_is_refused():
-    with pytest.raises(ConfigurationError, match=r"keep must be one of distckpt\.keep"):
+    with pytest.raises(ConfigurationError, match=r"keep must be a policy of distckpt\.keep"):
         distckpt.ManagerOptions(keep="EverySteps(3)")
 
 

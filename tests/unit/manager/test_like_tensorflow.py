@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 )
 
 import distckpt
-from distckpt.roles import ownership
+from distckpt.ownership import fencing
+from distckpt.ownership.held_terms import HeldTerms
 
 SEED = os.environ.get("DISTCKPT_SEED")
 HISTORIES = settings(
@@ -164,7 +165,7 @@ class Histories(RuleBasedStateMachine):
     @rule(options=MANAGER, new_program=st.booleans())
     def restart(self, options, new_program):
         if new_program:
-            ownership._registry.clear()  # as in a new process
+            fencing._registry = HeldTerms()  # as in a new process
             self.both(lambda s: s.start_program())
         self.start(options)
 

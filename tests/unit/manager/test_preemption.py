@@ -12,7 +12,10 @@ import tensorflow as tf
 import distckpt
 from distckpt import errors
 from distckpt.coordination.in_process import InProcessJob
+from distckpt.core import manifest_checksum
+from distckpt.runtime import time_limit
 
+from ..kit.eventually import eventually
 from ..state.conftest import together
 
 
@@ -62,6 +65,21 @@ def test_workers_without_a_cluster_are_refused(tmp_path):
         distckpt.handle_preemption(manager)
 
 
+def test_sigterm_is_listened_for_in_the_main_thread_only(manager):
+    found = []
+
+    def set_up():
+        with pytest.raises(errors.ConfigurationError, match="Call it there, or give it a term"):
+            distckpt.handle_preemption(manager)
+        found.append(distckpt.handle_preemption(manager, termination_watcher=lambda: False))
+
+    thread = threading.Thread(target=set_up)
+    thread.start()
+    thread.join()
+    assert len(found) == 1
+    found[0]._stop_poll_termination_signal_thread()
+
+
 def test_the_keys_of_old_questions_are_forgotten(tmp_path):
     job = InProcessJob(3)
     managers = [
@@ -100,13 +118,13 @@ def test_it_restores_and_goes_without_the_handler_too(manager, tmp_path):
 
 def end_of(handler):
     signal.raise_signal(signal.SIGTERM)
-    handler.save_checkpoint_if_preempted()  # agrees upon the next step
+    handler.save_checkpoint_if_preempted()  # agrees on the next step
     with pytest.raises(SystemExit) as end:
         handler.save_checkpoint_if_preempted()
-    for thread in threading.enumerate():  # nothing ends this process later
-        if thread.name == "distckpt grace":
-            thread.join(10)
-            assert not thread.is_alive()
+    keeper = time_limit._keeper
+    eventually(
+        lambda: not keeper.limits and keeper.orders.empty(), "something ends this process later"
+    )
     return end.value.code
 
 
@@ -130,8 +148,9 @@ def test_saves_that_took_too_long_are_not_tried(manager, caplog):
     path = manager.latest_checkpoint + ".manifest.json"
     with open(path) as file:
         manifest = json.load(file)
-    with open(path, "w") as file:
-        json.dump({**manifest, "seconds": 40.0}, file)
+    del manifest["checksum"]
+    with open(path, "wb") as file:
+        file.write(manifest_checksum.add(json.dumps({**manifest, "seconds": 40.0}).encode()))
     assert end_of(handler) == 76
     assert "There is no time left to save" in caplog.text
     assert f"resumes from {manager.latest_checkpoint}" in caplog.text

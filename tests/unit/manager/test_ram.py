@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 import distckpt
-from distckpt.core.holds import Pin
-from distckpt.roles import holding
-from distckpt.roles.inventory import take
+from distckpt.core.pins_and_leases import Pin
+from distckpt.directory import pinning
+from distckpt.inspection.inventory import take
 from distckpt.storage.choose import storage_for
 
 _numbers = itertools.count()
@@ -62,7 +62,7 @@ def test_saves_prunes_and_restores(directory, enable_async):
 def test_keeps_what_a_policy_or_a_pin_holds(directory):
     manager, step, table = make(directory, keep=distckpt.keep.EverySteps(3))
     train(manager, step, table, 2)
-    holding.pin(storage_for(directory), directory, Pin("ckpt-1", "somebody", time.time(), "why"))
+    pinning.pin(storage_for(directory), directory, Pin("ckpt-1", "somebody", time.time(), "why"))
     train(manager, step, table, 5)
     there = {item.name for item in take(storage_for(directory), directory, time.time()).items}
     assert there == {"ckpt-1", "ckpt-3", "ckpt-6", "ckpt-7"}

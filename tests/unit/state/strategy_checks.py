@@ -1,6 +1,6 @@
-"""Variables made under strategies of one process with two devices; run by test_separately.py.
+"""Variables made under strategies of one process with two devices; run in a process of their own.
 
-TensorFlow divides the CPU only before its first use, so this needs a process of its own.
+test_keras_2_and_strategies.py starts it: TensorFlow divides the CPU only before its first use.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from distckpt.state import reading
 from distckpt.state.capture import TensorState
+from distckpt.state.matching import match
 
 from ..manager.conftest import FAST
 from .conftest import bits, program, take
@@ -49,6 +50,7 @@ class Program:
             )
             self.sum = self.on_read(tf.VariableAggregation.SUM, number)
             self.mean = self.on_read(tf.VariableAggregation.MEAN, number)
+            self.first = self.on_read(tf.VariableAggregation.ONLY_FIRST_REPLICA, number)
         self.outside = tf.Variable([number])
         with tf.device("CPU:1"):
             self.elsewhere = tf.Variable([number, number])
@@ -58,6 +60,7 @@ class Program:
             step=self.step,
             sum=self.sum,
             mean=self.mean,
+            first=self.first,
             outside=self.outside,
             elsewhere=self.elsewhere,
         )
@@ -75,10 +78,11 @@ class Program:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         self.sum.assign_add(tf.cast(replica + 1, tf.float32))
         self.mean.assign_add(tf.cast(replica + 5, tf.float32))
+        self.first.assign_add(tf.cast(replica + 7, tf.float32))
         self.step.assign_add(1)
 
     def read(self):
-        distributed = [self.weights, self.step, self.sum, self.mean]
+        distributed = [self.weights, self.step, self.sum, self.mean, self.first]
         local = [self.strategy.experimental_local_results(v) for v in (self.weights, self.step)]
         return [bits(v.read_value()) for v in (*distributed, self.outside, self.elsewhere)] + [
             [bits(value) for value in values] for values in local
@@ -106,11 +110,11 @@ def test_a_checkpoint_goes_from_one_strategy_to_another(make, tmp_path, other):
     make(original.checkpoint, tmp_path / "one").save()
     copy = Program(STRATEGIES[other](), 2)
     make(copy.checkpoint, tmp_path / "one").restore_or_initialize()
-    assert copy.read()[:6] == original.read()[:6]
+    assert copy.read()[:7] == original.read()[:7]
     make(copy.checkpoint, tmp_path / "two").save()
     back = Program(STRATEGIES["mirrored"](), 3)
     make(back.checkpoint, tmp_path / "two").restore_or_initialize()
-    assert back.read()[:6] == original.read()[:6]
+    assert back.read()[:7] == original.read()[:7]
 
 
 def test_a_step_counter_of_every_replica_serves(make, tmp_path, strategy):
@@ -130,9 +134,18 @@ def test_what_is_equal_on_all_workers_is_known(strategy):
     state, plan = take(program.checkpoint, workers=2, split="distributed")
     assert isinstance(state, TensorState)
     shared = {e.key.split("/")[0] for e in plan.entries if not e.chief_only}
-    made_under = {"weights", "step", "sum", "mean"}
+    made_under = {"weights", "sum", "mean"}  # of "step" and "first" each has the first replica's
     distributed = isinstance(program.weights, tf.distribute.DistributedValues)
     assert shared == (made_under if distributed else set())
+
+
+def test_a_program_is_compared_with_a_checkpoint(make, tmp_path, strategy):
+    original = Program(strategy, 1)
+    path = make(original.checkpoint, tmp_path).save()
+    found = match(Program(strategy, 2).checkpoint, path)
+    assert (found.count, found.missing, found.unused) == (7, (), ())
+    renamed = match(tf.train.Checkpoint(other=original.sum), path)
+    assert (renamed.missing, renamed.nothing) == (("other",), True)
 
 
 def test_what_is_saved_in_the_background_is_of_the_moment_of_the_save(make, tmp_path, strategy):
@@ -156,7 +169,7 @@ def test_what_is_saved_in_the_background_is_of_the_moment_of_the_save(make, tmp_
 
 
 def test_values_on_an_accelerator_are_copied_to_the_host_if_they_are_the_own(monkeypatch):
-    """Here the second part of the CPU stands for it, so that the copies are real."""
+    """Here the second part of the CPU replaces it, so that the copies are real."""
     monkeypatch.setattr(reading, "is_host", lambda device: device.endswith("CPU:0"))
     with tf.device("CPU:1"):
         small = [tf.Variable([number, 2]) for number in range(4)]
@@ -188,7 +201,7 @@ def test_files_are_written_from_the_device_asked_for(
     path = make(Program(strategy, 1).checkpoint, tmp_path).save(options=options)
     assert used == ["/job:localhost/replica:0/task:0/device:CPU:1"]
     assert observer.verify(tmp_path, "ckpt-1") is not None
-    assert len(observer.contents(path)) == 8
+    assert len(observer.contents(path)) == 9
 
 
 def test_a_fitted_model(round_trips):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distckpt.core import bundle, replicas
-from distckpt.core.replicas import Check
+from distckpt.core.protocol import replica_check
+from distckpt.core.protocol.replica_check import Check
+from distckpt.core.tensorflow_format import bundle
 from distckpt.state.capture import Capture
 
 ALL = Check("error")
@@ -47,7 +48,7 @@ def test_copies_have_the_checksums_that_their_writers_have(tmp_path, workers):
     compared = set()
     for index in range(workers):
         state, plan = captured(checkpoint, index, workers=workers)
-        pieces = replicas.copies(plan, index, ALL)
+        pieces = replica_check.copies(plan, index, ALL)
         sums = [task() for task in state.copies()]
         assert sums == [expected[piece.identity] for piece in pieces]
         compared |= {piece.entry.key for piece in pieces}
@@ -63,7 +64,25 @@ def test_what_is_held_is_that_of_the_moment(tmp_path):
     for variable in variables():
         if variable not in ("bool", "empty"):
             getattr(checkpoint, variable).assign_add(tf.ones_like(getattr(checkpoint, variable)))
-    pieces = replicas.copies(plan, 1, ALL)
+    pieces = replica_check.copies(plan, 1, ALL)
+    assert [task() for task in state.copies()] == [expected[p.identity] for p in pieces]
+
+
+def test_what_is_no_variables_is_that_of_the_moment_too(tmp_path):
+    class Given(tf.__internal__.tracking.AutoTrackable):
+        def __init__(self):
+            self.variable = tf.Variable(tf.ones([300, 20]))
+            self.memory = np.ones([300, 20], np.float32)
+
+        def _serialize_to_tensors(self):
+            return {"x": tf.raw_ops.Identity(input=self.memory)}
+
+    checkpoint = tf.train.Checkpoint(it=Given())
+    expected = written(tmp_path, checkpoint)
+    state, plan = captured(checkpoint, 1)
+    checkpoint.it.memory.fill(2)
+    pieces = replica_check.copies(plan, 1, ALL)
+    assert any("/x" in piece.entry.key for piece in pieces)
     assert [task() for task in state.copies()] == [expected[p.identity] for p in pieces]
 
 
@@ -73,7 +92,7 @@ def test_a_variable_that_saw_a_sparse_update_is_compared_in_place(tmp_path):
     checkpoint = tf.train.Checkpoint(table=table)
     expected = written(tmp_path, checkpoint)
     state, plan = captured(checkpoint, 1)
-    pieces = replicas.copies(plan, 1, ALL)
+    pieces = replica_check.copies(plan, 1, ALL)
     assert [task() for task in state.copies()] == [expected[p.identity] for p in pieces]
 
 

@@ -10,8 +10,9 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, UninitializedVariable
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
-from distckpt.roles.collector import paused
+from distckpt.runtime.gc_pause import paused
 from distckpt.state.reading import (
+    copy_of,
     distributed_variable,
     has_shape,
     on_host,
@@ -21,6 +22,7 @@ from distckpt.state.reading import (
     share_on_read,
 )
 
+from .arrays import DTYPES, array
 from .conftest import bits, take
 
 
@@ -76,6 +78,46 @@ def test_a_variable_that_is_not_initialised_has_the_shape_of_none():
     for dtype in (tf.float32, tf.int32, tf.string):
         (tensor,) = read_variables([UninitializedVariable(shape=[2], dtype=dtype)])
         assert has_shape(tensor, (0,))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "int4", "qint8", "qint32"])
+def test_a_copy_is_in_memory_of_its_own(dtype):
+    if dtype.startswith("qint"):
+        tensor = tf.quantization.quantize([[0.1, 0.9]], 0.0, 1.0, tf.as_dtype(dtype)).output
+    elif dtype == "int4":
+        tensor = tf.cast([[1, -3], [2, 0]], dtype)
+    else:
+        tensor = tf.constant(array(dtype, (64, 16), 1), tf.as_dtype(dtype))
+    for value in (tensor,) if dtype == "int4" else (tensor, tensor[0, 0], tensor[:0]):
+        copy = copy_of(value)
+        assert bits(copy) == bits(value)
+        assert copy.dtype == value.dtype
+    assert dtype == "string" or address(copy_of(tensor)) != address(tensor)
+
+
+def test_a_copy_of_some_rows_is_in_memory_of_its_own_whether_they_are_aligned_or_not():
+    for columns in (16, 5):
+        tensor = tf.random.uniform([64, columns])
+        for rows in ((0, 32), (3, 64), (0, 64)):
+            copy = copy_of(tensor, rows)
+            assert bits(copy) == bits(tensor[rows[0] : rows[1]])
+            assert not np.may_share_memory(copy._numpy(), tensor._numpy())
+
+
+def test_the_rows_of_a_divided_variable_are_held_without_the_rest():
+    variable = tf.Variable(tf.random.uniform([5000, 16]))
+    for index in (0, 1):
+        state, plan = take(tf.train.Checkpoint(v=variable), workers=2, index=index)
+        (piece,) = [p for p in plan.shares[index] if p.entry.key.startswith("v/")]
+        held = state._values[piece.identity]._numpy()
+        assert np.array_equal(held, variable.numpy()[slice(*piece.rows)])
+        assert not np.may_share_memory(held, variable.read_value()._numpy())
+
+
+def test_the_state_of_an_iterator_is_held_as_it_is():
+    iterator = iter(tf.data.Dataset.range(10))
+    given = serialized(iterator)
+    assert copy_of(given) is given
 
 
 def test_shapes_and_places_of_tensors_are_known():

@@ -54,6 +54,19 @@ def test_the_object_graph_is_walked_once(walks, tmp_path):
     assert len(walks) == 1
 
 
+def test_what_comes_after_a_look_at_the_counters_is_saved(tmp_path):
+    table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, -1)
+    step = tf.Variable(7, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step, table=table)
+    saves = Saves(checkpoint, tmp_path)
+    assert saves.capture.counters() == {"step": 7}
+    table.insert([1], [10])  # as a restore does, or a step of the training
+    assert saves()["table"].tolist() == [1]
+    assert saves.capture.counters() == {"step": 7}
+    checkpoint.save_counter.assign(3)  # which makes it
+    assert saves()["save_counter"] == 3
+
+
 def test_a_change_is_saved(walks, tmp_path):
     checkpoint = tf.train.Checkpoint(a=tf.Variable(1), items=[tf.Variable(2)])
     saves = Saves(checkpoint, tmp_path)

@@ -23,7 +23,7 @@ def config(kind="worker", index=1, cluster=CLUSTER, **more):
 
 
 def workers_of(identity):
-    return identity.cluster["worker"]
+    return json.loads(identity.config)["cluster"]["worker"]
 
 
 def test_tf_config_is_taken_as_it_is():
@@ -46,6 +46,12 @@ def test_an_indexed_job_names_its_pods_by_index():
     assert found.name == "worker 2"
     assert workers_of(found) == ["digits-0.net:7", "digits-1.net:7", "digits-2.net:7"]
     assert json.loads(found.config)["task"] == {"type": "worker", "index": 2}
+
+
+def test_tf_config_without_a_cluster_says_nothing_of_the_job():
+    lone = {"TF_CONFIG": json.dumps({"task": {"type": "worker", "index": 0}})}
+    found = find({**lone, "JOB_COMPLETION_INDEX": "1"}, "d-1", spec(replicas=2, service="net"))
+    assert (found.name, workers_of(found)) == ("worker 1", ["d-0.net:2222", "d-1.net:2222"])
 
 
 def test_a_job_set_has_another_number_in_the_name():
@@ -82,21 +88,19 @@ PODS = {"replicas": 3, "service": "net"}
 @pytest.mark.parametrize(
     ("environ", "host", "options", "text"),
     [
-        ({}, "laptop", {}, "Nothing says which worker of which job this is"),
-        ({}, "train-3", {}, "Nothing says which worker"),
-        ({}, "laptop", PODS, "Nothing says which worker"),
-        ({"TF_CONFIG": "{"}, "x", {}, "TF_CONFIG is not valid JSON"),
+        ({}, "laptop", {}, "Cannot tell which worker of which job this is"),
+        ({}, "train-3", {}, "Cannot tell which worker"),
+        ({}, "laptop", PODS, "Cannot tell which worker"),
+        ({"TF_CONFIG": "{"}, "x", {}, "TF_CONFIG: it is not valid JSON"),
         ({"TF_CONFIG": "[]"}, "x", {}, "must be a JSON object"),
-        ({"TF_CONFIG": "{}"}, "x", {}, 'must have the objects "cluster" and "task"'),
-        (config(index=2), "x", {}, "this is task 2 of 'worker', of which its cluster has 2"),
-        (config(index=-1), "x", {}, "this is task -1 of 'worker'"),
-        (config(kind="master"), "x", {}, "task 1 of 'master', of which its cluster has 0"),
-        (config(kind=None), "x", {}, "task 1 of None"),
+        ({"TF_CONFIG": "{}"}, "x", {}, "there is no TF_CONFIG with a cluster"),
+        ({"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}}'}, "x", {}, "does not say which task"),
+        (config(index=2), "x", {}, "this process is worker 2, and the cluster has 2"),
         (config(cluster={"worker": "a:1"}), "x", {}, "must be a list like"),
-        (config(JOB_COMPLETION_INDEX="0"), "x", {}, "JOB_COMPLETION_INDEX says 0"),
-        ({**INDEX, "SLURM_PROCID": "0"}, "d-1", PODS, "Unset the one that is left over"),
-        (INDEX, "d-1", {}, "nothing says of how many"),
-        (INDEX, "d-1", {"replicas": 3}, "nothing says by which Service"),
+        (config(JOB_COMPLETION_INDEX="0"), "x", {}, "JOB_COMPLETION_INDEX is 0"),
+        ({**INDEX, "SLURM_PROCID": "0"}, "d-1", PODS, "Unset the stale one"),
+        (INDEX, "d-1", {}, "the number of workers is unknown"),
+        (INDEX, "d-1", {"replicas": 3}, "but the Service through which"),
         (INDEX, "d-2", PODS, "does not end in -1"),
         (INDEX, "laptop", PODS, "does not end in -1"),
         (INDEX, "d-1", {"replicas": 1, "service": "net"}, "there are only 1"),

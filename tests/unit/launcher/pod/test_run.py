@@ -5,6 +5,7 @@ The names of "pods" are in a file that stands for /etc/hosts in a mount namespac
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,11 @@ import portpicker
 import pytest
 
 import distckpt
+from distckpt import exit_codes
+from distckpt.errors import DistckptError
+from distckpt.launcher.guarded import GuardedProcess
+from distckpt.launcher.pod import PodSpec
+from distckpt.launcher.pod import run as run_pod
 
 SHOW = "import os, json; print(json.loads(os.environ['TF_CONFIG'])['task']['index'], flush=True)"
 
@@ -95,7 +101,7 @@ def test_three_pods_of_an_indexed_job_find_each_other(pods):
     for index, (code, out, messages) in zip((2, 0, 1), ends(started), strict=True):
         assert code == 0, messages
         assert out == f"{index}\n"  # as the program has written it
-        assert f"this is worker {index}, by an Indexed Job" in messages
+        assert f"this is worker {index}, according to an Indexed Job" in messages
         assert "all 3 workers have come" in messages
 
 
@@ -153,6 +159,43 @@ def test_a_signal_while_it_waits_for_others_ends_it_at_once(pods):
 
 # --- Without namespaces ---------------------------------------------------------------------------
 
+# As the look-up of a name may, it does not come back to Python for a signal.
+HANGS = """
+import ctypes, sys
+from distckpt.cli import main
+from distckpt.coordination import rendezvous
+
+def hang(*_):
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+
+rendezvous.meet = hang
+sys.argv = ["distckpt", "launch", "--", "true"]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_wait_that_does_not_come_back_to_python(number):
+    (text,) = config(2, 1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGS],
+        env={**os.environ, "TF_CONFIG": text},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            for line in process.stderr:
+                if "this is worker 1" in line:
+                    break
+            time.sleep(0.5)  # it hangs now
+            process.send_signal(number)
+            assert process.wait(20) == 128 + number
+        finally:
+            process.kill()
+
 
 def launch(*arguments, **variables):
     environment = {**os.environ, "PYTHONPATH": str(Path(distckpt.__file__).parents[1])}
@@ -181,7 +224,81 @@ def test_tf_config_is_passed_on_as_it_is():
     for text, (code, out, messages) in zip(configs, ends(started), strict=True):
         assert code == 0, messages
         assert out == f"{text}\n"
-        assert "by TF_CONFIG" in messages
+        assert "according to TF_CONFIG" in messages
+
+
+def test_a_console_that_nobody_reads_keeps_no_signal_from_the_worker(tmp_path):
+    code = "import signal, pathlib, sys\n"
+    code += "def end(*_): pathlib.Path(sys.argv[1]).write_text('told'); sys.exit(75)\n"
+    code += "signal.signal(signal.SIGTERM, end); print('ready', flush=True); signal.pause()"
+    reading, writing = os.pipe()
+    environment = {**os.environ, "PYTHONPATH": str(Path(distckpt.__file__).parents[1])}
+    command = [sys.executable, "-m", "distckpt", "launch", "--", sys.executable, "-c", code]
+    process = subprocess.Popen(
+        [*command, tmp_path / "told"],
+        env={**environment, "TF_CONFIG": config(1, 0)[0]},
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"." * 4096)
+        os.set_blocking(writing, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 75
+        assert (tmp_path / "told").read_text() == "told"
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_machine_that_cannot_start_the_worker_is_to_blame_itself(monkeypatch):
+    monkeypatch.setattr(sys.modules[run_pod.__module__], "START_DEADLINE", 0.0)
+    monkeypatch.setenv("TF_CONFIG", config(1, 0)[0])
+    with pytest.raises(DistckptError, match="too busy, or out of memory") as caught:
+        run_pod(PodSpec(command=["true"]))
+    assert exit_codes.of(caught.value) == 1
+
+
+def test_a_worker_that_has_ended_before_the_launcher_looks_has_started(monkeypatch):
+    receive = GuardedProcess.receive
+
+    def late(process):
+        process._guard.wait(30)
+        receive(process)
+
+    monkeypatch.setattr(GuardedProcess, "receive", late)
+    monkeypatch.setenv("TF_CONFIG", config(1, 0)[0])
+    assert run_pod(PodSpec(command=["true"])) == 0
+
+
+def test_a_hangup_that_was_to_be_ignored_is_while_it_waits():
+    code = "import signal, os, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(distckpt.__file__).parents[1])}
+    launcher = ["-m", "distckpt", "launch", "--peer-deadline", "60", "--", "true"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *launcher],
+        env={**environment, "TF_CONFIG": config(2, None)[1]},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "this is worker 1" in process.stderr.readline()
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    finally:
+        process.kill()
+        process.communicate()
 
 
 POLITE = """
@@ -212,7 +329,7 @@ def test_after_a_signal_the_worker_s_own_exit_code_counts(expected):
     process.send_signal(signal.SIGTERM)
     ((found, _, messages),) = ends([process])
     assert found == expected, messages
-    assert "SIGTERM: passed on" in messages
+    assert "SIGTERM: forwarded" in messages
 
 
 def test_a_worker_that_does_not_end_in_its_grace_is_killed():

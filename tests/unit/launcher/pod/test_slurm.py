@@ -75,7 +75,7 @@ def test_tasks_per_node(counts, expected):
 
 @pytest.mark.parametrize("counts", ["", "x", "0", "2(x0)", "2(x", "1,,2", "9(x999999999)"])
 def test_tasks_per_node_that_make_no_sense(counts):
-    with pytest.raises(ConfigurationError, match="how many tasks a node has"):
+    with pytest.raises(ConfigurationError, match="not a valid list of tasks per node"):
         slurm.tasks_per_node(counts)
 
 
@@ -89,8 +89,8 @@ def test_each_task_has_an_address_of_its_own():
     ("changes", "text"),
     [
         ({"SLURM_STEP_NODELIST": ""}, "has not set SLURM_STEP_NODELIST"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "2"}, "names 3 nodes, and tasks for 1"),
-        ({"SLURM_PROCID": "5"}, "SLURM_PROCID is 5, and there are 5 tasks"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2"}, "names 3 nodes, but tasks for 1"),
+        ({"SLURM_PROCID": "5"}, "SLURM_PROCID is 5, but there are 5 tasks"),
         ({"SLURM_PROCID": "x"}, "must be a number"),
         ({"SLURM_LOCALID": "0"}, "srun --distribution=block"),
         ({"SLURM_NODEID": "0"}, "srun --distribution=block"),

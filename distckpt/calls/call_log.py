@@ -1,0 +1,248 @@
+"""The log of the chief's calls, in the key-value store of the job.
+
+`core.protocol.call_matching` says how the other workers follow it.
+
+The chief publishes one entry for each call before anything in the call can go wrong. The keys of a
+call are forgotten when all workers have taken part in a later one. If no save succeeds for a long
+time, the chief closes whole blocks of old entries instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from distckpt.coordination.base import Coordinator
+from distckpt.core.protocol import actions, messages
+from distckpt.core.protocol.call_matching import needs_workers
+from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.messages import Call, Outcome, Refusal
+from distckpt.core.protocol.moment import Moment
+from distckpt.errors import CoordinationError, Failure, WorkerLostError
+from distckpt.messaging.keys import Keys
+from distckpt.messaging.waiting import Waiting
+
+_log = logging.getLogger("distckpt")
+# The number of entries in a block.
+BLOCK = 256
+# A worker withdraws from one entry at most this often: errors in every call must not fill the
+# store.
+_MOST_WITHDRAWALS = 32
+
+
+class CallLog:
+    """One worker's view of the log of one manager. On the training thread, except `all_came`.
+
+    Args:
+      coordinator: The job.
+      manager: The manager's name, the same on all workers.
+
+    Attributes:
+      generation: The number of the restore that this worker's state comes from, counted from 1; 0
+        for none.
+    """
+
+    def __init__(self, coordinator: Coordinator, manager: str) -> None:
+        self._coordinator = coordinator
+        self._manager = manager
+        self._cursor = 0
+        self.generation = 0
+        self._withdrawn: list[Moment] = []  # from the entry at the cursor
+        self._refusals: list[tuple[int, str]] = []  # entry, key
+        self._lock = threading.Lock()
+        self._entries: deque[tuple[int, Keys]] = deque()  # the chief's entries not yet forgotten
+        self._owed: deque[tuple[str, str]] = deque()  # keys and values that are yet to be published
+        self._saving = -1  # the last entry that saves; its save may still be in flight
+        self._closed = 0  # the number of closed blocks
+        self._closings: list[str] = []
+
+    @property
+    def passed(self) -> int:
+        """How many entries are behind the cursor; the last of them has this number minus one."""
+        return self._cursor
+
+    # --- Chief ----------------------------------------------------------------------------------
+
+    def enter(self, call: Call) -> Keys:
+        """Adds an entry, and returns the keys of its call.
+
+        Raises:
+          WorkerLostError: The key-value store cannot be reached.
+        """
+        number = self._cursor
+        keys = Keys(self._manager, "call", number)
+        self._cursor += 1
+        if self._coordinator.count == 1:
+            return keys
+        if call.save:
+            self._saving = number
+        with self._lock:
+            self._entries.append((number, keys))
+        self.catch_up()
+        self._close_old_block()
+        try:
+            self._coordinator.publish(keys.call, messages.to_json(call))
+        except BaseException as error:  # interrupted: the entry may be published or not
+            failed = dataclasses.replace(call, save=False, failure=_failure(error, 0))
+            self.owe(keys.call, messages.to_json(failed))
+            self.owe(keys.outcome, messages.to_json(Outcome(failed.failure)))
+            self.catch_up()
+            raise
+        return keys
+
+    def fail(self, keys: Keys, error: BaseException) -> None:
+        """Tells the other workers that a call has failed, if they do not know its outcome yet."""
+        self._publish_or_owe(keys.outcome, messages.to_json(Outcome(_failure(error, 0))))
+
+    def owe(self, key: str, value: str) -> None:
+        """Remembers a message that others wait for and that was not published. Any thread."""
+        self._owed.append((key, value))
+
+    def catch_up(self) -> None:
+        """Publishes the owed messages in order, as far as that is possible now.
+
+        They are entries of failed calls, and outcomes. Without them, the other workers would wait
+        in each of their later calls.
+        """
+        while self._owed and self._publish(*self._owed[0]):
+            self._owed.popleft()
+
+    def all_came(self, number: int) -> None:
+        """Forgets the entries before `number`, since all have joined that one. Any thread."""
+        with self._lock:
+            old, self._closings = self._closings, []
+            old += self._remove_before(number)
+            self._closed = max(self._closed, number // BLOCK)
+        if old:
+            self._coordinator.forget(old)
+
+    def _close_old_block(self) -> None:
+        """Forgets the entries of an old block, and publishes a key that says so."""
+        with self._lock:
+            block = self._closed
+            if block > self._cursor // BLOCK - 2:
+                return
+            self._closed += 1
+            self._closings.append(self._closing(block))
+            old = self._remove_before(self._closed * BLOCK)
+        self._publish_or_owe(self._closing(block), str((block + 1) * BLOCK))
+        self._coordinator.forget(old)
+
+    def _remove_before(self, number: int) -> list[str]:
+        """Removes the entries before `number` and returns their keys; keeps a save in flight."""
+        old = [(n, keys) for n, keys in self._entries if n < number and n != self._saving]
+        for entry in old:
+            self._entries.remove(entry)
+        return [key for _, keys in old for key in keys.all(self._coordinator.count)]
+
+    def _closing(self, block: int) -> str:
+        return f"{self._manager}/closed-{block}"
+
+    # --- Other workers --------------------------------------------------------------------------
+
+    def look(self, what: str, patience: Patience) -> tuple[Keys, Call]:
+        """Waits for the entry at the cursor, and returns it with the keys of its call.
+
+        Args:
+          what: The call's name in messages: "save()".
+          patience: How long to wait.
+
+        Raises:
+          DeadlineExceededError: The chief never came.
+          WorkerLostError: The chief died.
+        """
+        while True:
+            keys = Keys(self._manager, "call", self._cursor)
+            found = Waiting(self._coordinator, keys, what, patience).for_call()
+            if isinstance(found, Call):
+                return keys, found
+            closing = self._coordinator.fetch([self._closing(self._cursor // BLOCK)], 0.0)
+            if isinstance(found, actions.Lost) or closing is None:
+                raise found.failure.to_error()
+            self._move_to(int(closing[1]))
+
+    def glance(self) -> tuple[Keys, Call] | None:
+        """Returns the entry at the cursor, if it is published; see `look`."""
+        keys = Keys(self._manager, "call", self._cursor)
+        with contextlib.suppress(WorkerLostError):
+            found = self._coordinator.fetch([keys.call], 0.0)
+            return (keys, messages.call_from_json(found[1])) if found else None
+        return None
+
+    def outcome(self, keys: Keys, seconds: float = 0.0) -> Outcome | None:
+        """Returns the outcome of a call; None if it is not published within `seconds`."""
+        with contextlib.suppress(WorkerLostError):
+            found = self._coordinator.fetch([keys.outcome], seconds)
+            return messages.outcome_from_json(found[1]) if found else None
+        return None
+
+    @property
+    def withdrawn(self) -> Sequence[Moment]:
+        """The moments at which this worker has withdrawn from the entry at the cursor."""
+        return self._withdrawn
+
+    @property
+    def turn(self) -> int:
+        """How often this worker has withdrawn from the entry at the cursor."""
+        return len(self._withdrawn)
+
+    def withdraw(self, moment: Moment, error: BaseException) -> None:
+        """Tells the chief that this worker raises `error` instead of calling at that moment."""
+        if len(self._withdrawn) < _MOST_WITHDRAWALS:
+            self._answer(moment, error)
+            self._withdrawn.append(moment)
+
+    def refuse(self, error: BaseException) -> None:
+        """Tells the chief that this worker does not take part in the entry at the cursor."""
+        self._answer(None, error)
+
+    def _answer(self, moment: Moment | None, error: BaseException) -> None:
+        me = self._coordinator.index
+        key = Keys(self._manager, "call", self._cursor).answer(me, self.turn)
+        self._refusals.append((self._cursor, key))
+        self._publish(key, messages.to_json(Refusal(me, _failure(error, me), moment=moment)))
+
+    def give_up(self, keys: Keys, turn: int, error: BaseException) -> None:
+        """Tells the chief that this worker leaves a call, if it has not answered yet."""
+        me = self._coordinator.index
+        refusal = Refusal(me, _failure(error, me))
+        self._publish(keys.answer(me, turn), messages.to_json(refusal))
+
+    def _publish(self, key: str, value: str) -> bool:
+        try:
+            self._coordinator.publish(key, value)
+        except CoordinationError as lost:
+            _log.warning("%s", lost)  # the workers that wait for it get an error, too
+            return False
+        return True
+
+    def _publish_or_owe(self, key: str, value: str) -> None:
+        if not self._publish(key, value):
+            self.owe(key, value)
+
+    def pass_on(self) -> None:
+        """Moves the cursor to the next entry."""
+        self._move_to(self._cursor + 1)
+
+    def join(self, call: Call) -> int:
+        """Takes part in the entry at the cursor; returns the number of the worker's answer."""
+        turn, here = self.turn, self._cursor
+        self.pass_on()
+        if needs_workers(call):  # the chief has ended its earlier calls, and read their answers
+            old = [key for number, key in self._refusals if number < here]
+            self._refusals = [refusal for refusal in self._refusals if refusal[0] == here]
+            if old:
+                self._coordinator.forget(old)
+        return turn
+
+    def _move_to(self, number: int) -> None:
+        self._cursor = number
+        self._withdrawn = []
+
+
+def _failure(error: BaseException, worker: int) -> Failure:
+    return Failure.from_exception(error, worker)

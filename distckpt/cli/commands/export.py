@@ -1,0 +1,82 @@
+"""``distckpt export``: writes a checkpoint in another form."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import click
+
+from distckpt.cli import completion, output
+from distckpt.cli.commands.show import choose, open_tensors
+from distckpt.cli.target import find_checkpoint
+from distckpt.errors import ConfigurationError
+from distckpt.runtime import portable
+
+_EPILOG = f"""\b
+Examples:
+  distckpt export /checkpoints/run-1 model/best
+  distckpt export /checkpoints/run-1/ckpt-120 model.npz --to npz --filter 'model/*'
+  distckpt export /checkpoints/run-1/ckpt-120 model.safetensors --to safetensors
+
+{output.CODES}"""
+
+
+@click.command(
+    "export",
+    short_help="Write a checkpoint as plain TensorFlow, npz or safetensors.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("checkpoint", shell_complete=completion.checkpoints)
+@click.argument("out")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["plain", "npz", "safetensors"]),
+    default="plain",
+    show_default=True,
+    help="plain: a TensorFlow checkpoint with one data file.",
+)
+@click.option("--filter", "pattern", metavar="GLOB", help="Only tensors whose keys match.")
+@click.option("--force", is_flag=True, help="Replace an existing OUT.")
+def export_command(checkpoint: str, out: str, form: str, pattern: str | None, force: bool) -> None:
+    """Write CHECKPOINT (or a directory's newest) to OUT, for other programs.
+
+    CHECKPOINT is not changed, and every byte is verified. OUT appears only when it is complete;
+    after an error or Ctrl-C nothing of it remains. npz and safetensors cannot hold strings:
+    string tensors, such as TensorFlow's object graph, are omitted. In both formats, bfloat16 and
+    float8 become float32, which is exact; safetensors needs as much memory as the tensors.
+    """
+    from distckpt.inspection import export
+    from distckpt.storage.local import LocalStorage
+
+    target = find_checkpoint(checkpoint)
+    tensors = open_tensors(target)
+    chosen = choose(tensors, pattern)
+    if not chosen:
+        raise ConfigurationError(f"No tensor of {target.path} matches {pattern!r}.")
+    path = portable.absolute(out)
+    total = sum(tensor.bytes for tensor in chosen)
+    with _bar(target.name, total) as advance:
+        left_out = export.export(
+            LocalStorage(), tensors, chosen, path, form, advance, replace=force
+        )
+    written = sum(os.path.getsize(file) for file in export.files_of(path, form))
+    click.echo(f"{path}: {len(chosen) - len(left_out)} tensors, {output.size(written)}")
+    if left_out:
+        names = ", ".join(tensor.short_key for tensor in left_out[:3])
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        click.echo(f"Omitted, because {form} cannot hold their types: {names}{more}")
+
+
+@contextlib.contextmanager
+def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that advances a progress bar, shown only on a terminal."""
+    with output.progress(show=True) as progress:
+        if progress is None:
+            yield lambda size: None
+            return
+        task = progress.add_task(name, total=total)
+        yield lambda size: progress.advance(task, size)

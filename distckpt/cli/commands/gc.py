@@ -1,0 +1,91 @@
+"""``distckpt gc``: removes leftovers."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from distckpt.cli import changing, completion, output
+from distckpt.cli.target import find_directory
+
+if TYPE_CHECKING:
+    from distckpt.maintenance.garbage import Leftover
+
+_EPILOG = f"""\b
+Examples:
+  distckpt gc /checkpoints/run-1 --dry-run
+  distckpt gc /checkpoints/run-1
+
+{changing.EXPLAINED}
+{output.CODES}"""
+
+
+@click.command(
+    "gc",
+    short_help="Remove the leftovers of dead jobs, but no checkpoint.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("directory", default=".", shell_complete=completion.directories)
+@changing.dry_run_option
+@changing.take_over_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) -> None:
+    """Remove the leftovers of dead jobs in DIRECTORY, but no checkpoint.
+
+    Leftovers are unfinished saves, deletions and files, and notes, pins and leases of deleted
+    checkpoints. The first save of a job removes most of them, too. Foreign files are shown and
+    kept.
+    """
+    from distckpt.maintenance.exclusive_access import ExclusiveAccess, in_use
+    from distckpt.maintenance.garbage import Garbage
+    from distckpt.ownership import owner_record
+
+    storage, path = find_directory(directory)
+    found = Garbage(storage, path, time.time()).find()
+    ours = [leftover for leftover in found if not leftover.foreign]
+    if ours and not dry_run:
+        with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
+            access.clean_up(time.time())
+        left = {leftover.name for leftover in Garbage(storage, path, time.time()).find()}
+        ours = [leftover for leftover in ours if leftover.name not in left]
+    if as_json:
+        output.print_json(_document(path, ours, found, dry_run))
+        return
+    _print(directory, ours, found, dry_run)
+    who = owner_record.find(storage, path) if dry_run and ours else None
+    if who is not None and who.may_run:
+        click.echo(in_use(directory, who))
+
+
+def _document(
+    path: str, ours: Sequence[Leftover], found: Sequence[Leftover], dry_run: bool
+) -> dict[str, object]:
+    return {
+        "directory": path,
+        "dry_run": dry_run,
+        "removed": [dataclasses.asdict(leftover) for leftover in ours],
+        "left": [dataclasses.asdict(leftover) for leftover in found if leftover.foreign],
+    }
+
+
+def _print(
+    directory: str, ours: Sequence[Leftover], found: Sequence[Leftover], dry_run: bool
+) -> None:
+    verb = "would be removed" if dry_run else "removed"
+    rows = [(verb, one) for one in ours] + [("kept", one) for one in found if one.foreign]
+    if rows:
+        output.print_table(
+            ["", "what", "size", "why"],
+            [[verb, one.name, output.size(one.bytes), one.why] for verb, one in rows],
+            right="llrl",
+        )
+    if not ours:
+        click.echo(f"Nothing is left over in {directory}.")
+        return
+    total = output.size(sum(one.bytes for one in ours))
+    click.echo(f"{total} {'would be' if dry_run else 'was'} freed.")

@@ -1,0 +1,61 @@
+"""``distckpt pin`` and ``distckpt unpin``: protect a checkpoint from deletion, or no longer."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from distckpt.cli import completion, output
+from distckpt.cli.target import find_checkpoint, named, nearest
+from distckpt.errors import ConfigurationError
+from distckpt.runtime import portable
+
+_EPILOG = f"""\b
+Examples:
+  distckpt pin /checkpoints/run-1/ckpt-120 --reason "submitted"
+  distckpt unpin /checkpoints/run-1/ckpt-120
+
+{output.CODES}"""
+
+
+@click.command(
+    "pin", short_help="Protect a checkpoint from deletion.", cls=output.Command, epilog=_EPILOG
+)
+@click.argument("checkpoint", shell_complete=completion.checkpoints)
+@click.option("--reason", default="", help="The reason; `distckpt ls --why` shows it.")
+def pin_command(checkpoint: str, reason: str) -> None:
+    """Protect CHECKPOINT (or a directory's newest) from retention until it is unpinned.
+
+    Works at any time, also while a job saves to the directory.
+    """
+    from distckpt.core.pins_and_leases import Pin
+    from distckpt.directory import pinning
+    from distckpt.runtime import host
+
+    target = find_checkpoint(checkpoint)
+    by = f"{portable.user()}@{host.name()}"
+    new = pinning.pin(target.storage, target.directory, Pin(target.name, by, time.time(), reason))
+    click.echo(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
+
+
+@click.command(
+    "unpin",
+    short_help="Let retention decide on a checkpoint again.",
+    cls=output.Command,
+    epilog=_EPILOG,
+)
+@click.argument("checkpoint", shell_complete=completion.pinned)
+def unpin_command(checkpoint: str) -> None:
+    """Let retention decide on CHECKPOINT again. It is not deleted before the next save.
+
+    The checkpoint itself need not exist any more.
+    """
+    from distckpt.directory import pinning
+    from distckpt.directory.pinned import Holds
+
+    target = named(checkpoint)
+    if not pinning.unpin(target.storage, target.directory, target.name):
+        pins = [hold.name for hold in Holds(target.storage, target.directory).all()]
+        raise ConfigurationError(f"{target.path} is not pinned.{nearest(target.name, pins)}")
+    click.echo(f"{target.path} is no longer pinned.")

@@ -1,0 +1,1 @@
+"""The protocol as data and state machines: plans, messages, deadlines. Pure."""

@@ -1,0 +1,1 @@
+"""Reads and writes TensorFlow's checkpoint files without TensorFlow. Pure."""

@@ -1,0 +1,1 @@
+"""The content of a checkpoint directory. Only the chief writes it; only the pruner deletes."""

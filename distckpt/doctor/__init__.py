@@ -1,0 +1,1 @@
+"""``distckpt doctor``: tests whether a directory can hold checkpoints."""

@@ -1,0 +1,1 @@
+"""Looks at a directory without changing it: lists, differences, exports, timelines."""

@@ -1,0 +1,292 @@
+"""Lists the content of a directory for people. Any process; never writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from distckpt.core import attempts, layout, listings, retention
+from distckpt.core.listings import Listing
+from distckpt.core.manifest import Manifest
+from distckpt.core.pins_and_leases import Lease, Pin
+from distckpt.core.retention import Kept
+from distckpt.directory.catalog import Catalog, View
+from distckpt.directory.pinned import Holds
+from distckpt.errors import ConfigurationError, DistckptError
+from distckpt.keep import Checkpoint, parse
+from distckpt.ownership import owner_record
+from distckpt.ownership.owner_record import Owner
+from distckpt.storage.base import Storage
+from distckpt.storage.retrying_reader import RetryingReader
+
+COMMITTED = "committed"  # with a manifest that is in force
+UNMANAGED = "unmanaged"  # a plain TensorFlow checkpoint
+QUARANTINED = "quarantined"  # failed to restore, and has not changed since
+DAMAGED = "damaged"  # its manifest or index is damaged or missing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """A checkpoint.
+
+    Attributes:
+      name: Its name.
+      state: COMMITTED, UNMANAGED, QUARANTINED or DAMAGED.
+      problem: Why it is quarantined or damaged; else "".
+      bytes: The size of all its files except the manifest.
+      newest: Whether a restore would take it first.
+      listed: Whether retention manages it.
+      manifest: Its manifest in force, without the tensors, if it has one that can be read.
+      time: When it was saved, in seconds since 1970; None if unknown.
+      pin: Its pin, if it is pinned.
+      leases: The leases of its readers.
+      why: Why retention keeps or will delete it; "" if the rules are unknown.
+    """
+
+    name: str
+    state: str
+    problem: str
+    bytes: int
+    newest: bool
+    listed: bool
+    manifest: Manifest | None
+    time: float | None
+    pin: Pin | None
+    leases: tuple[Lease, ...]
+    why: str = ""
+
+    @property
+    def step(self) -> int | None:
+        """The training step; None if unknown."""
+        return self.manifest.step if self.manifest else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what ``distckpt ls --json`` prints."""
+        m = self.manifest
+        return {
+            "name": self.name,
+            "state": self.state,
+            "problem": self.problem,
+            "step": self.step,
+            "time": self.time,
+            "bytes": self.bytes,
+            "workers": len(m.workers) if m else None,
+            "seconds": m.seconds if m else None,
+            "term": m.term if m else None,
+            "metrics": {k: v if math.isfinite(v) else str(v) for k, v in m.metrics.items()}
+            if m
+            else {},
+            "newest": self.newest,
+            "listed": self.listed,
+            "pinned": dataclasses.asdict(self.pin) if self.pin else None,
+            "leases": [dataclasses.asdict(lease) for lease in self.leases],
+            "why": self.why,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A save in progress, or its leftovers.
+
+    Attributes:
+      name: The checkpoint being saved.
+      folder: The name of its pending folder.
+      term: The term of the process that began it.
+      running: Whether that process may still be running.
+      bytes: The size of its folder so far.
+    """
+
+    name: str
+    folder: str
+    term: int
+    running: bool
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Inventory:
+    """A directory at one moment.
+
+    Attributes:
+      items: The checkpoints, by name and number.
+      unfinished: Saves in progress, by age.
+      owner: The process that saves there, or was the last to save; None if none ever has.
+      rules: The job's retention in words; "" if unknown.
+    """
+
+    items: tuple[Item, ...]
+    unfinished: tuple[Unfinished, ...]
+    owner: Owner | None
+    rules: str
+
+
+def take(storage: Storage, directory: str, now: float) -> Inventory:
+    """Returns the content of a directory.
+
+    Args:
+      storage: Where it is.
+      directory: Its absolute path or URL.
+      now: The time, in seconds since 1970.
+
+    Raises:
+      OSError: The directory cannot be read.
+    """
+    catalog = Catalog(RetryingReader(storage), directory, brief=True)
+    listing = listings.classify(storage.list(directory))
+    who = owner_record.find(storage, directory)
+    items = _Items(storage, directory, catalog, listing, now).all()
+    items, rules = _explain(items, catalog, now)
+    running = tuple(_unfinished(storage, directory, pending, who) for pending in listing.pending)
+    return Inventory(items, running, who, rules)
+
+
+class _Items:
+    """Makes the items for the checkpoints of a listing."""
+
+    def __init__(
+        self, storage: Storage, directory: str, catalog: Catalog, listing: Listing, now: float
+    ) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._catalog = catalog
+        self._found = listing.checkpoints
+        self._now = now
+        self._view: View = catalog.view(now)
+        self._quarantined = catalog.quarantined()
+        self._holds = Holds(storage, directory).all()
+
+    def all(self) -> tuple[Item, ...]:
+        return tuple(self._item(name) for name in self._found if self._is_one(name))
+
+    def _is_one(self, name: str) -> bool:
+        """Data files alone do not count: plain TensorFlow may be writing them."""
+        return self._found[name].has_index or self._found[name].has_manifest
+
+    def _item(self, name: str) -> Item:
+        manifest, problem = self._manifest(name)
+        state = UNMANAGED if manifest is None else COMMITTED
+        if problem:
+            state = DAMAGED
+        elif name in self._quarantined:
+            state, problem = QUARANTINED, self._quarantined[name]
+        listed = {kept.name: kept.timestamp for kept in self._view.active}
+        held = [hold for hold in self._holds if hold.name == name]
+        leases = (hold for hold in held if isinstance(hold, Lease) and hold.holds(self._now))
+        return Item(
+            name=name,
+            state=state,
+            problem=problem,
+            bytes=manifest.bytes if manifest else self._size(name),
+            newest=name == self._view.latest,
+            listed=name in listed,
+            manifest=manifest,
+            time=manifest.committed_at if manifest else listed.get(name),
+            pin=next((hold for hold in held if isinstance(hold, Pin)), None),
+            leases=tuple(leases),
+        )
+
+    def _manifest(self, name: str) -> tuple[Manifest | None, str]:
+        """Returns the manifest in force, and the checkpoint's problem or ""."""
+        if not self._found[name].has_index:
+            return None, f"{layout.index_name(name)} is missing"
+        try:
+            return self._catalog.manifest(name), ""
+        except DistckptError as error:
+            return None, str(error)
+
+    def _size(self, name: str) -> int:
+        found = self._found[name]
+        files = [*found.data, *found.workers, *([layout.index_name(name)] * found.has_index)]
+        return sum(size_of(self._storage, layout.join(self._directory, file)) for file in files)
+
+
+def _explain(items: Sequence[Item], catalog: Catalog, now: float) -> tuple[tuple[Item, ...], str]:
+    """Adds to each item why it is kept or deleted, by the rules in the newest manifest."""
+    newest = max((i.manifest for i in items if i.manifest), key=lambda m: m.order, default=None)
+    rules = newest.retention if newest else None
+    reasons: dict[str, list[str]] = {item.name: _held(item) for item in items}
+    listed = [item for item in items if item.listed]
+    listed.sort(key=lambda item: item.time or 0.0)
+    text = ""
+    if rules is not None:
+        text = describe(rules.max_to_keep, rules.every_hours, rules.keep)
+        most = 1 if rules.max_to_keep is None and rules.keep else rules.max_to_keep
+        for item in listed[-most:] if most else listed:
+            reasons[item.name].append(f"one of the {most} newest" if most else "all are kept")
+        for name, why in _kept(rules.keep, facts(listed, catalog), now).items():
+            reasons[name].append(why)
+    explained = tuple(
+        dataclasses.replace(item, why=_why(item, reasons[item.name], rules is not None))
+        for item in items
+    )
+    return explained, text
+
+
+def facts(listed: Sequence[Item], catalog: Catalog) -> list[Checkpoint]:
+    """Returns what a policy may know about checkpoints, given oldest first."""
+    verified = catalog.verified()
+    return [
+        retention.facts(Kept(i.name, i.time or 0.0), i.manifest, verified=i.name in verified)
+        for i in listed
+    ]
+
+
+def describe(max_to_keep: int | None, every_hours: float | None, keep: str) -> str:
+    """Returns the rules of retention in words."""
+    parts = [f"max_to_keep={max_to_keep}"]
+    if every_hours:
+        parts.append(f"keep_checkpoint_every_n_hours={every_hours:g}")
+    if keep:
+        parts.append(f"keep={keep}")
+    return ", ".join(parts)
+
+
+def _kept(keep: str, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
+    if not keep:
+        return {}
+    try:
+        return parse(keep).reasons(checkpoints, now)
+    except ConfigurationError:  # a user's own policy
+        return {c.name: f"{keep} decides" for c in checkpoints}
+
+
+def _held(item: Item) -> list[str]:
+    reasons = []
+    if item.pin is not None:
+        reasons.append("pinned" + (f" ({item.pin.reason})" if item.pin.reason else ""))
+    reasons += [f"being read on {lease.host} (pid {lease.pid})" for lease in item.leases]
+    return reasons
+
+
+def _why(item: Item, reasons: list[str], known: bool) -> str:
+    if item.state in (QUARANTINED, DAMAGED):
+        return "not counted, and never deleted: it may be useful for a repair"
+    if reasons:
+        return "; ".join(reasons)
+    if not item.listed:
+        return "not managed: never deleted"
+    return "deleted by the next save" if known else ""
+
+
+def _unfinished(
+    storage: Storage, directory: str, pending: attempts.Pending, who: Owner | None
+) -> Unfinished:
+    term = pending.attempt.term
+    folder = layout.join(directory, pending.folder)
+    return Unfinished(
+        name=pending.checkpoint,
+        folder=pending.folder,
+        term=term,
+        running=who is not None and who.term <= term and who.may_run,
+        bytes=sum(size_of(storage, layout.join(folder, f)) for f in storage.list(folder)),
+    )
+
+
+def size_of(storage: Storage, path: str) -> int:
+    """Returns the size of a file; 0 if it was removed meanwhile, or is not a file."""
+    try:
+        return storage.size(path)
+    except OSError:
+        return 0

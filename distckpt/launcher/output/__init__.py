@@ -1,0 +1,1 @@
+"""The output of local workers: from pipes to the console, to files and to memory."""

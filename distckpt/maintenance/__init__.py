@@ -1,0 +1,1 @@
+"""Changes to a directory between jobs: imports, rollbacks, garbage collection."""

@@ -1,0 +1,1 @@
+"""`CheckpointManager`, and how it is assembled from the other packages."""

@@ -1,0 +1,1 @@
+"""How the workers exchange messages within one call: keys, waiting, progress."""

@@ -1,0 +1,376 @@
+"""Waits for other workers with a deadline, notices their deaths, and names them.
+
+A deadline is extended, up to a limit, while all missing workers are only slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from distckpt.coordination.base import Coordinator
+from distckpt.core.protocol import actions, deadlines, messages
+from distckpt.core.protocol.deadlines import Patience, Standing
+from distckpt.core.protocol.messages import Refusal, Report
+from distckpt.core.protocol.moment import NOWHERE, Moment, Relation
+from distckpt.errors import CoordinationError, Failure, WorkerLostError
+from distckpt.messaging.keys import Keys, Names
+from distckpt.messaging.progress import Hearing
+from distckpt.runtime import host
+from distckpt.runtime.gc_pause import paused
+
+_log = logging.getLogger("distckpt")
+
+# How long a wait lasts before it checks for deaths, in seconds.
+SLICE = 0.5
+# How long the coordination service may take to report a death after a broken connection.
+DEATH = 15.0
+
+
+class Waiting:
+    """The waits of one call.
+
+    Args:
+      coordinator: The job.
+      keys: The keys of the call.
+      what: The call's name in messages: "save() of ckpt-12".
+      patience: How long to wait.
+      hearing: Records the other workers' progress; None if they publish none.
+      heard: Called when a progress message arrives.
+      moment: The moment of the call. A worker that refused at an earlier moment may still come.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        keys: Keys,
+        what: str,
+        patience: Patience,
+        *,
+        hearing: Hearing | None = None,
+        heard: Callable[[], None] = lambda: None,
+        moment: Moment = NOWHERE,
+    ) -> None:
+        self._coordinator = coordinator
+        self._keys = keys
+        self._moment = moment
+        self._what = what
+        self._patience = patience
+        self._hearing = hearing
+        self._heard = heard
+        self._began = host.monotonic()
+        self._deadline = self._began + patience.seconds
+        self._limit = self._began + patience.limit
+        self._warned = False
+        self._readies = Names(keys.ready)
+        self._answers = Names(keys.answer)
+        self._turns: dict[int, int] = {}  # how many answers of each worker were skipped
+        self._verdicts: dict[int, Names] = {}  # by the number of the step
+        self._early: list[Report | Refusal] = []  # answers that came while this worker wrote
+
+    def for_ready(self, workers: Iterable[int]) -> actions.Event:
+        """Chief: waits until any of `workers` has come, or has refused."""
+        missing = sorted(workers)
+        owners = {self._readies[w]: w for w in missing}
+        while True:
+            got = self._fetch([*owners, *(self._answers[w] for w in missing)], missing)
+            if isinstance(got, Failure):
+                return actions.Lost(got)
+            if got is None:
+                return actions.TimedOut(self._too_late(missing))
+            if got[0] in owners:
+                return actions.Ready(owners[got[0]], got[1])
+            answer = self._answer(got[1])
+            if answer is not None:
+                return actions.Answered(answer)
+
+    def for_answer(self, workers: Iterable[int]) -> actions.Event:
+        """Chief: waits for an answer of any of `workers`."""
+        if self._early:
+            return actions.Answered(self._early.pop(0))
+        missing = sorted(workers)
+        while True:
+            got = self._fetch([self._answers[w] for w in missing], missing)
+            if isinstance(got, Failure):
+                return actions.Lost(got)
+            if got is None:
+                return actions.TimedOut(self._too_late(missing))
+            answer = self._answer(got[1])
+            if answer is not None:
+                return actions.Answered(answer)
+
+    def for_trouble(self) -> actions.Answered | actions.Lost | None:
+        """Chief, while it writes: returns a refusal or a death, without waiting."""
+        others = range(1, self._coordinator.count)
+        missing = sorted(set(others) - {answer.worker for answer in self._early})
+        while missing:
+            try:
+                got = self._coordinator.fetch([self._answers[w] for w in missing], 0.0)
+            except WorkerLostError as error:
+                return actions.Lost(self._unreachable(error))
+            if got is None:
+                dead = {w: r for w, r in self._coordinator.lost().items() if w in missing}
+                return actions.Lost(self._died(dead)) if dead else None
+            answer = self._answer(got[1])
+            if isinstance(answer, Refusal):
+                return actions.Answered(answer)
+            if answer is not None:
+                self._early.append(answer)
+                missing.remove(answer.worker)
+        return None
+
+    def _answer(self, text: str) -> Report | Refusal | None:
+        """Returns the answer in `text`; None if it refuses the call of an earlier moment.
+
+        That worker may still come to this call; then it answers again, under the next key.
+        """
+        with paused():
+            answer = messages.answer_from_json(text)
+        if not isinstance(answer, Refusal) or answer.moment is None:
+            return answer
+        if answer.moment.relation(self._moment) is not Relation.EARLIER:
+            return answer
+        turn = self._turns[answer.worker] = self._turns.get(answer.worker, 0) + 1
+        self._answers[answer.worker] = self._keys.answer(answer.worker, turn)
+        return None
+
+    def for_opening(self, *, rendezvous: bool) -> actions.Event:
+        """Worker: waits for the chief's opening, its rendezvous, or its refusal to open."""
+        first = [self._keys.rendezvous] if rendezvous else []
+        # Look for the outcome first: a late worker must not begin a call that others have given up.
+        keys = [self._keys.outcome, *first, self._keys.opening]
+        got = self._fetch(keys, [0])
+        if got is None and self._come([0]):
+            # The chief waits for another worker, and its outcome is due: wait for its error.
+            self._deadline = host.monotonic() + self._patience.grace
+            self._limit = max(self._limit, self._deadline)
+            got = self._fetch(keys, [0])
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        if got is None:
+            return actions.TimedOut(self._too_late([0]))
+        if got[0] == self._keys.outcome:
+            return actions.Told(messages.outcome_from_json(got[1]))
+        if got[0] == self._keys.rendezvous:
+            return actions.Called(messages.rendezvous_from_json(got[1]))
+        # From here on the chief's deadline counts; it began before the opening was published.
+        now, grace = host.monotonic(), self._patience.grace
+        self._deadline = now + self._patience.seconds + grace
+        self._limit = now + self._patience.limit + grace
+        return actions.Opened(messages.opening_from_json(got[1]))
+
+    def for_rendezvous(self) -> actions.Event:
+        """Any: returns the rendezvous in force, after this worker has published one.
+
+        So a rendezvous exists, and the chief may follow it. This worker must not miss it, however
+        late it comes.
+        """
+        self._deadline = max(self._deadline, host.monotonic() + self._patience.grace)
+        self._limit = max(self._limit, self._deadline)
+        got = self._fetch([self._keys.rendezvous], [0])
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        if got is None:
+            return actions.TimedOut(self._too_late([0]))
+        return actions.Called(messages.rendezvous_from_json(got[1]))
+
+    def for_outcome(self) -> actions.Event:
+        """Worker: waits for the chief's outcome."""
+        got = self._fetch([self._keys.outcome], [0])
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        if got is None:
+            return actions.TimedOut(self._too_late([0]))
+        return actions.Told(messages.outcome_from_json(got[1]))
+
+    def is_over(self) -> bool:
+        """Any: returns at once whether the outcome is published, or the chief is unreachable."""
+        try:
+            return self._coordinator.fetch([self._keys.outcome], 0.0) is not None
+        except WorkerLostError:
+            return True
+
+    def for_call(self) -> messages.Call | actions.Lost | actions.TimedOut:
+        """Worker: waits for the chief's entry for this call."""
+        got = self._fetch([self._keys.call], [0])
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        if got is None:
+            return actions.TimedOut(self._too_late([0]))
+        return messages.call_from_json(got[1])
+
+    def for_word(self) -> str:
+        """Worker: waits for the chief's answer to a question that needs only one answer.
+
+        Raises:
+          DistckptError: The answer never came.
+        """
+        got = self._fetch([self._keys.outcome], [0])
+        if isinstance(got, Failure):
+            raise got.to_error()
+        if got is None:
+            raise self._too_late([0]).to_error()
+        return got[1]
+
+    def for_decision(self) -> messages.Decision:
+        """Worker: waits for the chief's decision whether to save.
+
+        Raises:
+          DistckptError: The decision never came.
+        """
+        return messages.decision_from_json(self.for_word())
+
+    def for_verdict(
+        self, number: int, workers: Iterable[int]
+    ) -> messages.Verdict | actions.Lost | actions.TimedOut:
+        """Chief: waits for the verdict of any of `workers` on step `number` of a restore."""
+        missing = sorted(workers)
+        make = functools.partial(self._keys.verdict, number)
+        names = self._verdicts.setdefault(number, Names(make))
+        got = self._fetch([names[w] for w in missing], missing)
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        if got is None:
+            return actions.TimedOut(self._too_late(missing))
+        return messages.verdict_from_json(got[1])
+
+    def for_step(
+        self, number: int
+    ) -> messages.Proposal | messages.Outcome | actions.Lost | actions.TimedOut:
+        """Worker: waits for step `number` of a restore, or for its outcome."""
+        # Look for the outcome first: a late worker must not begin a call that others have given up.
+        got = self._fetch([self._keys.outcome, self._keys.step(number)], [0])
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        if got is None:
+            return actions.TimedOut(self._too_late([0]))
+        if got[0] == self._keys.outcome:
+            return messages.outcome_from_json(got[1])
+        return messages.proposal_from_json(got[1])
+
+    def for_death(self) -> Failure | None:
+        """Any: after a broken collective, waits a while for a report of the deaths."""
+        if self._coordinator.count == 1:
+            return None
+        end = min(self._deadline, host.monotonic() + DEATH)
+        while True:
+            dead = self._coordinator.lost()
+            if dead:
+                return self._died(dead)
+            if host.monotonic() >= end:
+                return None
+            host.sleep(0.2)
+
+    def _fetch(self, keys: Sequence[str], of: Sequence[int]) -> tuple[str, str] | Failure | None:
+        """Waits for any of `keys`, published by the workers `of`; receives their progress."""
+        while True:
+            left = self._deadline - host.monotonic()
+            try:
+                words = self._words(of)
+                got = self._coordinator.fetch([*keys, *words], max(0.0, min(SLICE, left)))
+                dead = {} if got else {w: r for w, r in self._coordinator.lost().items() if w in of}
+                if dead:
+                    got = self._coordinator.fetch(keys, 0.0)  # its last message may have arrived
+            except WorkerLostError as error:
+                return self._unreachable(error)
+            if got and got[0] in words:
+                self._hear(words[got[0]], got[1])
+            elif got:
+                return got
+            elif dead:
+                return self._died(dead)
+            elif left <= 0 and not self._extend(of):
+                return None
+
+    def _words(self, of: Sequence[int]) -> dict[str, int]:
+        """Returns the keys of the next progress messages of `of`; {} in a short wait."""
+        if self._hearing is None or host.monotonic() - self._began < self._patience.interval:
+            return {}
+        return self._hearing.names(of)
+
+    def _hear(self, worker: int, text: str) -> None:
+        assert self._hearing is not None
+        self._hearing.hear(worker, text)
+        self._heard()
+
+    def _extend(self, of: Sequence[int]) -> bool:
+        """Extends the deadline if all missing workers are only slow; warns once."""
+        now = host.monotonic()
+        if now >= self._limit or self._hearing is None or not all(map(self._hearing.last, of)):
+            return False
+        missing = self._standings(of)
+        if not all(s.is_slow(self._patience) for s in missing):
+            return False
+        # The deadline becomes the time when the first of them counts as stuck without progress.
+        rest = self._patience.stall - max(s.ago for s in missing)
+        self._deadline = min(self._limit, now + rest)
+        if not self._warned:
+            self._warned = True
+            text = deadlines.explain(missing, [], self._patience)
+            _log.warning(
+                "%s takes longer than %g s: %s. The deadline is extended to at most %g s.",
+                self._what,
+                self._patience.seconds,
+                text,
+                self._limit - self._began,
+            )
+        return True
+
+    def _unreachable(self, error: WorkerLostError) -> Failure:
+        return Failure(type(error).__name__, f"{error} ({self._what})", 0)
+
+    def _died(self, dead: dict[int, str]) -> Failure:
+        who = "; ".join(self._describe_death(w, reason) for w, reason in sorted(dead.items()))
+        text = (
+            f"During {self._what}: {who}. Restart the job: it resumes from the last committed "
+            "checkpoint."
+        )
+        return Failure(WorkerLostError.__name__, text, min(dead))
+
+    def _describe_death(self, worker: int, reason: str) -> str:
+        text = f"{self._coordinator.name(worker)} died ({reason})"
+        heard = self._hearing.last(worker) if self._hearing else None
+        return f"{text}, last reported: {deadlines.what(heard[0])}" if heard else text
+
+    def _too_late(self, missing: Sequence[int]) -> Failure:
+        standings = self._standings(missing)
+        others = [] if self._coordinator.index else set(range(self._coordinator.count))
+        finished = [self._coordinator.name(w) for w in sorted(set(others) - set(missing))]
+        who = deadlines.explain(standings, finished, self._patience)
+        seconds = host.monotonic() - self._began if self._warned else self._patience.seconds
+        text = (
+            f"{self._what} was given up after {seconds:.3g} s: {who}. "
+            f"{deadlines.advise(standings, self._patience)}"
+        )
+        return Failure("DeadlineExceededError", text, missing[0])
+
+    def _standings(self, workers: Sequence[int]) -> list[Standing]:
+        heard = {w: self._hearing.last(w) if self._hearing else None for w in workers}
+        came = self._come([w for w in workers if heard[w] is None])
+        found = []
+        for worker in workers:
+            progress, ago = heard[worker] or (None, 0.0)
+            found.append(
+                Standing(
+                    self._coordinator.name(worker),
+                    joined=self._coordinator.has_joined(worker),
+                    came=progress is not None or worker in came,
+                    progress=progress,
+                    ago=ago,
+                )
+            )
+        return found
+
+    def _come(self, workers: Sequence[int]) -> set[int]:
+        """Returns those of `workers` that have come to this call, without waiting."""
+        owners = {self._readies[w]: w for w in workers}
+        found: set[int] = set()
+        with contextlib.suppress(CoordinationError):
+            while owners:
+                got = self._coordinator.fetch(list(owners), 0.0)
+                if got is None:
+                    break
+                found.add(owners.pop(got[0]))
+        return found

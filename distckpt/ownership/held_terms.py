@@ -1,0 +1,110 @@
+"""The terms that one process has taken, in all directories.
+
+A held term is identified by its nonce, not by the directory's path. So two paths to one directory
+(a link, a bind mount) are the same directory, and a directory that replaces a cleared or moved one
+is a different one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+
+from distckpt.core import attempts
+from distckpt.ownership.owner_record import Owner
+from distckpt.ownership.seen_owner import SeenOwner
+from distckpt.runtime import host
+
+
+class HeldTerm:
+    """A term that this process has taken. All its managers of that directory share it.
+
+    A lost term never becomes valid again. If the process takes the directory again, it gets another
+    term, so that a save begun in the old term cannot end in the new one.
+
+    Args:
+      owner: The content of the term's file.
+
+    Attributes:
+      owner: The same.
+      pid: The process id, which differs in a forked child.
+      is_certain: Whether the file was written without an error. If not, a new term is taken.
+      in_flight: The names of the pending folders that this process uses.
+      settling: A lock, held during the cleanup of unfinished attempts, because managers share the
+        directory.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.pid = host.pid()
+        self.is_certain = False
+        self.in_flight: set[str] = set()
+        self.settling = threading.Lock()
+        self._sequence = 0
+        self._lock = threading.Lock()
+
+    @property
+    def term(self) -> int:
+        """The term's number."""
+        return self.owner.term
+
+    def is_of(self, found: Owner | None) -> bool:
+        """Returns whether `found`, the owner of a directory, is this process in this term."""
+        return found is not None and (found.term, found.nonce) == (self.term, self.owner.nonce)
+
+    def next_attempt(self) -> str:
+        """Returns a new attempt id: the term, a count, and a random part."""
+        with self._lock:
+            self._sequence += 1
+            return attempts.attempt_id(self.term, self._sequence, host.token(4))
+
+
+class HeldTerms:
+    """All terms that a process has taken. Thread-safe.
+
+    Args:
+      at_exit: Registers a function to be called when the process ends.
+    """
+
+    def __init__(self, at_exit: Callable[[Callable[[], None]], object] = lambda give_back: None):
+        self.at_exit = at_exit
+        self._by_nonce: dict[tuple[int, str], HeldTerm] = {}
+        self._by_path: dict[tuple[int, str], HeldTerm] = {}
+        self._seen: dict[tuple[int, str], SeenOwner] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    @property
+    def some(self) -> bool:
+        """Whether this process has taken a term, or tried to."""
+        return bool(self._by_nonce)
+
+    def lock(self, path: str) -> threading.Lock:
+        """Returns the lock for taking the directory at `path`."""
+        return self._locks[path]
+
+    def attempt(self, held_term: HeldTerm) -> None:
+        """Remembers a term whose file is about to be written."""
+        self._by_nonce[held_term.pid, held_term.owner.nonce] = held_term
+
+    def add(self, path: str, held_term: HeldTerm) -> None:
+        """Remembers that the file of a term is written in the directory now at `path`."""
+        held_term.is_certain = True
+        self._by_path[held_term.pid, path] = held_term
+
+    def of(self, found: Owner | None) -> HeldTerm | None:
+        """Returns the term of this process that matches `found`, a directory's owner, or None."""
+        held_term = self._by_nonce.get((host.pid(), found.nonce)) if found is not None else None
+        return held_term if held_term is not None and held_term.is_of(found) else None
+
+    def last_at(self, path: str) -> HeldTerm | None:
+        """Returns the last term that this process has taken at a path, or None."""
+        return self._by_path.get((host.pid(), path))
+
+    def saw(self, path: str, seen: SeenOwner) -> None:
+        """Remembers who owned the directory at `path` when this process restored from it."""
+        self._seen[host.pid(), path] = seen
+
+    def seen_at(self, path: str) -> SeenOwner | None:
+        """Returns the owner at the last restore from a path; None if there was no restore."""
+        return self._seen.get((host.pid(), path))

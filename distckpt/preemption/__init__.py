@@ -1,0 +1,1 @@
+"""How a preempted job saves and ends."""

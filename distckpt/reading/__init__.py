@@ -1,0 +1,1 @@
+"""Reads tensors of checkpoints, and waits for new checkpoints. Any process."""

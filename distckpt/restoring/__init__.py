@@ -1,0 +1,1 @@
+"""One restore: all workers verify and then restore the same checkpoint."""

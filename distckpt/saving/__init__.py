@@ -1,0 +1,1 @@
+"""One save, from the captured state to the commit."""

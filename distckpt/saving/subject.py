@@ -1,0 +1,42 @@
+"""What one worker saves in one save."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from distckpt.core.protocol.moment import NOWHERE, Moment
+from distckpt.core.protocol.replica_check import Check
+from distckpt.core.protocol.write_plan import Plan
+from distckpt.saving.manifest_builder import Label
+from distckpt.state.base import CapturedState, OwnState
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A worker's state as it is held for one save, and its description.
+
+    Attributes:
+      name: The checkpoint's name.
+      directory: The directory, absolute.
+      label: The program's label for the manifest.
+      plan: This worker's plan.
+      state: The held values.
+      check: Which of the workers' copies are compared.
+      own: What only this worker has; None without a ``worker_checkpoint``.
+      moment: The moment of the held state.
+    """
+
+    name: str
+    directory: str
+    label: Label
+    plan: Plan
+    state: CapturedState
+    check: Check = Check()  # noqa: RUF009 - it is frozen
+    own: OwnState | None = None
+    moment: Moment = NOWHERE
+
+    def release(self) -> None:
+        """Releases the values."""
+        self.state.release()
+        if self.own is not None:
+            self.own.values.release()

@@ -1,0 +1,58 @@
+"""Bugs in how calls of a program are matched."""
+
+from __future__ import annotations
+
+from distckpt.calls.call_log import CallLog
+from distckpt.calls.save_calls import SaveCalls
+from distckpt.core.protocol import messages
+from distckpt.core.protocol.call_matching import Move
+from distckpt.core.protocol.moment import Moment, Relation
+from distckpt.messaging.waiting import Waiting
+
+from .registry import Change, bug, nothing
+
+
+@bug(program=True)
+def moments_are_not_compared() -> list[Change]:
+    """Calls are distinguished by their numbers alone."""
+    return [(Moment, "relation", lambda self, other: Relation.SAME)]
+
+
+@bug(program=True, background=True, counted=True, interval=4, policy=None, calls=6)
+def an_entry_that_is_passed_over_is_not_heeded() -> list[Change]:
+    """A worker forgets that the chief has begun a save in the background at that step."""
+
+    def leave_out(self, call, move, error):
+        if move is not Move.PASS:
+            self._calls.refuse(error)
+        self._calls.pass_on()
+
+    return [(SaveCalls, "_leave_out", leave_out)]
+
+
+@bug(program=True)
+def a_withdrawal_counts_for_every_moment() -> list[Change]:
+    """The chief gives up its call because a worker has withdrawn from an earlier one."""
+
+    def answer(self, text):
+        return messages.answer_from_json(text)
+
+    return [(Waiting, "_answer", answer)]
+
+
+@bug(program=True, kinds=["interrupted"])
+def an_interrupted_entry_is_waited_for() -> list[Change]:
+    """The chief was interrupted while it published an entry, and never says so."""
+    return [(CallLog, "catch_up", nothing)]
+
+
+@bug(program=True)
+def a_worker_that_leaves_a_call_out_does_not_say_so() -> list[Change]:
+    """It only moves on to the next entry."""
+    return [(CallLog, "refuse", nothing), (CallLog, "withdraw", nothing)]
+
+
+@bug(program=True)
+def keys_stay() -> list[Change]:
+    """Published keys are never deleted."""
+    return [(CallLog, "all_came", nothing)]

@@ -1,0 +1,14 @@
+"""State of tf-keras, and of strategies on a divided CPU: in one process that has both."""
+
+from __future__ import annotations
+
+import pathlib
+
+from ..kit.another_process import run_tests
+
+TESTS = ["test_keras.py", "strategy_checks.py"]
+
+
+def test_keras_2_and_the_strategies_of_one_process():
+    output = run_tests(pathlib.Path(__file__).parent, *TESTS, TF_USE_LEGACY_KERAS="1")
+    assert "skipped" not in output
