@@ -30,8 +30,13 @@ def hours(every: Any) -> float | None:
         ) from None
 
 
-def refuse_patterns(path: str) -> None:
-    """Refuses paths that TensorFlow cannot restore from."""
+def refuse_unusable(path: str) -> None:
+    """Refuses paths that TensorFlow cannot write to, or cannot restore from."""
+    if not _is_text(path):
+        raise ConfigurationError(
+            f"TensorFlow cannot use the path {path!r}, because its bytes are not UTF-8. Choose "
+            "another directory."
+        )
     if re.search(r"\\|\[[^/]*\]", path):
         raise ConfigurationError(
             f"Checkpoints at {path!r} could be saved, but never restored: TensorFlow treats [...] "

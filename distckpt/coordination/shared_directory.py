@@ -52,7 +52,7 @@ class SharedDirectory(base.Coordinator):
         never come is not dead but missing.
 
     Raises:
-      errors.ConfigurationError: An argument is invalid.
+      errors.ConfigurationError: An argument is invalid, or this worker has already used `run_id`.
       errors.DirectoryError: The directory cannot be created or written.
     """
 
@@ -171,8 +171,8 @@ class _Pulse:
         self._thread = threading.Thread(target=self._run, name="distckpt-heartbeat", daemon=True)
         self._thread.start()
         try:
-            self._show("alive")  # only with a thread: else it would look like a death later
-        except OSError:
+            self._join()  # only with a thread: else it would look like a death later
+        except (OSError, errors.ConfigurationError):
             self._stopping.set()
             raise
 
@@ -214,10 +214,21 @@ class _Pulse:
         except FileNotFoundError:
             self._show("alive")
 
-    def _show(self, state: str) -> None:
-        who = {"state": state, "host": socket.gethostname(), "pid": os.getpid()}
+    def _join(self) -> None:
+        """Creates the heartbeat file, which shows if another process was this worker before."""
         path = self._paths[self._index]
-        self._storage.write(path, json.dumps(who).encode(), durable=False)
+        try:
+            self._storage.create(path, _identity("alive"), durable=False)
+        except FileExistsError:
+            raise errors.ConfigurationError(
+                f"{path} exists: worker {self._index} has already joined this run"
+                f"{_who_joined(self._storage, path)}. Give each start of the job, restarts "
+                "included, a `run_id` of its own: the keys of an earlier start would be taken for "
+                "messages of this one."
+            ) from None
+
+    def _show(self, state: str) -> None:
+        self._storage.write(self._paths[self._index], _identity(state), durable=False)
 
     def _judge(self, elapsed: float) -> dict[int, str]:
         lost = {}
@@ -262,6 +273,19 @@ class _Other:
         if self._mark is not None and self._silence >= lost_after:
             return f"no heartbeat for {lost_after:g} s, {who}"
         return None
+
+
+def _identity(state: str) -> bytes:
+    who = {"state": state, "host": socket.gethostname(), "pid": os.getpid()}
+    return json.dumps(who).encode()
+
+
+def _who_joined(storage: LocalStorage, path: str) -> str:
+    try:
+        who = json.loads(storage.read(path))
+        return f" (host {who['host']}, pid {who['pid']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _check_arguments(

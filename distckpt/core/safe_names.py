@@ -9,14 +9,16 @@ from distckpt.errors import ConfigurationError, ManifestError
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _DRIVE = re.compile("[A-Za-z]:")
+# File systems allow 255 bytes. distckpt appends the number and the id of the attempt: up to 90.
+_MOST_BYTES = 150
 
 
 def check_checkpoint_name(name: str) -> str:
     """Returns `name` if it can begin the names of checkpoints, as "ckpt" does.
 
     Raises:
-      ConfigurationError: It is empty, has a separator, a control character or a character that
-        UTF-8 cannot express, or is the name of another file of the directory.
+      ConfigurationError: It is empty, has more than 150 bytes, a separator, a control character
+        or a character that UTF-8 cannot express, or is the name of another file of the directory.
     """
     why = _refusal(name)
     if not why and name == layout.PRIVATE_FOLDER:
@@ -25,6 +27,8 @@ def check_checkpoint_name(name: str) -> str:
         why = "it has a control character"
     if not why and not _is_unicode(name):
         why = "it is not valid Unicode"
+    if not why and len(name.encode()) > _MOST_BYTES:
+        why = f"it has {len(name.encode())} bytes, more than {_MOST_BYTES}"
     if why:
         raise ConfigurationError(
             f"checkpoint_name={name!r} cannot be used: {why}. It must be a plain file name such as "

@@ -29,7 +29,7 @@ _log = logging.getLogger("distckpt")
 def check(directory: str, name: str, options: Any) -> None:
     """Raises ConfigurationError for arguments that TensorFlow's manager does not check."""
     safe_names.check_checkpoint_name(name)
-    arguments.refuse_patterns(layout.join(portable.slashes(directory), name))
+    arguments.refuse_unusable(layout.join(portable.slashes(directory), name))
     arguments.refuse_others("options", options, ManagerOptions)
 
 

@@ -158,7 +158,7 @@ class Ownership:
         )
 
     def take_from(self, before: Owner | None, *, only_deletes: bool = False) -> None:
-        """Takes the term after that of `before`, which is known to have ended.
+        """Takes the term after that of `before`, which is known to have ended, for a command.
 
         Args:
           before: The owner that was found; None if there was none.
@@ -171,15 +171,17 @@ class Ownership:
           OSError: The directory cannot be written.
         """
         keeps = owner_record.newest_by(before) if only_deletes else None
-        if not self._take_term(lambda: self._terms.owner() == before, keeps):
+        if not self._take_term(lambda: self._terms.owner() == before, keeps, is_command=True):
             raise lost_directory.just_taken(self._directory, self._terms.owner())
 
-    def _take_term(self, may: Callable[[], bool], keeps: str | None = None) -> bool:
-        """Takes a term above all others, if `may` returns True; `keeps` as in `Owner`."""
+    def _take_term(
+        self, may: Callable[[], bool], keeps: str | None = None, *, is_command: bool = False
+    ) -> bool:
+        """Takes a term above all others, if `may` returns True; the rest as in `Owner`."""
         held_terms: list[HeldTerm] = []
 
         def me(term: int) -> Owner:
-            held_terms.append(HeldTerm(owner_record.me(term, keeps)))
+            held_terms.append(HeldTerm(owner_record.me(term, keeps, is_command=is_command)))
             self._held_terms.attempt(held_terms[-1])  # even after an error, the file may exist
             return held_terms[-1].owner
 

@@ -26,10 +26,16 @@ def superseded(
     """
     if seen is not None:
         text = (
-            f"{directory} has been taken over by {by} {seen}, so this process ({_me(term)}) may "
-            "not continue from the newest checkpoint there. Nothing was saved. Restart this job: "
-            "it continues from the newest checkpoint. If both should run, give each its own "
-            "directory."
+            f"{directory} has been taken over by {_other(by)} {seen}, so this process "
+            f"({_me(term)}) may not continue from the newest checkpoint there. Nothing was saved. "
+            "Restart this job: it continues from the newest checkpoint. If both should run, give "
+            "each its own directory."
+        )
+    elif by.is_command:
+        text = (
+            f"{directory} has been taken over by {_other(by)}. This process ({_me(term)}) no "
+            "longer commits or deletes there. Restart this job: it continues from the newest "
+            "checkpoint."
         )
     else:
         or_restored = ", or restored from a backup" if by.term <= (term or 0) else ""
@@ -66,6 +72,10 @@ def taken_by_a_neighbour(directory: str) -> SaveFailedError:
 def just_taken(directory: str, by: Owner | None) -> DirectoryInUseError:
     """Returns the error for a command that another process has overtaken."""
     return DirectoryInUseError(f"{directory} has just been taken by {by}; nothing was changed.")
+
+
+def _other(by: Owner) -> str:
+    return f"a distckpt command on {by}" if by.is_command else str(by)
 
 
 def _me(term: int | None) -> str:

@@ -35,6 +35,7 @@ class Owner:
       nonce: A random text, because numbers of terms repeat after a directory was cleared.
       keeps: The `newest_by` of the previous owner, if this one does not change it: it only deletes,
         or is the same process. None if it may commit or roll back.
+      is_command: Whether the process is a command that maintains the directory, not a job.
     """
 
     term: int
@@ -44,6 +45,7 @@ class Owner:
     ended: float | None = None
     nonce: str = ""
     keeps: str | None = None
+    is_command: bool = False
 
     def __str__(self) -> str:
         """Returns the owner as errors name it."""
@@ -71,9 +73,17 @@ def newest_by(owner: Owner | None) -> str:
     return owner.keeps if owner.keeps is not None else owner.nonce or f"term {owner.term}"
 
 
-def me(term: int, keeps: str | None = None) -> Owner:
-    """Returns this process as the owner of `term`, from now on; `keeps` as in `Owner`."""
-    return Owner(term, host.name(), host.pid(), host.now(), nonce=host.token(8), keeps=keeps)
+def me(term: int, keeps: str | None = None, *, is_command: bool = False) -> Owner:
+    """Returns this process as the owner of `term`, from now on; the rest as in `Owner`."""
+    return Owner(
+        term,
+        host.name(),
+        host.pid(),
+        host.now(),
+        nonce=host.token(8),
+        keeps=keeps,
+        is_command=is_command,
+    )
 
 
 def render(owner: Owner) -> bytes:
@@ -88,6 +98,8 @@ def render(owner: Owner) -> bytes:
         who["ended"] = owner.ended
     if owner.keeps is not None:
         who["keeps"] = owner.keeps
+    if owner.is_command:
+        who["command"] = True
     return json.dumps(who).encode() + b"\n"
 
 
@@ -100,7 +112,10 @@ def parse(term: int, data: bytes) -> Owner:
         ended = None if ended is None else float(ended)
         nonce, keeps = str(who.get("nonce", "")), who.get("keeps")
         keeps = None if keeps is None else str(keeps)
-        return Owner(term, str(who["host"]), int(who["pid"]), since, ended, nonce, keeps)
+        is_command = who.get("command") is True
+        return Owner(
+            term, str(who["host"]), int(who["pid"]), since, ended, nonce, keeps, is_command
+        )
     except (
         ValueError,
         KeyError,

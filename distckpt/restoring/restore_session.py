@@ -322,7 +322,13 @@ class RestoreSession:
             failure = Failure.from_exception(error, me)
             if not isinstance(error, DistckptError):
                 text = f"{self._coordinator.name(me)} could not {proposal.task} {proposal.name}: "
-                failure = Failure(RestoreError.__name__, text + str(error), me, failure.trace)
+                text += str(error)
+                if proposal.task != VERIFY:
+                    text += (
+                        "\nSome variables may have been restored, and variables that are created "
+                        "later still may be: do not train with this state."
+                    )
+                failure = Failure(RestoreError.__name__, text, me, failure.trace)
             return Verdict(me, failure)
         return Verdict(me)
 

@@ -334,7 +334,11 @@ class Committer:
                 f"The chief may not write to {d} ({error}). Give it the permission, or choose "
                 "another directory."
             )
-        return DirectoryError(f"The chief cannot save to {d}: {error}.")
+        advice = ""
+        if isinstance(error, IsADirectoryError):
+            folder = error.filename2 or error.filename
+            advice = f" A folder has the name of a file: move {folder} away."
+        return DirectoryError(f"The chief cannot save to {d}: {error}.{advice}")
 
 
 @paused()

@@ -7,6 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from distckpt.errors import ConfigurationError
+
+_MOST_BITS = 63  # of a positive number in an int64
+
 
 class SaveCounter:
     """The ``save_counter`` of a `tf.train.Checkpoint`, which numbers checkpoints.
@@ -28,6 +32,7 @@ class SaveCounter:
 
         Raises:
           TypeError: `checkpoint_number` is of another type.
+          ConfigurationError: `checkpoint_number` does not fit into 64 bits.
         """
         if tf.executing_eagerly():
             counter = self._checkpoint.save_counter
@@ -35,6 +40,11 @@ class SaveCounter:
         else:
             counter = self._advance_in_session()
         number = read_integer(counter if checkpoint_number is None else checkpoint_number)
+        if number.bit_length() > _MOST_BITS:
+            raise ConfigurationError(
+                "checkpoint_number must fit into a signed 64-bit integer, but has "
+                f"{number.bit_length()} bits."
+            )
         return self.value, number
 
     def create(self) -> None:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -181,6 +182,22 @@ def test_a_restarted_job_meets_nothing_of_its_predecessor(tmp_path):
     assert second.fetch(["a"], 0) is None
     assert second.lost() == {}
     second.close()
+
+
+def test_a_run_id_that_was_used_before_is_refused(chief, process, tmp_path):
+    with pytest.raises(
+        errors.ConfigurationError, match=r"already joined.*`run_id` of its own"
+    ) as no:
+        SharedDirectory(str(tmp_path), "run", 1, 2, **_QUICK)
+    assert f"pid {process.pid})" in str(no.value)
+    assert chief.lost() == {}
+
+
+def test_a_worker_that_has_left_cannot_join_the_same_run_again(chief, tmp_path):
+    chief.close()
+    with pytest.raises(errors.ConfigurationError, match="already joined"):
+        SharedDirectory(str(tmp_path), "run", 0, 2, **_QUICK)
+    eventually(lambda: "distckpt-heartbeat" not in [t.name for t in threading.enumerate()])
 
 
 def test_a_value_that_is_still_being_written_is_not_there(chief, tmp_path):

@@ -10,6 +10,7 @@ Run it from the repository's root, with the Python of .venv.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -63,18 +64,23 @@ def main(
 def simulate(
     console: Console, series: int | str, runs: int, processes: int | None, save: bool
 ) -> bool:
-    """Plays the runs; prints what they came to; returns whether something was broken."""
+    """Plays the runs; prints what they came to; returns whether something was broken.
+
+    Ctrl-C ends it early; then it prints what the runs until then came to.
+    """
     total, began = Summary(), time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("runs", total=runs)
-        for summary in play_all(series, runs, processes):
-            total.merge(summary)
-            bar.advance(task, summary.runs)
+        with contextlib.suppress(KeyboardInterrupt):
+            for summary in play_all(series, runs, processes):
+                total.merge(summary)
+                bar.advance(task, summary.runs)
     console.print(table_of(total))
     console.print(coverage_of(total))
     seconds = time.monotonic() - began
-    console.print(f"{total.runs:,} runs in {seconds:.0f} s; broken: {len(total.broken)}")
+    early = f" of {runs:,}" if total.runs < runs else ""
+    console.print(f"{total.runs:,}{early} runs in {seconds:.0f} s; broken: {len(total.broken)}")
     for seed, violation in total.broken[:3]:
         console.print(f"\nRun {seed}: {violation}", markup=False)
         tell(console, explain(seed, None, None, save))

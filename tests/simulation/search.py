@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import multiprocessing
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -80,13 +81,26 @@ def play_many(base: int | str, first: int, count: int, bug: str | None = None) -
 def play_all(
     base: int | str, runs: int, processes: int | None = None, *, first: int = 0
 ) -> Iterator[Summary]:
-    """Plays runs of a series, from `first` on, on all processors; yields a summary now and then."""
+    """Plays runs of a series, from `first` on, on all processors; yields a summary now and then.
+
+    An interrupt ends it after the batches that are being played.
+    """
     end = first + runs
     todo = [(base, begin, min(BATCH, end - begin)) for begin in range(first, end, BATCH)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
+    pool = ProcessPoolExecutor(
+        processes or os.cpu_count(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_leave_interrupts_to_the_parent,
+    )
+    try:
         for done in as_completed([pool.submit(_play_batch, *batch) for batch in todo]):
             yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play_batch(base: int | str, first: int, count: int) -> Summary:

@@ -67,7 +67,8 @@ def test_a_job_that_has_restored_goes_on_unless_another_checkpoint_may_be_the_ne
     if command[0] in ("gc", "prune"):
         assert manager.save() == str(run / "ckpt-6")
     else:
-        with pytest.raises(SupersededError, match="since this job restored from it at"):
+        text = r"taken over by a distckpt command on .* since this job restored from it at"
+        with pytest.raises(SupersededError, match=text):
             manager.save()
 
 
@@ -142,7 +143,9 @@ def test_a_job_that_was_taken_over_stops_at_its_next_save(shell, run, tmp_path):
     stale.mkdir()
     assert "A job may be saving" in shell("gc", tmp_path / "mine", code=2)
     shell("gc", tmp_path / "mine", "--take-over")
-    with pytest.raises(distckpt.errors.SupersededError):
+    with pytest.raises(
+        distckpt.errors.SupersededError, match=r"a distckpt command on .*Restart this job"
+    ):
         manager.save()
 
 

@@ -53,6 +53,18 @@ def test_relative_directories_stay_relative(either, tmp_path, checkpoint, monkey
     assert again.restore_or_initialize() == os.path.join(directory, "ckpt-2")
 
 
+def test_a_directory_whose_name_tensorflow_cannot_express_is_refused(tmp_path, checkpoint):
+    with pytest.raises(errors.ConfigurationError, match="not UTF-8"):
+        distckpt.CheckpointManager(checkpoint, os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), 1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_name_and_number_serve(tmp_path, checkpoint):
+    manager = distckpt.CheckpointManager(checkpoint, tmp_path, 1, checkpoint_name="x" * 150)
+    for number in (2**63 - 2, 2**63 - 1):
+        assert manager.save(number) == str(tmp_path / f"{'x' * 150}-{number}")
+
+
 def test_a_link_to_a_directory_serves(either, tmp_path, checkpoint):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -91,8 +91,25 @@ def test_a_path_that_cannot_be_looked_at_is_named_at_once(make, tmp_path, checkp
 
 
 def test_a_name_that_is_too_long_is_named(make, tmp_path, checkpoint):
-    with pytest.raises(errors.DirectoryError, match="too long"):
-        make(checkpoint, tmp_path, checkpoint_name="x" * 250).save()
+    with pytest.raises(errors.ConfigurationError, match="it has 250 bytes, more than 150"):
+        make(checkpoint, tmp_path, checkpoint_name="x" * 250)
+
+
+def test_a_folder_in_the_place_of_a_manifest_is_named_and_the_rest_is_kept(
+    make, tmp_path, checkpoint
+):
+    manager = make(checkpoint, tmp_path)
+    assert manager.save() == f"{tmp_path}/ckpt-1"
+    folder = tmp_path / "ckpt-2.manifest.json"
+    folder.mkdir()
+    (folder / "file").touch()
+    with pytest.raises(errors.CommitUnknownError):
+        manager.save()
+    with pytest.raises(errors.DirectoryError, match=f"move {folder} away"):
+        manager.save()
+    folder.rename(tmp_path / "elsewhere")
+    assert manager.save() == f"{tmp_path}/ckpt-4"
+    assert manager.checkpoints == [f"{tmp_path}/ckpt-1", f"{tmp_path}/ckpt-4"]
 
 
 def test_a_folder_in_the_place_of_tensorflows_file_costs_no_checkpoint(

@@ -31,6 +31,18 @@ def indexes(directory):
 
 @pytest.mark.parametrize(
     "number",
+    [2**63, np.uint64(2**63), -(2**63), 10**5000],
+    ids=["2**63", "uint64", "negative", "huge"],
+)
+def test_a_number_of_more_than_64_bits_is_refused(tmp_path, number):
+    manager = distckpt.CheckpointManager(small_checkpoint(), tmp_path, 1)
+    with pytest.raises(errors.ConfigurationError, match=r"signed 64-bit integer, but has \d+ bits"):
+        manager.save(checkpoint_number=number)
+    assert manager.save(checkpoint_number=3) == str(tmp_path / "ckpt-3")
+
+
+@pytest.mark.parametrize(
+    "number",
     [
         7,
         np.int8(7),

@@ -63,6 +63,7 @@ def test_a_model_that_does_not_fit_is_not_taken_for_damage(run, caplog):
     group = Group(run, run, restore=restore).go()
     text = group.raised(RestoreError)
     assert "worker 1 could not restore ckpt-3: Shapes (3,) and (4,)" in text
+    assert "do not train with this state" in text
     assert "not usable" not in caplog.text
 
 
