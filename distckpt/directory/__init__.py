@@ -1,1 +1,1 @@
-"""The content of a checkpoint directory. Only the chief writes it; only the pruner deletes."""
+"""The content of a checkpoint directory. Any process reads and pins; only the owner changes it."""

@@ -25,7 +25,7 @@ import posixpath
 from distckpt.core import attempts, layout, listings, manifest_json
 from distckpt.core.manifest import Manifest
 from distckpt.directory.checkpoint_files import CheckpointFiles
-from distckpt.directory.pinned import Holds
+from distckpt.directory.holds import Holds
 from distckpt.errors import ManifestError
 from distckpt.ownership.fencing import Ownership
 from distckpt.ownership.held_terms import HeldTerm

@@ -1,6 +1,6 @@
 """Lists and removes the files of one checkpoint in a directory.
 
-Used by the committer, recovery and the pruner; only the last two remove anything.
+Used by the committer, by `AttemptCleanup` and by the pruner; only the last two remove anything.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.directory import verification_notes
 from distckpt.directory.catalog import Catalog, View
 from distckpt.directory.checkpoint_state_file import CheckpointStateFile
-from distckpt.directory.pinned import Holds
+from distckpt.directory.holds import Holds
 from distckpt.directory.replacement_warning import ReplacementWarning
 from distckpt.errors import CheckpointDamagedError, DistckptError
 from distckpt.keep import Checkpoint, KeepPolicy

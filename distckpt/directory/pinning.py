@@ -1,6 +1,6 @@
 """Sets and removes pins and leases. Any process, also while a job saves to the directory.
 
-Needs no term: it adds and removes only its own files. `directory.pinned` explains how a pin and a
+Needs no term: it adds and removes only its own files. `directory.holds` explains how a pin and a
 deletion in progress find each other.
 """
 

@@ -2,10 +2,10 @@
 
 A managed checkpoint is deleted in three actions: its manifest becomes a tombstone in a pending
 folder (it is then no longer committed), its files follow, the folder is removed. After a death in
-between, `cleanup` finishes from the tombstone. A checkpoint of plain TensorFlow has no manifest;
-its tombstone is made from the files found. If TensorFlow saved it over a checkpoint of distckpt,
-the manifest of that checkpoint is removed first: next to a tombstone, it would look like a version
-saved after the deletion.
+between, `AttemptCleanup` finishes from the tombstone. A checkpoint of plain TensorFlow has no
+manifest; its tombstone is made from the files found. If TensorFlow saved it over a checkpoint of
+distckpt, the manifest of that checkpoint is removed first: next to a tombstone, it would look like
+a version saved after the deletion.
 """
 
 from __future__ import annotations

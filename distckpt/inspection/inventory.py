@@ -13,7 +13,7 @@ from distckpt.core.manifest import Manifest
 from distckpt.core.pins_and_leases import Lease, Pin
 from distckpt.core.retention import Kept
 from distckpt.directory.catalog import Catalog, View
-from distckpt.directory.pinned import Holds
+from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.keep import Checkpoint, parse
 from distckpt.ownership import owner_record

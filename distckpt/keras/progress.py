@@ -122,7 +122,7 @@ def best_in(path: str, metric: str) -> float:
     Raises:
       tf.errors.OpError: The checkpoint cannot be read.
     """
-    reader = tf.compat.v1.train.NewCheckpointReader(path)  # see `state.matching`
+    reader = tf.compat.v1.train.NewCheckpointReader(path)  # see `state.program_match`
     found = reader.get_variable_to_shape_map()
     best, name = (f"{ATTRIBUTE}/{part}/.ATTRIBUTES/VARIABLE_VALUE" for part in ("best", "metric"))
     if best not in found or (name in found and reader.get_tensor(name).decode() != metric):

@@ -13,7 +13,7 @@ from distckpt.core.rollback_record import Leaving, Rollback, crc32c_of
 from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.directory.catalog import Catalog
-from distckpt.directory.pinned import Holds
+from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import RetryingReader

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
-from distckpt.state import matching
+from distckpt.state import program_match
 
 
 def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
@@ -29,7 +29,7 @@ def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
         ValueError for a variable of another shape.
     """
     with as_damage(path):
-        matching.check(checkpoint, path, require_match)
+        program_match.check(checkpoint, path, require_match)
         checkpoint.restore(path)
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import RestoreError, UnsupportedOptionError
-from distckpt.state import matching
+from distckpt.state import program_match
 from distckpt.state.base import OwnState
 from distckpt.state.capture import Capture
 from distckpt.state.restore import as_damage
@@ -90,7 +90,7 @@ class WorkerState:
         elif len(states.paths) == states.workers:
             path = states.paths[states.worker]
             with as_damage(path):
-                matching.check(self._checkpoint, path, self._require_match)
+                program_match.check(self._checkpoint, path, self._require_match)
             _read(self._checkpoint, path)
         elif callable(self._on_resize):
             self._on_resize(states)

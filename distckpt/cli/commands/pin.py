@@ -52,7 +52,7 @@ def unpin_command(checkpoint: str) -> None:
     The checkpoint itself need not exist any more.
     """
     from distckpt.directory import pinning
-    from distckpt.directory.pinned import Holds
+    from distckpt.directory.holds import Holds
 
     target = named(checkpoint)
     if not pinning.unpin(target.storage, target.directory, target.name):

@@ -11,7 +11,7 @@ import pytest
 
 from distckpt.core.pins_and_leases import Lease, Pin, parse, render
 from distckpt.directory import pinning
-from distckpt.directory.pinned import Holds
+from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError
 from distckpt.restoring.verifier import Verifier
 from distckpt.runtime import host

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import distckpt
 from distckpt.directory import pinning
-from distckpt.directory.pinned import Holds
+from distckpt.directory.holds import Holds
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
 from distckpt.storage.gfile import GFileStorage
 from distckpt.storage.local import LocalStorage

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from distckpt.state import reading
 from distckpt.state.capture import TensorState
-from distckpt.state.matching import match
+from distckpt.state.program_match import match
 
 from ..manager.conftest import FAST
 from .conftest import bits, program, take

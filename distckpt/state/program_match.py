@@ -8,7 +8,7 @@ unbuilt layer, does not count as a mismatch.
 
 Private TensorFlow API used here: ``Checkpoint._saver``, ``ObjectGraphView``,
 ``Trackable._lookup_dependency``, and the attributes that show that an object has state;
-tests/unit/state/test_matching.py would notice a change.
+tests/unit/state/test_program_match.py would notice a change.
 """
 
 from __future__ import annotations
