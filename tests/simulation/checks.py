@@ -43,7 +43,7 @@ class Checks:
         self._failed: Counter[Process] = Counter()
 
     def note_fault(self) -> None:
-        """Notes that something has just gone wrong."""
+        """Notes that something has just gone wrong, or goes on being wrong."""
         self._last_fault = self._run.world.count
 
     def forget_promises(self) -> None:

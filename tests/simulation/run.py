@@ -204,6 +204,7 @@ class Run:
             self.everybody,
             lag=0.0 if self.is_final else self.settings.lag,
             changed=self._changed,
+            failed=self.checks.note_fault,
         )
         process = Process(
             self.world,

@@ -41,6 +41,7 @@ class SimulatedStorage(Storage):
       lag: For how many seconds a listing of a folder may be out of date, and a file that was not
         found counts as not there, as on NFS. What this process has changed itself, it sees.
       changed: Called after every change.
+      failed: Called when an operation fails because of a fault.
 
     Attributes:
       faults: What is wrong for this process.
@@ -55,6 +56,7 @@ class SimulatedStorage(Storage):
         *,
         lag: float = 0.0,
         changed: Callable[[str], None] = lambda path: None,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._disk = disk
@@ -62,6 +64,7 @@ class SimulatedStorage(Storage):
         self._everybody = everybody
         self._lag = lag
         self._changed = changed
+        self._failed = failed
         self._seen: dict[str, tuple[float, Folder | None, frozenset[str]]] = {}
         self._missed: dict[str, float] = {}
         self._temporaries = 0
@@ -282,9 +285,11 @@ class SimulatedStorage(Storage):
         for faults in (self.faults, self._everybody):
             if faults.next_one is not None and not (looking and faults.next_one[0] != errno.EIO):
                 error, faults.next_one = faults.next_one, None
+                self._failed()
                 return error
             for code, until in faults.broken.items():
                 if self._world.now < until and not (looking and code != errno.EIO):
+                    self._failed()
                     return code, False
         return None
 
