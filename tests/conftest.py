@@ -7,6 +7,7 @@ Tests marked ``posix`` are skipped where there is no POSIX, real or made believe
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import signal
 
@@ -27,6 +28,13 @@ def pytest_addoption(parser):
     group = parser.getgroup("distckpt")
     group.addoption("--all", action="store_true", help="run the long tests, too")
     group.addoption("--long", action="store_true", help="run the long tests only")
+    group.addoption(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="K/N",
+        help="with --long: run only the K-th, from 1, of every N of them",
+    )
 
 
 def pytest_configure():
@@ -55,18 +63,32 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--all") or _are_named(config, items):
         return
     wanted = config.getoption("--long")
-    left = [item for item in items if bool(item.get_closest_marker("long")) != wanted]
-    _left_out = 0 if wanted else len(left)
-    items[:] = [item for item in items if item not in set(left)]
-    config.hook.pytest_deselected(items=left)
+    chosen = [item for item in items if bool(item.get_closest_marker("long")) == wanted]
+    _left_out = 0 if wanted else len(items) - len(chosen)
+    if wanted:
+        number, parts = config.getoption("--part")
+        chosen = chosen[number - 1 :: parts]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
 
 
 def pytest_terminal_summary(terminalreporter):
+    number, parts = terminalreporter.config.getoption("--part")
+    if parts > 1:
+        terminalreporter.write_line(f"This was part {number} of {parts} of the long tests.")
     if _left_out:
         terminalreporter.write_line(
             f"{_left_out} long tests were left out. `bash tests/run.sh --all` runs them, too; "
             "`bash tests/run.sh --long` runs them alone."
         )
+
+
+def _part(text):
+    """Returns K and N of "K/N"."""
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N with 1 <= K <= N, such as 1/3")
+    return int(number), int(parts)
 
 
 def _cluster_group(item):

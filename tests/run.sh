@@ -4,6 +4,7 @@
 #     tests/run.sh                            every promise once
 #     tests/run.sh --all                      the long tests, too
 #     tests/run.sh --long                     the long tests alone
+#     tests/run.sh --long --part 1/3          every third of them, from the first
 #     tests/run.sh tests/unit/core            those of one folder
 #     tests/run.sh -m 'not cluster'           without real clusters
 #
