@@ -13,7 +13,8 @@ from distckpt.storage.local import LocalStorage
 
 from .job import Job
 
-pytestmark = [pytest.mark.pods, pytest.mark.timeout(900)]
+# The first test builds the image, which takes a quarter of an hour on a busy machine.
+pytestmark = [pytest.mark.pods, pytest.mark.timeout(2400)]
 GRACE = 100
 
 
