@@ -163,6 +163,12 @@ _BY_NAME: dict[str, type[DistckptError]] = {
 }
 
 
+def named(error: BaseException) -> str:
+    """Returns an error's class and text: "ValueError: no such key"; "KeyboardInterrupt"."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 @dataclasses.dataclass(frozen=True)
 class Failure:
     """An error as plain data, so that it can travel between workers.
@@ -186,7 +192,10 @@ class Failure:
         """Returns the failure that describes `error`; foreign errors become `SaveFailedError`."""
         known = isinstance(error, DistckptError) and type(error).__name__ in _BY_NAME
         kind = type(error).__name__ if known else SaveFailedError.__name__
-        message = str(error) if known else f"{type(error).__name__}: {error}"
+        message = str(error) if known else named(error)
+        if not isinstance(error, Exception):
+            who = "A worker" if worker is None else f"worker {worker}"
+            message = f"{who} was interrupted ({message}). Call the method again on all workers."
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         successor = error.successor if isinstance(error, SupersededError) else ""
         return cls(kind, message, worker, trace, successor)

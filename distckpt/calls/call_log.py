@@ -22,7 +22,7 @@ from distckpt.core.protocol.call_matching import needs_workers
 from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Call, Outcome, Refusal
 from distckpt.core.protocol.moment import Moment
-from distckpt.errors import CoordinationError, Failure, WorkerLostError
+from distckpt.errors import CoordinationError, DeadlineExceededError, Failure, WorkerLostError
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 
@@ -245,4 +245,8 @@ class CallLog:
 
 
 def _failure(error: BaseException, worker: int) -> Failure:
-    return Failure.from_exception(error, worker)
+    failure = Failure.from_exception(error, worker)
+    if isinstance(error, DeadlineExceededError):  # its text is about other workers
+        text = f"worker {worker} gave up waiting: {failure.message}"
+        return dataclasses.replace(failure, message=text)
+    return failure

@@ -140,6 +140,7 @@ class SaveCalls:
         moment = Moment(self._calls.generation)
         due: bool | None = None
         try:
+            request.prepare()
             moment = self._moment()
             self._schedule.called(in_flight=self._background.busy)
             due = self._schedule.ask(check=request.check)
@@ -209,6 +210,7 @@ class SaveCalls:
         due: bool | None = None
         self._is_again = False
         try:
+            request.prepare()
             moment = self._moment()
             self._schedule.called(in_flight=self._background.busy)
             name = self._settle(moment)

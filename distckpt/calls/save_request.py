@@ -42,6 +42,7 @@ class Request:
       expected: Another worker: returns the number that the program gave for the name, or None.
       options: `tf.train.CheckpointOptions`, or None.
       only_if: A further condition, or None.
+      prepare: Called first; raises if the call is wrong. Does not wait for other workers.
     """
 
     check: bool
@@ -52,6 +53,7 @@ class Request:
     expected: Callable[[], int | None]
     options: Any = None
     only_if: Condition | None = None
+    prepare: Callable[[], None] = lambda: None
 
     def hear(self, word: float | None) -> None:
         """Passes the chief's number to the condition, before the state is held."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from types import FrameType
 
 from distckpt.errors import ConfigurationError
+from distckpt.runtime import portable
 
 # Seconds between two checks whether the call that has its turn was interrupted as it ended.
 _GLANCE = 1.0
@@ -48,6 +50,7 @@ class ThreadTurns:
         self._check = check
         self._lock = threading.RLock()  # a signal handler may use it at any point
         self._queue: tuple[_Turn, ...] = ()
+        _all.add(self)
 
     def __enter__(self) -> None:
         """Waits for this thread's turn, which lasts at most as long as the calling function.
@@ -86,8 +89,25 @@ class ThreadTurns:
             self._queue = tuple(turn for turn in self._queue if turn.frame is not frame)
             self._advance()
 
+    def _begin_anew(self) -> None:
+        """A forked child has only the thread that forked it; other threads' turns are over."""
+        self._lock = threading.RLock()
+        me = threading.get_ident()
+        self._queue = tuple(turn for turn in self._queue if turn.thread == me)
+
     def _advance(self) -> None:
         """Drops the turns that are over, and tells the next one that it has come."""
         self._queue = tuple(turn for turn in self._queue if not turn.is_over)
         if self._queue:
             self._queue[0].came.set()
+
+
+_all: weakref.WeakSet[ThreadTurns] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for turns in tuple(_all):
+        turns._begin_anew()
+
+
+portable.in_forked_child(_begin_anew)

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from distckpt import arguments
 from distckpt.calls.save_calls import SaveCalls
 from distckpt.calls.save_request import Condition, Request
@@ -60,7 +62,6 @@ class Operations:
         condition: Condition | None = None,
     ) -> str | None:
         """Saves, if the chief's `condition` says yes, too; returns the checkpoint's name."""
-        refuse_in_function("save()")
         in_background = self._options.enable_async or asks_for_async(options)
         request = Request(
             check=check_interval,
@@ -71,10 +72,10 @@ class Operations:
             expected=lambda: None if number is None else read_integer(number),
             options=options,
             only_if=condition,
+            prepare=functools.partial(self._prepare, options),
         )
         with self._turns:
             skipped = self._schedule.skipped
-            self._saving.counter.create()
             try:
                 name = self._calls.save(request)
             finally:
@@ -82,6 +83,12 @@ class Operations:
             if self._schedule.skipped > skipped:
                 self._job.emit(SaveSkipped, skipped=self._schedule.skipped)
         return name
+
+    def _prepare(self, options: Any) -> None:
+        refuse_in_function("save()")
+        if options is not None:
+            arguments.refuse_others("options", options, tf.train.CheckpointOptions)
+        self._saving.counter.create()
 
     def sync(self) -> None:
         """Waits until the save in the background is committed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from distckpt.core.protocol.messages import Outcome
 from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import Plan
 from distckpt.directory.pruner import Pruner
-from distckpt.errors import DistckptError
+from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.manager.shared_parts import Common
 from distckpt.runtime.gc_pause import paused
 from distckpt.saving.background_save import BackgroundSave
@@ -81,9 +82,9 @@ class Saving:
         """Returns what distinguishes the steps; see `core.protocol.moment.Moment`."""
         if self._job.coordinator.count == 1:
             return {}
+        if self._steps is not None:
+            return {"step": self._step()}
         try:
-            if self._steps is not None:
-                return {"step": number(evaluate(self._steps))}
             found = self._capture.counters()
         except Exception as error:
             failure = unreadable(self._job.coordinator, error)
@@ -94,6 +95,17 @@ class Saving:
                 "Nothing in the state counts the steps, so distckpt cannot notice workers that "
                 "save different steps. Give the manager a step_counter, or track an integer "
                 "variable that counts the steps (a Keras optimizer has one)."
+            )
+        return found
+
+    def _step(self) -> float:
+        try:
+            found = number(evaluate(self._steps))
+        except (TypeError, ValueError):
+            found = math.nan
+        if not math.isfinite(found):
+            raise ConfigurationError(
+                f"step_counter must be one finite number, but is {evaluate(self._steps)!r}."
             )
         return found
 
@@ -131,7 +143,9 @@ class Saving:
             background = None
         if background is None:
             self._finish(session, joined)
-        elif not background.start(lambda: self._finish(session, joined), f"save() of {name}"):
+        elif not background.start(
+            lambda: self._finish(session, joined, in_background=True), f"save() of {name}"
+        ):
             try:
                 self._finish(session, joined)
             except DistckptError as error:
@@ -222,7 +236,7 @@ class Saving:
             refresh=here.managed.refresh,
         )
 
-    def _finish(self, session: SaveSession, joined: Joined) -> None:
+    def _finish(self, session: SaveSession, joined: Joined, *, in_background: bool = False) -> None:
         """Does the rest of a save whose state is held. On any thread."""
         outcome = session.run()
         if self._job.coordinator.is_chief:
@@ -231,7 +245,10 @@ class Saving:
             self._common.managed.adopt(outcome)
         try:
             call_back(joined.options, self._path_of(joined.name))
-        except Exception:
+        except BaseException as error:
+            # In the background, not even SystemExit ends the program: the checkpoint is saved.
+            if not (in_background or isinstance(error, Exception)):
+                raise
             _log.exception(
                 "A write callback of %s has failed. The checkpoint is saved.", joined.name
             )

@@ -43,6 +43,7 @@ class HeldTerm:
         self.settling = threading.Lock()
         self._sequence = 0
         self._lock = threading.Lock()
+        self._newest: dict[str, str] = {}
 
     @property
     def term(self) -> int:
@@ -58,6 +59,20 @@ class HeldTerm:
         with self._lock:
             self._sequence += 1
             return attempts.attempt_id(self.term, self._sequence, host.token(4))
+
+    def opened(self, name: str, folder: str) -> None:
+        """Notes that the attempt with this pending folder is the newest to save `name`."""
+        self._newest[name] = folder
+
+    def is_newest(self, name: str, folder: str) -> bool:
+        """Returns whether no other manager of this process has begun to save `name` since."""
+        return self._newest.get(name) == folder
+
+    def closed(self, name: str, folder: str) -> None:
+        """Forgets an attempt that has ended."""
+        self.in_flight.discard(folder)
+        if self.is_newest(name, folder):
+            del self._newest[name]
 
 
 class HeldTerms:

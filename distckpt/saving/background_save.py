@@ -145,6 +145,16 @@ class BackgroundSave:
 _unfinished: list[BackgroundSave] = []
 
 
+def _leave_to_the_parent() -> None:
+    """A forked child has no threads, so its parent's saves are not its own to wait for."""
+    for background in tuple(_unfinished):
+        background._forget()
+        background._error = None
+
+
+portable.in_forked_child(_leave_to_the_parent)
+
+
 def _let_go(error: BaseException | None) -> None:
     """Frees what an error's traceback holds: the tensors that could not be saved."""
     while error is not None:

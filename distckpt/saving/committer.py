@@ -15,7 +15,6 @@ unchanged, and `directory.attempt_cleanup` removes the rest.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 from collections.abc import Callable, Sequence
 
@@ -28,21 +27,19 @@ from distckpt.directory.checkpoint_files import CheckpointFiles
 from distckpt.errors import (
     CheckpointDamagedError,
     CommitUnknownError,
-    DirectoryError,
     DistckptError,
     ManifestError,
     SaveFailedError,
-    StorageFullError,
 )
 from distckpt.maintenance.rollback import Rollbacks
 from distckpt.ownership.fencing import Ownership
 from distckpt.ownership.held_terms import HeldTerm
 from distckpt.runtime import host
 from distckpt.runtime.gc_pause import paused
+from distckpt.saving import directory_errors
 from distckpt.saving.manifest_builder import Label, ManifestBuilder, sources
 from distckpt.saving.shard_merger import ShardMerger
 from distckpt.state.base import Merger
-from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
@@ -99,7 +96,7 @@ class Committer:
                 return self._open(name, fingerprint)
             except OSError as error:
                 self._ownership.check_cause()
-                raise self._explain(error) from error
+                raise directory_errors.explain(self._storage, self._directory, error) from error
 
     def merge(self, opening: Opening, reports: Sequence[Report]) -> None:
         """Merges the shards within the pending folder.
@@ -151,9 +148,11 @@ class Committer:
         self._settled = None  # after an error, the directory must be read again
         try:
             self._ownership.check()
+            self._check_newest(opening)
             manifest = self._builder.manifest(opening, reports, label, seconds)
             self._prepare(manifest, reports, folder)
             old = self._replaced(opening.name, manifest, folder)
+            self._check_newest(opening)
             if old is None:
                 self._move(folder, layout.index_name(opening.name))
             else:
@@ -171,6 +170,15 @@ class Committer:
         self._settled = self._ownership.held_term
         return manifest
 
+    def _check_newest(self, opening: Opening) -> None:
+        """Makes sure that no later save of the same checkpoint by this process is overwritten."""
+        if not self._ownership.held_term.is_newest(opening.name, opening.folder):
+            raise SaveFailedError(
+                f"Another manager of this process has begun to save {opening.name} since this save "
+                "began, so this one, which is older, was not committed. Call sync() before another "
+                "manager saves to the directory, or give each manager a checkpoint_name of its own."
+            )
+
     def close(self, opening: Opening) -> None:
         """Cleans up after an attempt. Best effort: the next save tries again.
 
@@ -181,7 +189,7 @@ class Committer:
             self._cleanup.roll_back(opening.folder)
         except (OSError, DistckptError) as error:
             _log.warning("%s was not cleaned up: %s", self.folder(opening), error)
-        self._ownership.held_term.in_flight.discard(opening.folder)
+        self._ownership.held_term.closed(opening.name, opening.folder)
 
     def _open(self, name: str, fingerprint: str) -> Opening:
         taken_over = self._ownership.take()
@@ -204,6 +212,7 @@ class Committer:
         folder = self.folder(opening)
         try:
             self._ownership.enter(opening.folder)
+            self._ownership.held_term.opened(name, opening.folder)
             token = opening.token.encode()
             self._storage.write(layout.join(folder, layout.PROBE_FILE), token, durable=False)
         except BaseException:
@@ -318,27 +327,6 @@ class Committer:
         return CheckpointFiles(
             self._storage, self._directory, name, self._ownership, folder, durable=self._durable
         )
-
-    def _explain(self, error: OSError) -> DistckptError:
-        d = self._directory
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StorageFullError(
-                f"The chief ({host.name()}) has no space left in {d} ({error}). The last "
-                "checkpoint is untouched. Free some space, or lower max_to_keep, and save again."
-            )
-        obstacle = obstacles.find(self._storage, d)
-        if obstacle is not None:
-            return DirectoryError(f"The chief cannot save to {d}: {obstacle}")
-        if isinstance(error, PermissionError):
-            return DirectoryError(
-                f"The chief may not write to {d} ({error}). Give it the permission, or choose "
-                "another directory."
-            )
-        advice = ""
-        if isinstance(error, IsADirectoryError):
-            folder = error.filename2 or error.filename
-            advice = f" A folder has the name of a file: move {folder} away."
-        return DirectoryError(f"The chief cannot save to {d}: {error}.{advice}")
 
 
 @paused()

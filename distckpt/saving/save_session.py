@@ -24,6 +24,7 @@ from distckpt.errors import (
     RestoreError,
     SaveFailedError,
     WorkerLostError,
+    named,
 )
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
@@ -325,10 +326,11 @@ class SaveSession:
     def _interruption(self, error: BaseException) -> Failure:
         committing = self._chief is not None and self._chief.committing
         kind = CommitUnknownError if committing else SaveFailedError
-        where, what = self._coordinator.name(self._coordinator.index), type(error).__name__
+        where = self._coordinator.name(self._coordinator.index)
         return Failure(
             kind.__name__,
-            f"{where} was interrupted in save() of {self._subject.name} ({what}: {error}).",
+            f"{where} was interrupted in save() of {self._subject.name} ({named(error)}). "
+            "Save again.",
             self._coordinator.index,
             Failure.from_exception(error).trace,
         )

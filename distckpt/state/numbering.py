@@ -136,5 +136,5 @@ def step_or(number: int, steps: Any) -> int:
         return number
     try:
         return int(evaluate(steps))
-    except (TypeError, ValueError, AttributeError, tf.errors.OpError):
+    except (TypeError, ValueError, OverflowError, AttributeError, tf.errors.OpError):
         return number  # TensorFlow does not read it, either, without `checkpoint_interval`

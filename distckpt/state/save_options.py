@@ -9,7 +9,7 @@ import tensorflow as tf
 
 def asks_for_async(options: tf.train.CheckpointOptions | None) -> bool:
     """Returns whether this save must be asynchronous."""
-    return options is not None and bool(
+    return isinstance(options, tf.train.CheckpointOptions) and bool(
         options.enable_async or options.experimental_enable_async_checkpoint
     )
 

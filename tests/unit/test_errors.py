@@ -90,7 +90,7 @@ def test_who_has_taken_over_travels_with_the_error():
 def test_a_foreign_error_becomes_a_failed_save_that_names_it(error):
     arrived = Failure.from_exception(error).to_error()
     assert type(arrived) is SaveFailedError
-    assert str(arrived) == f"{type(error).__name__}: {error}"
+    assert str(arrived) == f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def test_a_users_subclass_is_not_looked_up_by_its_name():

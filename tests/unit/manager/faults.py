@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import tensorflow as tf
+
 from distckpt.state.capture import Capture
 
 
@@ -39,4 +41,12 @@ def bad_number(worker, monkeypatch):
     return worker.save(checkpoint_number=1.5)
 
 
-FAULTS = [bad_metric, unreadable_state, bad_number]
+def wrong_options(worker, monkeypatch):
+    return worker.save(options="none")
+
+
+def in_a_function(worker, monkeypatch):
+    return worker.attempt(tf.function(lambda: worker.manager.save()))
+
+
+FAULTS = [bad_metric, unreadable_state, bad_number, wrong_options, in_a_function]

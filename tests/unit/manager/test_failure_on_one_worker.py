@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -15,7 +16,7 @@ from distckpt.errors import (
 )
 from distckpt.policies import EverySteps
 
-from .faults import FAULTS, bad_metric, fail, unreadable_state
+from .faults import FAULTS, bad_metric, fail, in_a_function, unreadable_state, wrong_options
 from .programs import COUNTED, MODES, Job
 
 
@@ -48,6 +49,57 @@ def test_the_call_after_a_failure_on_one_worker_saves(
     assert max(len(worker.errors) for worker in job.workers) <= 2
     for worker in job.workers:
         assert not any(isinstance(e, DeadlineExceededError) for e in worker.errors)
+
+
+@pytest.mark.parametrize("fault", [wrong_options, in_a_function, unreadable_state])
+@pytest.mark.parametrize("guilty", [0, 1])
+def test_nobody_waits_for_a_worker_whose_call_was_wrong(tmp_path, monkeypatch, fault, guilty):
+    job = Job(2, tmp_path, options={"save_deadline": 60})
+
+    def program(worker):
+        worker.train()
+        if worker.index == guilty:
+            fault(worker, monkeypatch)
+        else:
+            worker.save()
+
+    began = time.monotonic()
+    job.run(program)
+    assert time.monotonic() - began < 20
+    assert all(len(worker.errors) == 1 for worker in job.workers)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), (1.0, 2.0)])
+def test_a_step_that_is_no_number_is_named_on_all(tmp_path, wrong):
+    options = {"save_deadline": 20}
+    job = Job(2, tmp_path, counted="nothing", step_counter=tf.Variable(wrong), options=options)
+    job.run(lambda worker: worker.save())
+    for worker in job.workers:
+        assert isinstance(worker.heard[0][1], ConfigurationError)
+        assert "step_counter must be one finite number" in str(worker.heard[0][1])
+
+
+class Interrupting(dict):
+    """Metrics whose reading is interrupted, as by Ctrl-C."""
+
+    def items(self):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_another_worker_is_named_with_what_to_do(tmp_path):
+    job = Job(2, tmp_path)
+
+    def program(worker):
+        worker.train()
+        with contextlib.suppress(KeyboardInterrupt):
+            worker.save(metrics=Interrupting() if worker.index else {})
+        worker.train()
+        worker.save()
+
+    job.run(program)
+    text = str(job.workers[0].heard[0][1])
+    assert "worker 1 was interrupted (KeyboardInterrupt). Call the method again" in text
+    assert set(job.saved().values()) == {2}
 
 
 def test_both_workers_hear_whose_metrics_were_wrong(tmp_path):

@@ -169,7 +169,7 @@ def test_an_interrupt_after_the_commit_costs_no_later_call(
     finish = victim.manager._operations._saving._finish
 
     def interrupt(session, joined):
-        finish(session, joined)
+        finish(session, joined, **options)
         finished.append(joined.name)
         if len(finished) == 2:
             raise KeyboardInterrupt
@@ -219,10 +219,10 @@ def test_an_interrupt_while_the_background_save_begins_is_told_as_it_ends(
 
     finish = victim.manager._operations._saving._finish
 
-    def slow_finish(session, joined):
+    def slow_finish(session, joined, **options):
         entered.set()
         assert hold.wait(30)
-        finish(session, joined)
+        finish(session, joined, **options)
 
     monkeypatch.setattr(victim.manager._operations._saving, "_finish", slow_finish)
 

@@ -70,6 +70,33 @@ def test_an_error_of_a_callback_is_logged_and_the_save_stands(
     assert manager.save() == f"{tmp_path}/ckpt-2"
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+def test_a_callback_cannot_end_the_program_from_the_background(
+    make, tmp_path, checkpoint, caplog, error
+):
+    def fail():
+        raise error
+
+    manager = make(checkpoint, tmp_path)
+    options = tf.train.CheckpointOptions(enable_async=True, experimental_write_callbacks=[fail])
+    assert manager.save(options=options) == f"{tmp_path}/ckpt-1"
+    manager.sync()
+    assert "write callback of ckpt-1 has failed. The checkpoint is saved." in caplog.text
+    assert manager.save() == f"{tmp_path}/ckpt-2"
+
+
+def test_a_callback_can_end_the_program_in_a_blocking_save(make, tmp_path, checkpoint):
+    def fail():
+        raise SystemExit(3)
+
+    manager = make(checkpoint, tmp_path)
+    options = tf.train.CheckpointOptions(experimental_write_callbacks=[fail])
+    with pytest.raises(SystemExit):
+        manager.save(options=options)
+    assert manager.save() == f"{tmp_path}/ckpt-2"
+    assert manager.checkpoints == [f"{tmp_path}/ckpt-1", f"{tmp_path}/ckpt-2"]
+
+
 def test_no_callbacks_at_all_are_fine(either, tmp_path, checkpoint):
     manager = either(checkpoint, tmp_path)
     assert manager.save(options=tf.train.CheckpointOptions(experimental_write_callbacks=[]))
@@ -199,6 +226,6 @@ def test_an_option_for_restoring_is_taken_and_changes_nothing(either, tmp_path, 
 
 @pytest.mark.parametrize("options", ["fast", {"enable_async": True}, 3])
 def test_other_things_than_options_are_refused_by_save(either, tmp_path, checkpoint, options):
-    with pytest.raises(AttributeError):
+    with pytest.raises((AttributeError, errors.ConfigurationError)):
         either(checkpoint, tmp_path / "run").save(options=options)
     assert not (tmp_path / "run").exists()

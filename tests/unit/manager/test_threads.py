@@ -7,9 +7,11 @@ import threading
 import pytest
 import tensorflow as tf
 
-from distckpt.errors import ConfigurationError
+from distckpt.coordination.in_process import InProcessJob
+from distckpt.errors import ConfigurationError, SaveFailedError
+from distckpt.saving.committer import Committer
 
-from .programs import MODES, Job
+from .programs import MODES, Job, Worker
 
 
 @pytest.mark.parametrize("options", MODES)
@@ -51,3 +53,32 @@ def test_a_callback_that_calls_the_manager_is_refused(tmp_path, options):
     assert isinstance(heard[0], ConfigurationError)
     assert worker.manager.save() == f"{tmp_path}/ckpt-2"
     worker.manager.sync()
+
+
+def test_an_older_save_of_another_manager_is_not_committed_over_a_newer_one(tmp_path):
+    """As when a cell of a notebook is run again while its save is in flight."""
+    job = Job(1, tmp_path, options={"enable_async": True}, counted="nothing")
+    old = job.workers[0]
+    new = Worker(InProcessJob(1), 0, tmp_path, counted="nothing")
+    new.train(2)
+    go_on, is_there = threading.Event(), threading.Event()
+
+    def hold(self, *arguments):
+        if threading.current_thread() is not threading.main_thread():
+            is_there.set()
+            assert go_on.wait(60)
+        return merge(self, *arguments)
+
+    merge = Committer.merge
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Committer, "merge", hold)
+        assert old.manager.save() == f"{tmp_path}/ckpt-1"
+        assert is_there.wait(60)
+        assert new.manager.save() == f"{tmp_path}/ckpt-1"
+        go_on.set()
+        with pytest.raises(SaveFailedError, match="Another manager of this process has begun"):
+            old.manager.sync()
+    assert job.saved() == {"ckpt-1": 2}
+    assert old.manager.save() == f"{tmp_path}/ckpt-2"
+    old.manager.sync()
+    assert sorted(p.name for p in tmp_path.glob("*.pending*")) == []
