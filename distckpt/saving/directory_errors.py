@@ -26,14 +26,17 @@ def explain(storage: Storage, directory: str, error: OSError) -> DistckptError:
     obstacle = obstacles.find(storage, directory)
     if obstacle is not None:
         return DirectoryError(f"The chief cannot save to {directory}: {obstacle}")
+    if isinstance(error, PermissionError):
+        return DirectoryError(
+            f"The chief may not write to {directory} ({error}). Give it the permission, or choose "
+            "another directory."
+        )
     return DirectoryError(f"The chief cannot save to {directory}: {error}.{_advice(error)}")
 
 
 def _advice(error: OSError) -> str:
     if error.errno == errno.EROFS:
         return " Mount the file system for writing, and save again."
-    if isinstance(error, PermissionError):
-        return " Give the process the permission to write there, or choose another directory."
     if isinstance(error, IsADirectoryError):
         folder = error.filename2 or error.filename
         return f" A folder has the name of a file: move {folder} away."

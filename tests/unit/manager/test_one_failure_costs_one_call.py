@@ -169,7 +169,7 @@ def test_an_interrupt_after_the_commit_costs_no_later_call(
     finish = victim.manager._operations._saving._finish
 
     def interrupt(session, joined):
-        finish(session, joined, **options)
+        finish(session, joined)
         finished.append(joined.name)
         if len(finished) == 2:
             raise KeyboardInterrupt
