@@ -81,7 +81,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("distckpt.runtime.version").VERSION
     if name not in _WHERE:
         raise AttributeError(f"module 'distckpt' has no attribute {name!r}")
-    module = importlib.import_module(_WHERE[name])
+    try:
+        module = importlib.import_module(_WHERE[name])
+    except ModuleNotFoundError as error:
+        version = importlib.import_module("distckpt.runtime.tf_version")
+        if version.is_missing(error):
+            raise ImportError(f"distckpt.{name}: {version.missing()}") from error
+        raise
     return module if name in _MODULES else getattr(module, name)
 
 

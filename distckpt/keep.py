@@ -287,6 +287,28 @@ def parse(text: str) -> KeepPolicy:
         ) from None
 
 
+def check_metrics(policy: KeepPolicy, checkpoints: Sequence[Checkpoint]) -> None:
+    """Checks that each metric by which a policy chooses is one that some checkpoint has.
+
+    Otherwise a misspelt name would keep nothing, and all checkpoints but the newest would go.
+
+    Raises:
+      ConfigurationError: No checkpoint has a metric of that name; the text lists the known names.
+    """
+    known = {name for checkpoint in checkpoints for name in checkpoint.metrics}
+    for metric in sorted(_metrics_of(policy) - known):
+        raise ConfigurationError(
+            f"No checkpoint has the metric {metric!r}, by which {policy!r} chooses. Metrics are "
+            f"recorded by save(metrics=…); there are: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def _metrics_of(policy: KeepPolicy) -> set[str]:
+    if isinstance(policy, Either | Both):
+        return _metrics_of(policy.first) | _metrics_of(policy.second)
+    return {policy.metric} if isinstance(policy, Best) else set()
+
+
 def _build(node: ast.expr) -> KeepPolicy:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return Either(_build(node.left), _build(node.right))

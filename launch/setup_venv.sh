@@ -135,7 +135,7 @@ install() {
     trap 'rm -rf "$copy"' EXIT
     cp -R pyproject.toml README.md LICENSE distckpt "$copy"
     pip_install setuptools
-    pip_install "$copy${extras:+[$extras]}"
+    pip_install "$copy[tensorflow${extras:+,$extras}]"
 }
 
 # One at a time, where there is flock. The lock is on the directory, so no file is left; it ends with

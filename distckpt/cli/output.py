@@ -1,13 +1,10 @@
-"""Output shared by the commands on directories: tables, JSON, and exit codes for errors.
+"""Output shared by the commands on directories: JSON, progress, and exit codes for errors.
 
-    0    done; nothing is wrong
-    1    done, and something is wrong or different: a damaged checkpoint, a failed check
-    2    not done: wrong usage, no such checkpoint or directory, no rights
-    130  interrupted (Ctrl-C); nothing is half done
-    141  the reader of the output has ended (`| head`)
-
-rich draws the tables. If the output is not a terminal, tables have no colours, no lines and no
-width limit, so that programs can read them; then rich is not even imported.
+0    done; nothing is wrong
+1    done, and something is wrong or different: a damaged checkpoint, a failed check
+2    not done: wrong usage, no such checkpoint or directory, no rights
+130  interrupted (Ctrl-C); nothing is half done
+141  the reader of the output has ended (`| head`)
 """
 
 from __future__ import annotations
@@ -18,8 +15,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +25,7 @@ from distckpt.core.units import age as age
 from distckpt.core.units import duration as duration
 from distckpt.core.units import size as size
 from distckpt.errors import CheckpointDamagedError, DistckptError
+from distckpt.runtime import tf_version
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +46,6 @@ Exit codes:
 """
 # The width of tables when the output is not a terminal.
 _NO_LIMIT = 100_000
-# rich draws tables of at most this many rows; it takes half a millisecond for each.
-_MOST_DRAWN = 200
 
 
 class Command(click.Command):
@@ -62,6 +58,11 @@ class Command(click.Command):
             sys.stdout.flush()  # raises for a closed pipe here, not while Python ends
         except (KeyboardInterrupt, DistckptError, OSError) as error:
             ctx.exit(_end(error))
+        except ModuleNotFoundError as error:
+            if not tf_version.is_missing(error):
+                raise
+            click.echo(f"Error: {tf_version.missing()}", err=True)
+            ctx.exit(REFUSED)
         return result
 
 
@@ -95,6 +96,11 @@ def explain(error: OSError) -> str:
     return f"{where}{error.strerror or error}."
 
 
+def plural(count: int, noun: str) -> str:
+    """Returns e.g. "1 checkpoint" or "2 checkpoints"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def print_json(value: Any) -> None:
     """Prints a value as one JSON document."""
     click.echo(json.dumps(value, indent=1, allow_nan=False))
@@ -103,59 +109,6 @@ def print_json(value: Any) -> None:
 def number(value: float) -> float | str:
     """Returns a number for JSON, as a string if it is NaN or infinite."""
     return value if math.isfinite(value) else str(value)
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
-    """Prints a table.
-
-    Args:
-      columns: The headings.
-      rows: The cells of each row; rich's markup in them is not interpreted.
-      right: The alignment of each column: "r" for flush right, any other letter for flush left,
-        e.g. "lrr".
-    """
-    rows = list(rows)
-    if sys.stdout.isatty() and len(rows) <= _MOST_DRAWN:
-        _draw(columns, rows, right)
-        return
-    lines = _aligned([[click.style(name, bold=True) for name in columns], *rows], right)
-    click.echo("\n".join(lines))
-
-
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if right[number : number + 1] == "r" else "left"
-        is_last = number == len(columns) - 1
-        table.add_column(column, justify=justify, no_wrap=not is_last, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text.from_ansi(cell) for cell in row))
-    make_console().print(table)
-
-
-def _aligned(rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
-    """Yields rows as lines with aligned cells, in milliseconds where rich takes seconds."""
-    plain = [[click.unstyle(cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*plain, strict=True)]
-    for row, bare in zip(rows, plain, strict=True):
-        line = []
-        for number, cell in enumerate(row):
-            space = " " * (widths[number] - _width(bare[number]))
-            line.append(space + cell if right[number : number + 1] == "r" else cell + space)
-        yield "  ".join(line).rstrip()
-
-
-def _width(text: str) -> int:
-    """Returns how many columns a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
 
 
 def make_console(*, stderr: bool = False) -> Console:

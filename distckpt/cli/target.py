@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import posixpath
 from typing import NamedTuple
@@ -39,8 +40,40 @@ def find_directory(argument: str) -> tuple[Storage, str]:
     storage = storage_for(path)
     _refuse_obstacles(storage, path)
     if not storage.is_directory(path):
-        raise DirectoryError(f"{argument} does not exist. Give the directory that a job saves to.")
+        hint = nearest(posixpath.basename(path), _folders(storage, posixpath.dirname(path)))
+        raise DirectoryError(
+            f"{argument} does not exist.{hint or ' Give the directory that a job saves to.'}"
+        )
     return storage, path
+
+
+def with_checkpoints_below(storage: Storage, directory: str) -> list[str]:
+    """Returns the names of the folders in `directory` that have checkpoints."""
+    found = []
+    for name in _folders(storage, directory):
+        with contextlib.suppress(OSError):
+            files = listings.classify(storage.list(layout.join(directory, name))).checkpoints
+            if any(one.has_index or one.has_manifest for one in files.values()):
+                found.append(name)
+    return found
+
+
+def nothing_in(storage: Storage, directory: str, argument: str) -> str:
+    """Returns what to say of a directory without checkpoints."""
+    below = with_checkpoints_below(storage, directory)
+    if not below:
+        return f"There is no checkpoint in {argument}."
+    paths = ", ".join(layout.join(argument.rstrip("/"), name) for name in below[:10])
+    more = f" and {len(below) - 10} more" if len(below) > 10 else ""
+    return f"There is no checkpoint in {argument}, but there are some in {paths}{more}."
+
+
+def _folders(storage: Storage, directory: str) -> list[str]:
+    try:
+        names = [name for name in storage.list(directory) if not name.startswith(".")]
+        return sorted(n for n in names if storage.is_directory(layout.join(directory, n)))
+    except OSError:
+        return []
 
 
 def find_checkpoint(argument: str) -> Target:
@@ -98,7 +131,7 @@ def _newest(storage: Storage, directory: str, argument: str) -> Target:
 
     names = Catalog(RetryingReader(storage), directory, brief=True).candidates(host.now())
     if not names:
-        raise ConfigurationError(f"There is no checkpoint in {argument}.")
+        raise ConfigurationError(nothing_in(storage, directory, argument))
     return Target(storage, directory, names[0])
 
 

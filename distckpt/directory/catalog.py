@@ -58,12 +58,16 @@ class Catalog:
       storage: Where it is.
       directory: Its path.
       brief: For a single look: manifests are read without their tensors, and only once.
+      warns: Whether to log which checkpoints are left out because they are damaged.
     """
 
-    def __init__(self, storage: Reader, directory: str, *, brief: bool = False) -> None:
+    def __init__(
+        self, storage: Reader, directory: str, *, brief: bool = False, warns: bool = True
+    ) -> None:
         self._storage = storage
         self._directory = directory
         self._read: dict[str, Manifest | None] | None = {} if brief else None
+        self._warns = warns
         self._said: set[str] = set()
 
     def view(self, now: float) -> View:
@@ -330,7 +334,8 @@ class Catalog:
             try:
                 found[name] = self.manifest(name)
             except DistckptError as error:
-                self._warn(f"{name} is left out: {error}")
+                if self._warns:
+                    self._warn(f"{name} is left out: {error}")
         return found
 
     def _warn(self, text: str) -> None:

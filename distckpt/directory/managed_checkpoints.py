@@ -14,8 +14,8 @@ from distckpt.directory.catalog import Catalog, View
 from distckpt.directory.checkpoint_state_file import CheckpointStateFile
 from distckpt.directory.holds import Holds
 from distckpt.directory.replacement_warning import ReplacementWarning
-from distckpt.errors import CheckpointDamagedError, DistckptError
-from distckpt.keep import Checkpoint, KeepPolicy
+from distckpt.errors import CheckpointDamagedError, ConfigurationError, DistckptError
+from distckpt.keep import Checkpoint, KeepPolicy, check_metrics
 from distckpt.runtime import host
 from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import RetryingReader
@@ -63,6 +63,7 @@ class ManagedCheckpoints:
         self._facts: dict[str, Checkpoint] = {}  # for the policy
         self._verified: dict[str, int] = {}  # index checksums, which the next `record` writes
         self._decided: retention.Sweep | None = None
+        self._said: set[str] = set()
         self._catalog = Catalog(RetryingReader(storage), directory)
         self._replacing = ReplacementWarning(self._catalog, directory)
         self._damaged: dict[str, tuple[int | None, str]] = {}
@@ -201,8 +202,10 @@ class ManagedCheckpoints:
         most = self._max_to_keep
         if most is None and self._keep is not None:
             most = 1  # the policy decides
+        is_full = most is not None and len(self.active) > most
+        spared = self._spared() if is_full else set()
         return retention.sweep(
-            self.active, most, self._keep_every_hours, self.last_preserved, self._spared()
+            self.active, most, self._keep_every_hours, self.last_preserved, spared
         )
 
     def outcome(self, name: str) -> Outcome:
@@ -237,10 +240,15 @@ class ManagedCheckpoints:
             if self._keep is None:
                 return held
             facts = [self._fact(kept) for kept in self.active]
+            check_metrics(self._keep, facts)
             return held | set(self._keep.reasons(facts, host.now()))
+        except ConfigurationError as error:
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                _log.warning("Nothing is deleted. %s", error)
         except Exception as error:  # a user's own policy may raise anything
             _log.warning("Nothing is deleted, as the checkpoints to keep are unknown: %r", error)
-            return {kept.name for kept in self.active}
+        return {kept.name for kept in self.active}
 
     def _fact(self, kept: retention.Kept) -> Checkpoint:
         """Returns what a policy may know about a checkpoint; read only once."""

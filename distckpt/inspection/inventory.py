@@ -13,6 +13,7 @@ from distckpt.core.manifest import Manifest
 from distckpt.core.pins_and_leases import Lease, Pin
 from distckpt.core.retention import Kept
 from distckpt.directory.catalog import Catalog, View
+from distckpt.directory.checkpoint_files import read_manifest
 from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.keep import Checkpoint, parse
@@ -38,7 +39,8 @@ class Item:
       bytes: The size of all its files except the manifest.
       newest: Whether a restore would take it first.
       listed: Whether retention manages it.
-      manifest: Its manifest in force, without the tensors, if it has one that can be read.
+      manifest: Its manifest, without the tensors, if it has one that can be read. That of a damaged
+        checkpoint says what was saved.
       time: When it was saved, in seconds since 1970; None if unknown.
       pin: Its pin, if it is pinned.
       leases: The leases of its readers.
@@ -133,7 +135,7 @@ def take(storage: Storage, directory: str, now: float) -> Inventory:
     Raises:
       OSError: The directory cannot be read.
     """
-    catalog = Catalog(RetryingReader(storage), directory, brief=True)
+    catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
     listing = listings.classify(storage.list(directory))
     who = owner_record.find(storage, directory)
     items = _Items(storage, directory, catalog, listing, now).all()
@@ -158,7 +160,17 @@ class _Items:
         self._holds = Holds(storage, directory).all()
 
     def all(self) -> tuple[Item, ...]:
-        return tuple(self._item(name) for name in self._found if self._is_one(name))
+        items = [self._item(name) for name in self._found if self._is_one(name)]
+        newest = self._newest({item.name for item in items if item.state in (COMMITTED, UNMANAGED)})
+        return tuple(dataclasses.replace(item, newest=item.name == newest) for item in items)
+
+    def _newest(self, good: set[str]) -> str | None:
+        """Returns the checkpoint that a restore would take, of those that look good."""
+        try:
+            order = self._catalog.candidates(self._now)
+        except DistckptError:
+            return None
+        return next((name for name in order if name in good), None)
 
     def _is_one(self, name: str) -> bool:
         """Data files alone do not count: plain TensorFlow may be writing them."""
@@ -166,6 +178,9 @@ class _Items:
 
     def _item(self, name: str) -> Item:
         manifest, problem = self._manifest(name)
+        if manifest and not problem:
+            wrong = self._wrong_size(manifest)
+            problem = wrong if wrong and self._is_unchanged(manifest) else ""
         state = UNMANAGED if manifest is None else COMMITTED
         if problem:
             state = DAMAGED
@@ -179,7 +194,7 @@ class _Items:
             state=state,
             problem=problem,
             bytes=manifest.bytes if manifest else self._size(name),
-            newest=name == self._view.latest,
+            newest=False,
             listed=name in listed,
             manifest=manifest,
             time=manifest.committed_at if manifest else listed.get(name),
@@ -188,13 +203,39 @@ class _Items:
         )
 
     def _manifest(self, name: str) -> tuple[Manifest | None, str]:
-        """Returns the manifest in force, and the checkpoint's problem or ""."""
-        if not self._found[name].has_index:
-            return None, f"{layout.index_name(name)} is missing"
+        """Returns the manifest, and the checkpoint's problem or ""."""
         try:
+            if not self._found[name].has_index:
+                return self._intact(name), f"{layout.index_name(name)} is missing"
             return self._catalog.manifest(name), ""
         except DistckptError as error:
-            return None, str(error)
+            return self._intact(name), str(error)
+
+    def _intact(self, name: str) -> Manifest | None:
+        """Returns the manifest of a damaged checkpoint, if the manifest itself is not damaged."""
+        try:
+            return read_manifest(self._storage, self._directory, name, entries=False)
+        except (DistckptError, OSError):
+            return None
+
+    def _wrong_size(self, manifest: Manifest) -> str:
+        """Returns which file of a checkpoint has a wrong size, or ""."""
+        for file in manifest.files:
+            path = layout.join(self._directory, file.name)
+            try:
+                size = self._storage.size(path)
+            except FileNotFoundError:
+                return f"{file.name} is missing"
+            except OSError as error:
+                return f"{file.name} cannot be read: {error}"
+            if size != file.size:
+                return f"{file.name} has {size} bytes; the manifest says {file.size}"
+        return ""
+
+    def _is_unchanged(self, manifest: Manifest) -> bool:
+        """Returns whether nobody has just deleted or replaced the checkpoint."""
+        found = self._intact(manifest.name)
+        return found is not None and found.attempt == manifest.attempt
 
     def _size(self, name: str) -> int:
         found = self._found[name]
@@ -261,7 +302,7 @@ def _held(item: Item) -> list[str]:
 
 
 def _why(item: Item, reasons: list[str], known: bool) -> str:
-    if item.state in (QUARANTINED, DAMAGED):
+    if item.state in (QUARANTINED, DAMAGED) and not item.listed:
         return "not counted, and never deleted: it may be useful for a repair"
     if reasons:
         return "; ".join(reasons)
@@ -279,7 +320,7 @@ def _unfinished(
         name=pending.checkpoint,
         folder=pending.folder,
         term=term,
-        running=who is not None and who.term <= term and who.may_run,
+        running=who is not None and who.may_still_save(term),
         bytes=sum(size_of(storage, layout.join(folder, f)) for f in storage.list(folder)),
     )
 

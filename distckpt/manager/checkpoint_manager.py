@@ -110,8 +110,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
                 step_counter,
                 checkpoint_interval,
                 init_fn,
-                last_checkpoint_step,
-            )
+            )  # without last_checkpoint_step, which TensorFlow knows from 2.20 on: see SaveSchedule
         self._initialize = init_fn
         own = construction.own_state(worker_checkpoint, options)
         steps = (lambda: evaluate(step_counter)) if step_counter is not None else None

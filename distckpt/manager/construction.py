@@ -18,7 +18,7 @@ from distckpt.manager.job import Job
 from distckpt.manager.shared_parts import Common
 from distckpt.options import ManagerOptions
 from distckpt.ownership.fencing import ownership_of
-from distckpt.runtime import portable
+from distckpt.runtime import portable, tf_version
 from distckpt.state.worker_state import WorkerState
 from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
@@ -28,6 +28,7 @@ _log = logging.getLogger("distckpt")
 
 def check(directory: str, name: str, options: Any) -> None:
     """Raises ConfigurationError for arguments that TensorFlow's manager does not check."""
+    tf_version.check(tf.version.VERSION)
     safe_names.check_checkpoint_name(name)
     arguments.refuse_unusable(layout.join(portable.slashes(directory), name))
     arguments.refuse_others("options", options, ManagerOptions)

@@ -61,6 +61,10 @@ class Owner:
             return False
         return self.host != host.name() or _runs(self.pid, self.since)
 
+    def may_still_save(self, term: int) -> bool:
+        """Whether an attempt of `term` may still be in progress; this is the current owner."""
+        return self.term <= term and self.may_run
+
 
 def newest_by(owner: Owner | None) -> str:
     """Returns an id of the owner that decided which checkpoint is the newest; `owner` is current.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, table
 from distckpt.cli.commands.show import open_tensors
 from distckpt.cli.target import find_checkpoint
 
@@ -65,7 +65,7 @@ def diff_command(first: str, second: str, most: int | None, as_json: bool) -> No
 
 def _print(shown: list[Difference], different: int, same: int) -> None:
     if shown:
-        output.print_table(
+        table.print_table(
             ["tensor", "largest", "norm", "relative", "what"],
             [
                 [_key(d), _number(d.largest), _number(d.norm), _number(d.relative), _what(d)]

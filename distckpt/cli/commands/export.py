@@ -17,8 +17,8 @@ from distckpt.runtime import portable
 _EPILOG = f"""\b
 Examples:
   distckpt export /checkpoints/run-1 model/best
-  distckpt export /checkpoints/run-1/ckpt-120 model.npz --to npz --filter 'model/*'
-  distckpt export /checkpoints/run-1/ckpt-120 model.safetensors --to safetensors
+  distckpt export /checkpoints/run-1/ckpt-120 model.npz --filter 'model/*'
+  distckpt export /checkpoints/run-1/ckpt-120 model.safetensors
 
 {output.CODES}"""
 
@@ -35,13 +35,14 @@ Examples:
     "--to",
     "form",
     type=click.Choice(["plain", "npz", "safetensors"]),
-    default="plain",
-    show_default=True,
-    help="plain: a TensorFlow checkpoint with one data file.",
+    help="plain: a TensorFlow checkpoint with one data file. Default: by the suffix of OUT (.npz, "
+    ".safetensors), else plain.",
 )
 @click.option("--filter", "pattern", metavar="GLOB", help="Only tensors whose keys match.")
 @click.option("--force", is_flag=True, help="Replace an existing OUT.")
-def export_command(checkpoint: str, out: str, form: str, pattern: str | None, force: bool) -> None:
+def export_command(
+    checkpoint: str, out: str, form: str | None, pattern: str | None, force: bool
+) -> None:
     """Write CHECKPOINT (or a directory's newest) to OUT, for other programs.
 
     CHECKPOINT is not changed, and every byte is verified. OUT appears only when it is complete;
@@ -57,6 +58,7 @@ def export_command(checkpoint: str, out: str, form: str, pattern: str | None, fo
     chosen = choose(tensors, pattern)
     if not chosen:
         raise ConfigurationError(f"No tensor of {target.path} matches {pattern!r}.")
+    form = form or _form_of(out)
     path = portable.absolute(out)
     total = sum(tensor.bytes for tensor in chosen)
     with _bar(target.name, total) as advance:
@@ -69,6 +71,12 @@ def export_command(checkpoint: str, out: str, form: str, pattern: str | None, fo
         names = ", ".join(tensor.short_key for tensor in left_out[:3])
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         click.echo(f"Omitted, because {form} cannot hold their types: {names}{more}")
+
+
+def _form_of(out: str) -> str:
+    """Returns the form that the suffix of OUT means."""
+    suffix = os.path.splitext(out)[1]
+    return suffix[1:] if suffix in (".npz", ".safetensors") else "plain"
 
 
 @contextlib.contextmanager

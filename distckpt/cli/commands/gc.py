@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output
+from distckpt.cli import changing, completion, output, table
 from distckpt.cli.target import find_directory
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _print(
     verb = "would be removed" if dry_run else "removed"
     rows = [(verb, one) for one in ours] + [("kept", one) for one in found if one.foreign]
     if rows:
-        output.print_table(
+        table.print_table(
             ["", "what", "size", "why"],
             [[verb, one.name, output.size(one.bytes), one.why] for verb, one in rows],
             right="llrl",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import completion, output
-from distckpt.cli.target import find_directory
+from distckpt.cli import completion, output, table
+from distckpt.cli.target import find_directory, nothing_in
 
 if TYPE_CHECKING:
     from distckpt.inspection.inventory import Inventory, Item
@@ -50,9 +50,9 @@ def ls_command(directory: str, why: bool, as_json: bool) -> None:
     found = inventory.take(storage, path, now)
     if as_json:
         output.print_json(_document(found, path))
-        return
+        _exit(found)
     if not found.items and not found.unfinished:
-        click.echo(f"There is no checkpoint in {directory}.")
+        click.echo(nothing_in(storage, path, directory))
         return
     _print_items(found, now, why)
     for save in found.unfinished:
@@ -60,6 +60,14 @@ def ls_command(directory: str, why: bool, as_json: bool) -> None:
         click.echo(f"{save.name}: a save of term {save.term}, {state}, {output.size(save.bytes)}")
     if why:
         click.echo(f"\nThe job keeps: {found.rules or 'unknown; no manifest records it'}")
+    _exit(found)
+
+
+def _exit(found: Inventory) -> None:
+    from distckpt.inspection.inventory import DAMAGED
+
+    is_wrong = any(item.state == DAMAGED for item in found.items)
+    click.get_current_context().exit(output.WRONG if is_wrong else output.FINE)
 
 
 def _document(found: Inventory, path: str) -> dict[str, object]:
@@ -92,7 +100,9 @@ def _print_items(found: Inventory, now: float, why: bool) -> None:
     if why:
         columns.append(("why", "l", lambda item: item.why))
     rows = [[cell(item) for _, _, cell in columns] for item in found.items]
-    output.print_table([c[0] for c in columns], rows, right="".join(c[1] for c in columns))
+    hide = ("workers", "took", "size", *reversed(metrics), "saved", "held")
+    right = "".join(column[1] for column in columns)
+    table.print_table([column[0] for column in columns], rows, right, hide)
     for item in found.items:
         if item.problem:
             click.echo(f"{item.name}: {item.problem}")

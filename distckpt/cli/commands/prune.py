@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output
+from distckpt.cli import changing, completion, output, table
 from distckpt.cli.target import find_directory
 from distckpt.errors import ConfigurationError
 
@@ -43,7 +43,8 @@ Examples:
     help="Also keep what this policy of distckpt.keep keeps.",
 )
 @changing.dry_run_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, unless more than half would be deleted.")
+@click.option("--force", is_flag=True, help="With --yes: do not ask in any case.")
 @changing.take_over_option
 def prune_command(
     directory: str,
@@ -51,13 +52,15 @@ def prune_command(
     keep: str | None,
     dry_run: bool,
     yes: bool,
+    force: bool,
     take_over: bool,
 ) -> None:
     """Delete checkpoints that the rules do not keep.
 
     Without --max-to-keep and --keep, the rules are those of the job, recorded in the newest
-    manifest. The newest checkpoint, the last verified one, pinned and leased ones, and those that
-    retention does not manage (`distckpt ls` --json: "listed") are always kept.
+    manifest. With --keep alone, the job's own max_to_keep applies, too. The newest checkpoint, the
+    last verified one, pinned and leased ones, and those that retention does not manage (`distckpt
+    ls` --json: "listed") are always kept.
     """
     from distckpt.inspection import inventory
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
@@ -65,6 +68,7 @@ def prune_command(
     storage, path = find_directory(directory)
     found = inventory.take(storage, path, time.time())
     rules = _rules(found, path, max_to_keep, keep)
+    _check_metrics(found, rules.keep)
     victims = {kept.name for kept in _managed(storage, path, rules).decide().victims}
     if not victims:
         click.echo(f"Nothing to delete in {directory}.")
@@ -72,8 +76,7 @@ def prune_command(
     freed = _show([item for item in found.items if item.name in victims], dry_run)
     if dry_run:
         return
-    if not yes:
-        _ask(len(victims), freed)
+    _ask(len(victims), _listed(found), freed, yes=yes, force=force)
     with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
         managed = _managed(storage, path, rules)  # as it is now, by the rules that were shown
         before = {kept.name for kept in managed.active}
@@ -86,14 +89,28 @@ def _rules(found: Inventory, path: str, max_to_keep: int | None, keep: str | Non
     """Returns the rules of the command line, or else those of the job."""
     from distckpt.core.manifest import Retention
 
-    rules = Retention(max_to_keep, None, keep or "")
-    if max_to_keep is None and keep is None:
+    if keep is None and max_to_keep is None:
         rules = _rules_of_job(found, path)
+    else:
+        if keep is not None and max_to_keep is None:
+            max_to_keep = _max_to_keep_of_job(found)
+        rules = Retention(max_to_keep, None, keep or "")
     if not rules.keep and rules.max_to_keep is None:
         raise ConfigurationError(
             f"The job keeps all checkpoints in {path}. Give --max-to-keep or --keep."
         )
     return rules
+
+
+def _check_metrics(found: Inventory, keep: str) -> None:
+    from distckpt.keep import Checkpoint, check_metrics, parse
+
+    if keep:
+        manifests = [item.manifest for item in found.items if item.manifest and item.listed]
+        checkpoints = [
+            Checkpoint(name=m.name, time=m.committed_at, metrics=m.metrics) for m in manifests
+        ]
+        check_metrics(parse(keep), checkpoints)
 
 
 def _managed(storage: Storage, path: str, rules: Retention) -> ManagedCheckpoints:
@@ -110,24 +127,37 @@ def _managed(storage: Storage, path: str, rules: Retention) -> ManagedCheckpoint
 
 
 def _rules_of_job(found: Inventory, path: str) -> Retention:
-    manifests = [item.manifest for item in found.items if item.manifest]
-    newest = max(manifests, key=lambda m: m.order, default=None)
-    if newest is None or newest.retention is None:
+    rules = _recorded(found)
+    if rules is None:
         raise ConfigurationError(
             f"No manifest in {path} records what the job keeps. Give --max-to-keep or --keep."
         )
-    return newest.retention
+    return rules
+
+
+def _recorded(found: Inventory) -> Retention | None:
+    manifests = [item.manifest for item in found.items if item.manifest]
+    newest = max(manifests, key=lambda m: m.order, default=None)
+    return newest.retention if newest else None
+
+
+def _max_to_keep_of_job(found: Inventory) -> int | None:
+    rules = _recorded(found)
+    if rules is None or rules.max_to_keep is None:
+        return None
+    click.echo(f"The job's max_to_keep={rules.max_to_keep} applies, too; see --max-to-keep.")
+    return rules.max_to_keep
 
 
 def _show(items: Sequence[Item], dry_run: bool) -> int:
     """Shows what is deleted; returns its number of bytes."""
-    output.print_table(
+    table.print_table(
         ["", "checkpoint", "step", "size"],
         [
             [
                 "would be deleted" if dry_run else "to delete",
                 i.name,
-                str(i.step),
+                "-" if i.step is None else str(i.step),
                 output.size(i.bytes),
             ]
             for i in items
@@ -135,11 +165,28 @@ def _show(items: Sequence[Item], dry_run: bool) -> int:
         right="llrr",
     )
     freed = sum(item.bytes for item in items)
-    click.echo(f"{output.size(freed)} in {len(items)} checkpoints.")
+    click.echo(f"{output.size(freed)} in {output.plural(len(items), 'checkpoint')}.")
     return freed
 
 
-def _ask(count: int, freed: int) -> None:
+def _listed(found: Inventory) -> int:
+    return sum(item.listed for item in found.items)
+
+
+def _ask(count: int, of: int, freed: int, *, yes: bool, force: bool) -> None:
+    """Asks before anything is deleted, and once more before most of it is."""
+    is_most = 2 * count > of
+    if yes and (force or not is_most):
+        return
     if not sys.stdin.isatty():
+        if yes:
+            raise ConfigurationError(
+                f"These are {count} of {of} checkpoints, more than half. If that is meant, give "
+                "--yes --force; nothing was deleted."
+            )
         raise ConfigurationError("Cannot ask without a terminal; give --yes or --dry-run.")
-    click.confirm(f"Delete {count} checkpoints ({output.size(freed)})?", abort=True)
+    if not yes:
+        what = output.plural(count, "checkpoint")
+        click.confirm(f"Delete {what} ({output.size(freed)})?", abort=True)
+    if is_most and not force:
+        click.confirm(f"These are {count} of {of}, more than half. Delete them?", abort=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output
+from distckpt.cli import changing, completion, output, table
 from distckpt.cli.commands.verify import verify_all_bytes
 from distckpt.cli.target import find_checkpoint, find_directory
 from distckpt.core import layout
@@ -124,7 +124,7 @@ def _show(storage: Storage, path: str, later: Sequence[str], delete: bool, dry_r
     found = {item.name: item for item in inventory.take(storage, path, time.time()).items}
     items = [found[name] for name in later if name in found]
     verb = "deleted" if delete else "set aside"
-    output.print_table(
+    table.print_table(
         ["", "checkpoint", "step", "size"],
         [
             [

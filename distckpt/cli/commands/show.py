@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, table
 from distckpt.cli.target import Target, find_checkpoint
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def show_command(
             " ".join(file.removeprefix(target.name + ".") for file in tensor.files),
         ]
         rows.append([*row, _describe(tensors, tensor)] if with_values else row)
-    output.print_table(columns, rows, right="lllrll")
+    table.print_table(columns, rows, right="lllrll", hide=("files", "workers", "size", "type"))
     total = output.size(sum(tensor.bytes for tensor in chosen))
     click.echo(f"{len(chosen)} of {len(tensors.all())} tensors, {total}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distckpt.cli import completion, output
-from distckpt.cli.target import find_checkpoint, find_directory
+from distckpt.cli.target import find_checkpoint, find_directory, nothing_in
 from distckpt.core import layout, listings
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
@@ -76,8 +76,24 @@ def verify_command(
             click.echo(f"{_mark(not problem)} {path}: {problem or _SAID[said]}")
     if as_json:
         output.print_json({"directory": directory, "checkpoints": results})
+    elif all_of_them:
+        _sum_up(directory, results)
     if not all(result["good"] for result in results):
         click.get_current_context().exit(output.WRONG)
+
+
+def _sum_up(directory: str, results: list[dict[str, str | bool]]) -> None:
+    """Says how many are good, and what to do about the others."""
+    bad = [result["name"] for result in results if not result["good"]]
+    count = output.plural(len(results), "checkpoint")
+    if not bad:
+        click.echo(f"{count}: all good.")
+        return
+    click.echo(f"{count}: {len(results) - len(bad)} good, {len(bad)} damaged.")
+    click.echo(
+        "A restore skips the damaged ones. Copy their files back from a backup, or move them away: "
+        + ", ".join(f"{name}.*" for name in bad)
+    )
 
 
 def _of_manifest(manifest: Manifest | None) -> str:
@@ -99,7 +115,7 @@ def _targets(argument: str, all_of_them: bool) -> tuple[Storage, str, list[str]]
     found = listings.classify(storage.list(directory)).checkpoints
     names = [n for n, files in found.items() if files.has_index or files.has_manifest]
     if not names:
-        raise ConfigurationError(f"There is no checkpoint in {argument}.")
+        raise ConfigurationError(nothing_in(storage, directory, argument))
     return storage, directory, names
 
 

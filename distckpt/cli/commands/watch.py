@@ -106,6 +106,7 @@ class Watcher:
         self._directory = directory
         self._items: dict[tuple[str, str], Item] | None = None
         self._began: dict[str, float] = {}
+        self._left: set[str] = set()
         self.saves: list[SaveProgress] = []
         self._names: list[str] | None = None
 
@@ -119,7 +120,7 @@ class Watcher:
             for save in save_watch.look(self._storage, self._directory)
             if save.phase != save_watch.DELETING
         ]
-        lines = self._of_saves(now)
+        lines = [*self._of_leftovers(), *self._of_saves(now)]
         names = self._storage.list(self._directory)
         if names != self._names:  # manifests may be large: read them only after a change
             self._names = names
@@ -129,6 +130,26 @@ class Watcher:
     def seconds(self, save: SaveProgress) -> float:
         """Returns how long a save has been seen, in seconds."""
         return time.time() - self._began[save.attempt]
+
+    def _of_leftovers(self) -> list[str]:
+        """Takes what a dead job has left over off the saves; returns a line for each new one."""
+        from distckpt.core.attempts import parse_attempt_id
+        from distckpt.ownership import owner_record
+
+        if not self.saves:
+            return []
+        owner = owner_record.find(self._storage, self._directory)
+        left = []
+        for save in self.saves:
+            attempt = parse_attempt_id(save.attempt)
+            if attempt is None or owner is None or not owner.may_still_save(attempt.term):
+                left.append(save)
+        self.saves = [save for save in self.saves if save not in left]
+        new = [save for save in left if save.attempt not in self._left]
+        self._left.update(save.attempt for save in new)
+        return [
+            f"{s.name}: left over by a job that has ended; `distckpt gc` removes it" for s in new
+        ]
 
     def _of_saves(self, now: float) -> list[str]:
         attempts = {save.attempt for save in self.saves}
@@ -142,7 +163,7 @@ class Watcher:
         before, self._items = self._items, items
         if before is None:
             newest = next((i.name for i in found.items if i.newest), "none")
-            return [f"{len(items)} checkpoints, the newest: {newest}"]
+            return [f"{output.plural(len(items), 'checkpoint')}, the newest: {newest}"]
         lines = [_describe(item) for key, item in items.items() if key not in before]
         names = {name for name, _ in items}
         gone = [item.name for (name, _), item in before.items() if name not in names]
@@ -151,13 +172,15 @@ class Watcher:
 
 def _describe(item: Item) -> str:
     m = item.manifest
+    if item.problem:
+        return f"{item.name}: {item.state}. {item.problem}"
     if m is None:
         return f"{item.name}: {item.state}, {output.size(item.bytes)}"
     metrics = "".join(f", {name} {value:.6g}" for name, value in sorted(m.metrics.items()))
-    workers = f"{len(m.workers)} worker{'s' * (len(m.workers) != 1)}"
+    step = "" if m.step is None else f", step {m.step}"
     return (
-        f"{item.name}: committed, step {m.step}, {output.size(m.bytes)} by {workers} in "
-        f"{output.duration(m.seconds)}{metrics}"
+        f"{item.name}: committed{step}, {output.size(m.bytes)} by "
+        f"{output.plural(len(m.workers), 'worker')} in {output.duration(m.seconds)}{metrics}"
     )
 
 

@@ -24,7 +24,7 @@ from .conftest import SCRIPT, VALUES, content, flip, names, owned_by
 
 CHANGING = [
     ("gc",),
-    ("prune", "--max-to-keep", "1", "--keep", "LastVerified()", "--yes"),
+    ("prune", "--max-to-keep", "1", "--keep", "LastVerified()", "--yes", "--force"),
     ("import",),
     ("rollback", "ckpt-4", "--yes"),
 ]
@@ -222,7 +222,7 @@ def test_prune_by_other_rules(shell, run):
 
 def test_what_is_pinned_is_not_pruned(shell, run):
     shell("pin", run / "ckpt-2")
-    shell("prune", run, "--max-to-keep", "1", "--yes")
+    shell("prune", run, "--max-to-keep", "1", "--yes")  # two of four are not more than half
     assert names(run) == ["ckpt-2", "ckpt-5"]
 
 
@@ -233,6 +233,34 @@ def test_prune_asks(shell, run):
     done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
     assert "Delete 3 checkpoints" in done.stdout
     assert len(names(run)) == 4
+
+
+def test_to_delete_more_than_half_needs_another_yes(shell, run):
+    text = shell("prune", run, "--max-to-keep", "1", "--yes", code=2)
+    assert "3 of 4 checkpoints, more than half" in text
+    assert "--yes --force" in text
+    command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
+    done = subprocess.run(command, input="y\nn\n", capture_output=True, text=True, timeout=60)
+    assert "3 of 4, more than half. Delete them?" in done.stdout
+    assert len(names(run)) == 4
+    shell("prune", run, "--max-to-keep", "1", "--yes", "--force")
+    assert names(run) == ["ckpt-5"]
+
+
+def test_a_policy_alone_keeps_what_the_job_keeps_too(shell, run):
+    text = shell("prune", run, "--keep", "EverySteps(40)", "--yes")
+    assert "The job's max_to_keep=3 applies, too" in text
+    assert "Deleted 1, kept 3." in text
+    assert names(run) == ["ckpt-3", "ckpt-4", "ckpt-5"]
+
+
+def test_a_misspelt_metric_deletes_nothing(shell, run):
+    before = content(run)
+    rules = ["--max-to-keep", "1", "--keep", "Best(1, 'los') | LastVerified()"]
+    text = shell("prune", run, *rules, "--yes", "--force", code=2)
+    assert "No checkpoint has the metric 'los'" in text
+    assert "there are: loss" in text
+    assert content(run) == before
 
 
 def test_prune_without_rules(shell, run):

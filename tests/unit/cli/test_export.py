@@ -145,3 +145,20 @@ def test_the_values_are_those_of_the_newest(shell, run, tmp_path):
     with np.load(tmp_path / "x.npz") as found:
         assert found["values"][0] == 5.0
         assert len(found["values"]) == VALUES
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_the_suffix_says_the_form(shell, run, tmp_path, suffix):
+    out = tmp_path / f"model.{suffix}"
+    shell("export", run, out)
+    shell("export", run, tmp_path / "other", "--to", suffix)
+    (other,) = [p for p in tmp_path.iterdir() if p.name.startswith("other")]
+    assert out.stat().st_size == other.stat().st_size
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
+        [out.name, other.name]
+    )
+
+
+def test_an_explicit_form_counts_more_than_the_suffix(shell, run, tmp_path):
+    shell("export", run, tmp_path / "model.npz", "--to", "plain")
+    assert (tmp_path / "model.npz.index").exists()

@@ -54,23 +54,42 @@ def test_states_are_told_apart(shell, run):
     os.unlink(run / "ckpt-2.index")
     (run / "ckpt-3.manifest.json").write_text("{")
     os.unlink(run / "ckpt-4.manifest.json")
-    states = {c["name"]: c["state"] for c in shell.json("ls", run)["checkpoints"]}
-    assert states == {
+    found = {c["name"]: c for c in shell.json("ls", run, code=1)["checkpoints"]}
+    assert {name: c["state"] for name, c in found.items()} == {
         "ckpt-2": "damaged",
         "ckpt-3": "damaged",
         "ckpt-4": "unmanaged",
         "ckpt-5": "committed",
     }
-    text = shell("ls", run)
-    assert "ckpt-2.index is missing" in text
-    assert "not a readable manifest" in text
+    assert (found["ckpt-2"]["step"], found["ckpt-2"]["metrics"]) == (20, {"loss": 0.1})
+    assert found["ckpt-3"]["step"] is None
+    text = shell("ls", run, code=1)
+    assert text.count("ckpt-2.index is missing") == 1
+    assert text.count("not a readable manifest") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed"])
+def test_a_data_file_of_the_wrong_size_is_damage_and_not_the_newest(shell, run, damage):
+    file = run / "ckpt-5.data-00000-of-00001"
+    if damage == "cut":
+        os.truncate(file, 1000)
+        problem = "ckpt-5.data-00000-of-00001 has 1000 bytes; the manifest says"
+    else:
+        file.unlink()
+        problem = "ckpt-5.data-00000-of-00001 is missing"
+    found = {c["name"]: c for c in shell.json("ls", run, code=1)["checkpoints"]}
+    assert found["ckpt-5"]["state"] == "damaged"
+    assert found["ckpt-5"]["problem"].startswith(problem)
+    assert (found["ckpt-5"]["step"], found["ckpt-5"]["metrics"]) == (50, {"loss": 0.2})
+    assert [name for name, c in found.items() if c["newest"]] == ["ckpt-4"]
+    assert row(shell("ls", run, code=1), "ckpt-4")[0] == "*"
 
 
 def test_an_edited_manifest_is_damaged_and_counts_for_nothing(shell, run):
     """Somebody makes ckpt-3 the best by hand: it is not restored, and ckpt-2 stays."""
     path = run / "ckpt-5.manifest.json"
     path.write_text(path.read_text().replace('"loss": 0.2', '"loss": 0.0'))
-    found = {c["name"]: c for c in shell.json("ls", run, "--why")["checkpoints"]}
+    found = {c["name"]: c for c in shell.json("ls", run, "--why", code=1)["checkpoints"]}
     assert found["ckpt-5"]["state"] == "damaged"
     assert "was changed after it was written: its checksum is" in found["ckpt-5"]["problem"]
     assert found["ckpt-5"]["why"].startswith("not counted, and never deleted")
@@ -118,6 +137,19 @@ def test_an_empty_a_foreign_and_no_directory(shell, tmp_path):
     assert "There is no checkpoint" in shell("ls", tmp_path)
     assert "does not exist" in shell("ls", tmp_path / "nowhere", code=2)
     assert "is a file" in shell("ls", tmp_path / "notes.txt", code=2)
+
+
+def test_directories_with_checkpoints_below_are_named(shell, run):
+    (run.parent / "empty").mkdir()
+    text = shell("ls", run.parent)
+    assert text == f"There is no checkpoint in {run.parent}, but there are some in {run}.\n"
+    for command in ("show", "verify"):
+        assert f"but there are some in {run}" in shell(command, run.parent, code=2)
+
+
+def test_a_misspelt_directory_suggests_the_nearest(shell, run):
+    text = shell("ls", run.parent / "runn", code=2)
+    assert text == f"Error: {run.parent / 'runn'} does not exist. Did you mean run?\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

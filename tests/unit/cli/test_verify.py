@@ -29,7 +29,9 @@ def test_the_newest_one_or_all(shell, run):
     said = ": every byte, and the manifest by its own checksum\n"
     assert shell("verify", run) == f"ok   {run / 'ckpt-5'}{said}"
     assert shell("verify", run / "ckpt-3") == f"ok   {run / 'ckpt-3'}{said}"
-    assert len(shell("verify", run, "--all").splitlines()) == 4
+    lines = shell("verify", run, "--all").splitlines()
+    assert len(lines) == 5
+    assert lines[-1] == "4 checkpoints: all good."
 
 
 @pytest.mark.parametrize("argument", ["ckpt-3", "ckpt-3.index", "ckpt-3.manifest.json"])
@@ -43,6 +45,8 @@ def test_damage_is_found_and_named(shell, run):
     text = shell("verify", run, "--all", code=1)
     bad = [line for line in text.splitlines() if line.startswith("FAIL")]
     assert len(bad) == 1
+    assert "4 checkpoints: 3 good, 1 damaged.\nA restore skips the damaged ones." in text
+    assert text.endswith("or move them away: ckpt-3.*\n")
     assert "ckpt-3.data-00000-of-00001" in bad[0]
     assert "'values/.ATTRIBUTES/VARIABLE_VALUE'" in bad[0]
     document = shell.json("verify", run, "--all", code=1)

@@ -10,7 +10,7 @@ import distckpt
 from distckpt.inspection import save_watch
 from distckpt.storage.local import LocalStorage
 
-from .conftest import SCRIPT, content
+from .conftest import SCRIPT, content, owned_by
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def watch(run):
 
 def test_it_tells_what_comes_and_goes_and_ends_with_ctrl_c(watch, run):
     assert "4 checkpoints, the newest: ckpt-5" in watch.stdout.readline()
+    owned_by(run)
     folder = run / "ckpt-6.pending-00000001-000009-ab"
     folder.mkdir()
     (folder / "probe").write_text("token")
@@ -48,6 +49,14 @@ def test_it_tells_what_comes_and_goes_and_ends_with_ctrl_c(watch, run):
     _, err = watch.communicate(timeout=30)
     assert watch.returncode == 0
     assert err == ""
+
+
+def test_what_a_dead_job_has_left_over_is_no_save_that_has_begun(watch, run):
+    assert "4 checkpoints" in watch.stdout.readline()
+    folder = run / "ckpt-6.pending-00000001-000009-ab"
+    folder.mkdir()
+    (folder / "probe").write_text("token")
+    assert "ckpt-6: left over by a job that has ended" in watch.stdout.readline()
 
 
 def test_it_ends_by_itself_and_changes_nothing(shell, run):

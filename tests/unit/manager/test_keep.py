@@ -178,3 +178,13 @@ def test_a_checkpoint_that_was_copied_here_is_judged_by_its_manifest(new_manager
     manager = new_manager(keep.Best(1, "loss"), directory=tmp_path / "copy")
     save_all(manager, step, ROWS[2:])
     assert names(manager.directory) == ["ckpt-10", "ckpt-25"]
+
+
+def test_a_misspelt_metric_deletes_nothing_and_is_named_once(new_manager, step, tmp_path, caplog):
+    manager = new_manager(keep.Best(1, "los") | keep.EverySteps(10))
+    save_all(manager, step, ROWS)
+    assert names(tmp_path / "run") == [f"ckpt-{number}" for number, _ in ROWS]
+    assert caplog.text.count("Nothing is deleted. No checkpoint has the metric 'los'") == 1
+    assert "there are: loss" in caplog.text
+    save_all(new_manager(keep.Best(1, "loss")), step, [(30, 0.8)])
+    assert names(tmp_path / "run") == ["ckpt-10", "ckpt-30"]
