@@ -82,10 +82,12 @@ class Saving:
         """Returns what distinguishes the steps; see `core.protocol.moment.Moment`."""
         if self._job.coordinator.count == 1:
             return {}
-        if self._steps is not None:
-            return {"step": self._step()}
         try:
+            if self._steps is not None:
+                return {"step": self._step()}
             found = self._capture.counters()
+        except ConfigurationError:
+            raise
         except Exception as error:
             failure = unreadable(self._job.coordinator, error)
             raise failure.to_error(self._job.coordinator.index) from error

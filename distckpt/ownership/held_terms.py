@@ -44,6 +44,7 @@ class HeldTerm:
         self._sequence = 0
         self._lock = threading.Lock()
         self._newest: dict[str, str] = {}
+        self._committing: dict[str, str] = {}
 
     @property
     def term(self) -> int:
@@ -60,19 +61,41 @@ class HeldTerm:
             self._sequence += 1
             return attempts.attempt_id(self.term, self._sequence, host.token(4))
 
-    def opened(self, name: str, folder: str) -> None:
-        """Notes that the attempt with this pending folder is the newest to save `name`."""
-        self._newest[name] = folder
+    # Two attempts of one checkpoint may choose the same names for their data files. So none is
+    # opened while another one commits, and of two open ones only the later may commit.
 
-    def is_newest(self, name: str, folder: str) -> bool:
-        """Returns whether no other manager of this process has begun to save `name` since."""
-        return self._newest.get(name) == folder
+    def open(self, name: str, folder: str) -> bool:
+        """Makes the attempt with this pending folder the newest to save `name`.
 
-    def closed(self, name: str, folder: str) -> None:
+        Returns:
+          False if another attempt to save `name` is just being committed.
+        """
+        with self._lock:
+            if name in self._committing:
+                return False
+            self._newest[name] = folder
+            return True
+
+    def begin_commit(self, name: str, folder: str) -> bool:
+        """Returns whether the attempt may commit: no later one of the same name was opened."""
+        with self._lock:
+            if self._newest.get(name) != folder:
+                return False
+            self._committing[name] = folder
+            return True
+
+    def end_commit(self, name: str, folder: str) -> None:
+        """Ends what `begin_commit` has begun; does nothing if it has not."""
+        with self._lock:
+            if self._committing.get(name) == folder:
+                del self._committing[name]
+
+    def close(self, name: str, folder: str) -> None:
         """Forgets an attempt that has ended."""
-        self.in_flight.discard(folder)
-        if self.is_newest(name, folder):
-            del self._newest[name]
+        with self._lock:
+            self.in_flight.discard(folder)
+            if self._newest.get(name) == folder:
+                del self._newest[name]
 
 
 class HeldTerms:

@@ -136,8 +136,19 @@ class Committer:
           SaveFailedError: The storage failed, or the directory was cleared; nothing is committed.
           CommitUnknownError: The storage failed in the last step.
         """
-        with self._ownership.telling():
-            manifest = self._commit(opening, reports, label, seconds)
+        held_term, folder = self._ownership.held_term, opening.folder
+        try:
+            if not held_term.begin_commit(opening.name, folder):
+                raise SaveFailedError(
+                    f"Another manager of this process has begun to save {opening.name} since this "
+                    "save began, so this one, which is older, was not committed. Call sync() "
+                    "before another manager saves to the directory, or give each manager a "
+                    "checkpoint_name of its own."
+                )
+            with self._ownership.telling():
+                manifest = self._commit(opening, reports, label, seconds)
+        finally:
+            held_term.end_commit(opening.name, folder)
         self._ownership.committed()
         return manifest
 
@@ -148,11 +159,9 @@ class Committer:
         self._settled = None  # after an error, the directory must be read again
         try:
             self._ownership.check()
-            self._check_newest(opening)
             manifest = self._builder.manifest(opening, reports, label, seconds)
             self._prepare(manifest, reports, folder)
             old = self._replaced(opening.name, manifest, folder)
-            self._check_newest(opening)
             if old is None:
                 self._move(folder, layout.index_name(opening.name))
             else:
@@ -170,15 +179,6 @@ class Committer:
         self._settled = self._ownership.held_term
         return manifest
 
-    def _check_newest(self, opening: Opening) -> None:
-        """Makes sure that no later save of the same checkpoint by this process is overwritten."""
-        if not self._ownership.held_term.is_newest(opening.name, opening.folder):
-            raise SaveFailedError(
-                f"Another manager of this process has begun to save {opening.name} since this save "
-                "began, so this one, which is older, was not committed. Call sync() before another "
-                "manager saves to the directory, or give each manager a checkpoint_name of its own."
-            )
-
     def close(self, opening: Opening) -> None:
         """Cleans up after an attempt. Best effort: the next save tries again.
 
@@ -189,7 +189,7 @@ class Committer:
             self._cleanup.roll_back(opening.folder)
         except (OSError, DistckptError) as error:
             _log.warning("%s was not cleaned up: %s", self.folder(opening), error)
-        self._ownership.held_term.closed(opening.name, opening.folder)
+        self._ownership.held_term.close(opening.name, opening.folder)
 
     def _open(self, name: str, fingerprint: str) -> Opening:
         taken_over = self._ownership.take()
@@ -212,7 +212,11 @@ class Committer:
         folder = self.folder(opening)
         try:
             self._ownership.enter(opening.folder)
-            self._ownership.held_term.opened(name, opening.folder)
+            if not self._ownership.held_term.open(name, opening.folder):
+                raise SaveFailedError(
+                    f"Another manager of this process is just committing {name}; nothing was "
+                    "saved. Save again."
+                )
             token = opening.token.encode()
             self._storage.write(layout.join(folder, layout.PROBE_FILE), token, durable=False)
         except BaseException:

@@ -82,3 +82,30 @@ def test_an_older_save_of_another_manager_is_not_committed_over_a_newer_one(tmp_
     assert old.manager.save() == f"{tmp_path}/ckpt-2"
     old.manager.sync()
     assert sorted(p.name for p in tmp_path.glob("*.pending*")) == []
+
+
+def test_no_save_of_a_name_begins_while_another_manager_commits_it(tmp_path):
+    job = Job(1, tmp_path, options={"enable_async": True}, counted="nothing")
+    old = job.workers[0]
+    new = Worker(InProcessJob(1), 0, tmp_path, counted="nothing")
+    new.train(2)
+    go_on, is_there = threading.Event(), threading.Event()
+
+    def hold(self, *arguments):
+        if threading.current_thread() is not threading.main_thread():
+            is_there.set()
+            assert go_on.wait(60)
+        return prepare(self, *arguments)
+
+    prepare = Committer._prepare
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Committer, "_prepare", hold)
+        assert old.manager.save() == f"{tmp_path}/ckpt-1"
+        assert is_there.wait(60)
+        with pytest.raises(SaveFailedError, match="is just committing ckpt-1; nothing was saved"):
+            new.manager.save(checkpoint_number=1)
+        go_on.set()
+        old.manager.sync()
+    assert job.saved() == {"ckpt-1": 0}
+    assert new.manager.save(checkpoint_number=1) == f"{tmp_path}/ckpt-1"
+    assert job.saved() == {"ckpt-1": 2}
