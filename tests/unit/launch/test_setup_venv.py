@@ -113,14 +113,14 @@ def test_nothing_is_installed_if_nothing_has_changed(ready: Path, tmp_path: Path
 
 def test_an_extra_is_added_to_those_that_are_there(ready: Path, tmp_path: Path) -> None:
     assert run(ready, "c").returncode == 0
-    assert "[a,b,c]" in (tmp_path / "pip").read_text()
+    assert "[tensorflow,a,b,c]" in (tmp_path / "pip").read_text()
     assert run(ready, "a", "c").stdout == ""
 
 
 def test_changed_sources_are_installed_again_with_all_extras(ready: Path, tmp_path: Path) -> None:
     (ready / "distckpt" / "new.py").touch()
     assert "something has changed" in run(ready).stdout
-    assert "[a,b]" in (tmp_path / "pip").read_text()
+    assert "[tensorflow,a,b]" in (tmp_path / "pip").read_text()
 
 
 def test_after_an_interrupted_installation_the_environment_is_made_again(ready: Path) -> None:
