@@ -17,8 +17,10 @@ RequireMatch = Literal["off", "some", "all"]
 WhenBusy = Literal["wait", "skip"]
 CheckReplicas = Literal["off", "warn", "error"]
 OnResize = Literal["redivide", "drop", "error"]
+Writer = Literal["distckpt", "tensorflow"]
 
 _WORDS = {
+    "writer": get_args(Writer),
     "when_busy": get_args(WhenBusy),
     "check_replicas": get_args(CheckReplicas),
     "require_match": get_args(RequireMatch),
@@ -62,6 +64,10 @@ class ManagerOptions:
         ``max_to_keep=None`` the policy alone decides. Default: None; nothing else.
       write_threads: How many parts of a worker's share are written at the same time. A share of
         less than 128 MiB is one part; each part is a file. Default: 4.
+      writer: What writes the data files. "distckpt": its own writer, which takes less time and
+        memory; it leaves to TensorFlow's op ``SaveV2`` what only that can write (to a URL, or the
+        state of a `tf.data` iterator). "tensorflow": ``SaveV2`` writes everything. The files are
+        the same, byte for byte. Default: "distckpt".
       check_replicas: Whether each save compares, by checksums, the values that should be equal on
         all workers. A report of a difference names the variable, the workers and the step. "warn":
         the report is a warning. "error": it is a `ReplicaMismatchError`, and nothing is saved. Each
@@ -89,6 +95,7 @@ class ManagerOptions:
     save_policy: SavePolicy | None = None
     keep: KeepPolicy | None = None
     write_threads: int = 4
+    writer: Writer = "distckpt"
     check_replicas: CheckReplicas = "off"
     check_replicas_every: int = 1
     worker_state_on_resize: OnResize | Callable[[WorkerStates], None] = "redivide"

@@ -83,7 +83,7 @@ class Guard:
         self._linger_until: float | None = None
         self._libc = ctypes.CDLL(None, use_errno=True) if _LINUX else None
         self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        self._bell = _ring_on_signals()
+        self._signals = _signal_pipe()
 
     def run(self) -> None:
         """Serves until the worker and all its descendants have ended."""
@@ -95,14 +95,14 @@ class Guard:
             # Only deaths of direct children wake this loop, hence the short pauses.
             pause = 0.02 if self._ended or self._killing else 1.0
             ready, _, _ = select.select(self._inputs(), [], [], pause)
-            if self._bell in ready:
-                os.read(self._bell, 4096)
+            if self._signals in ready:
+                os.read(self._signals, 4096)
             if self._control.fileno() in ready:
                 self._obey()
 
     def _inputs(self) -> list[int]:
         # After end-of-file the socket would be readable forever.
-        return [self._bell] if self._killing else [self._bell, self._control.fileno()]
+        return [self._signals] if self._killing else [self._signals, self._control.fileno()]
 
     def _obey(self) -> None:
         try:
@@ -207,7 +207,7 @@ class Guard:
             self._libc.prctl(option, value, 0, 0, 0)
 
 
-def _ring_on_signals() -> int:
+def _signal_pipe() -> int:
     """Returns a file descriptor that becomes readable when a child ends.
 
     Signals that would end the guard are dropped: at the shutdown of a machine every process gets
@@ -216,14 +216,14 @@ def _ring_on_signals() -> int:
     nohup, or in the background of a script, with signals ignored. The launcher alone decides when
     the worker ends.
     """
-    bell, clapper = os.pipe()
-    os.set_blocking(clapper, False)
-    os.set_blocking(bell, False)
-    signal.set_wakeup_fd(clapper, warn_on_full_buffer=False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.set_blocking(reader, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for number in _STOPPING:
         signal.signal(number, lambda *_: None)
-    return bell
+    return reader
 
 
 def _has_proc() -> bool:

@@ -19,6 +19,9 @@ from distckpt.manager.shared_parts import Common
 from distckpt.options import ManagerOptions
 from distckpt.ownership.fencing import ownership_of
 from distckpt.runtime import portable, tf_version
+from distckpt.state.base import BundleWriter
+from distckpt.state.direct_writer import DirectWriter
+from distckpt.state.shards import OpWriter
 from distckpt.state.worker_state import WorkerState
 from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
@@ -55,7 +58,17 @@ def own_state(checkpoint: Any, options: ManagerOptions) -> WorkerState | None:
     if checkpoint is None:
         return None
     arguments.refuse_others("worker_checkpoint", checkpoint, tf.train.Checkpoint)
-    return WorkerState(checkpoint, options.worker_state_on_resize, options.require_match)
+    return WorkerState(
+        checkpoint,
+        options.worker_state_on_resize,
+        options.require_match,
+        writer=bundle_writer(options),
+    )
+
+
+def bundle_writer(options: ManagerOptions) -> BundleWriter:
+    """Returns what writes the data files."""
+    return OpWriter() if options.writer == "tensorflow" else DirectWriter(durable=options.durable)
 
 
 def common(

@@ -19,6 +19,7 @@ from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import Plan
 from distckpt.directory.pruner import Pruner
 from distckpt.errors import ConfigurationError, DistckptError
+from distckpt.manager.construction import bundle_writer
 from distckpt.manager.shared_parts import Common
 from distckpt.runtime.gc_pause import paused
 from distckpt.saving.background_save import BackgroundSave
@@ -168,7 +169,8 @@ class Saving:
         # another coordinator is responsible for all of its state.
         split = "distributed" if coordinator.mirrors_only_distributed else "all"
         count, index = coordinator.count, coordinator.index
-        return Capture(self._target, workers=count, index=index, split=split)
+        writer = bundle_writer(self._common.options)
+        return Capture(self._target, workers=count, index=index, split=split, writer=writer)
 
     def _hold(self, joined: Joined) -> _Held:
         """Captures this worker's share of the state, and what only this worker has."""

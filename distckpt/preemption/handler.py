@@ -199,7 +199,7 @@ class _End:
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves, if there is time. The arguments go to ``manager.save``."""
-        self._land()
+        self._finish_previous()
         if not self._manager.has_time_to_save(self._notice.left):
             _log.warning("There is no time left to save. %s", self._resume())
             return
@@ -220,7 +220,7 @@ class _End:
         self._notice.heeded()
         sys.exit(self._code)
 
-    def _land(self) -> None:
+    def _finish_previous(self) -> None:
         try:
             self._manager.sync()
         except SaveFailedError as error:

@@ -252,7 +252,7 @@ class RestoreSession:
         self._reporter.enter(
             "waiting for the other workers", 0, lambda: self._hearing.bytes(missing)
         )
-        waiting = self._waiting(f"{task} of {name}", self._patience)
+        waiting = self._waiting(f"restore_or_initialize() ({task} {name})", self._patience)
         while missing:
             event = waiting.for_verdict(number, missing)
             if isinstance(event, actions.Lost | actions.TimedOut):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from distckpt.core.protocol.write_plan import Piece
 
@@ -59,6 +60,33 @@ class OwnState:
 
     values: CapturedState
     pieces: tuple[Piece, ...]
+
+
+class BundleWriter(abc.ABC):
+    """Writes tensors as a bundle."""
+
+    @abc.abstractmethod
+    def write(
+        self,
+        path: str,
+        keys: Sequence[str],
+        specs: Sequence[str],
+        tensors: list[Any],
+        device: str | None = None,
+    ) -> None:
+        """Writes the bundle ``path.index``, ``path.data-00000-of-00001``; does not flush.
+
+        Args:
+          path: Prefix of the files, which do not exist.
+          keys: The checkpoint key of each tensor; a key may occur more than once, with different
+            slices.
+          specs: The slice spec of each tensor, "" for a whole tensor.
+          tensors: Eager tensors in host memory. The list is used up.
+          device: The device whose host accesses the file system, if the program chose one.
+
+        Raises:
+          OSError: The storage failed.
+        """
 
 
 class Merger(abc.ABC):

@@ -29,7 +29,7 @@ from distckpt.core.protocol import replica_check
 from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
 from distckpt.errors import UnsupportedOptionError
-from distckpt.state.base import CapturedState
+from distckpt.state.base import BundleWriter, CapturedState
 from distckpt.state.reading import (
     LARGE,
     checksum,
@@ -40,7 +40,7 @@ from distckpt.state.reading import (
     read_variables,
     share_on_read,
 )
-from distckpt.state.shards import os_errors, write_bundle
+from distckpt.state.shards import OpWriter, os_errors
 from distckpt.state.survey import Identity, Survey
 
 _NO_CHECK = Check()
@@ -133,11 +133,19 @@ class Capture:
       index: This worker's index.
       split: "distributed": only variables made under a `tf.distribute` strategy are known to
         be equal on all workers; the chief writes the rest. "all": everything is equal everywhere.
+      writer: Writes the bundles. Default: TensorFlow's op.
     """
 
     def __init__(
-        self, checkpoint: tf.train.Checkpoint, *, workers: int, index: int, split: str
+        self,
+        checkpoint: tf.train.Checkpoint,
+        *,
+        workers: int,
+        index: int,
+        split: str,
+        writer: BundleWriter | None = None,
     ) -> None:
+        self._writer = writer or OpWriter()
         self._checkpoint = checkpoint
         self._workers = workers
         self._index = index
@@ -216,7 +224,7 @@ class Capture:
         copies = None
         if check.mode != "off":
             copies = Copies(survey, values, replica_check.copies(self._plan, self._index, check))
-        return TensorState(survey, values, self._share, options, copies)
+        return TensorState(survey, values, self._share, self._writer, options, copies)
 
     def _delegate(self, options: Any, what: str) -> tuple[CapturedState, Plan]:
         if self._workers > 1:
@@ -234,6 +242,7 @@ class TensorState(CapturedState):
       survey: The source of the values.
       values: The values that are not from variables.
       share: This worker's share.
+      writer: Writes the bundles.
       options: As given to ``save()``.
       copies: Copies of other workers' pieces; None if they are not compared.
 
@@ -246,13 +255,15 @@ class TensorState(CapturedState):
         survey: Survey,
         values: dict[Identity, Any],
         share: Share,
+        writer: BundleWriter,
         options: Any,
         copies: Copies | None = None,
     ) -> None:
         self._copies = copies
         self._savers = survey.savers
         self.held = not survey.savers  # these read the state when they write
-        self._device = (options and options.experimental_io_device) or "CPU:0"
+        self._writer = writer
+        self._device = (options and options.experimental_io_device) or None
         self._values: dict[Identity, Any] = {}
         self._together = dict(survey.together)
         self._collective = share.collective
@@ -313,7 +324,7 @@ class TensorState(CapturedState):
         if pieces:
             tensors = [self._values.pop(p.identity) for p in pieces]
             keys, specs = [p.entry.key for p in pieces], [p.spec for p in pieces]
-            write_bundle(join(folder, stem), keys, specs, tensors, self._device)
+            self._writer.write(join(folder, stem), keys, specs, tensors, self._device)
             prefixes.append(stem)
         return tuple(prefixes)
 

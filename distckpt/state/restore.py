@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
+from distckpt.runtime.gc_pause import paused
 from distckpt.state import program_match
 
 
@@ -30,7 +31,8 @@ def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
     """
     with as_damage(path):
         program_match.check(checkpoint, path, require_match)
-        checkpoint.restore(path)
+        with paused():  # nothing is trained meanwhile
+            checkpoint.restore(path)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.core.layout import join
-from distckpt.state.base import Merger
+from distckpt.state.base import BundleWriter, Merger
 
 
 @contextlib.contextmanager
@@ -41,33 +41,25 @@ def run_eagerly(function: Callable[[], Any]) -> None:
             session.run(operation)
 
 
-def write_bundle(
-    path: str,
-    keys: Sequence[str],
-    specs: Sequence[str],
-    tensors: Sequence[Any],
-    device: str = "CPU:0",
-) -> None:
-    """Writes tensors as the bundle ``path.index``, ``path.data-00000-of-00001``.
+class OpWriter(BundleWriter):
+    """Writes with ``SaveV2``."""
 
-    Args:
-      path: Prefix of the files.
-      keys: The checkpoint key of each tensor; a key may occur more than once, with different
-        slices.
-      specs: The slice spec of each tensor, "" for a whole tensor.
-      tensors: The eager tensors.
-      device: The device whose host accesses the file system.
-
-    Raises:
-      OSError: The storage failed.
-    """
-    with os_errors(path), tf.device(device):
-        tf.raw_ops.SaveV2(
-            prefix=path,
-            tensor_names=list(keys),
-            shape_and_slices=list(specs),
-            tensors=list(tensors),
-        )
+    def write(
+        self,
+        path: str,
+        keys: Sequence[str],
+        specs: Sequence[str],
+        tensors: list[Any],
+        device: str | None = None,
+    ) -> None:
+        """See the base class."""
+        with os_errors(path), tf.device(device or "CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=path,
+                tensor_names=list(keys),
+                shape_and_slices=list(specs),
+                tensors=tensors,
+            )
 
 
 class BundleMerger(Merger):

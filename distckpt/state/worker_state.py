@@ -19,7 +19,7 @@ import tensorflow as tf
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import RestoreError, UnsupportedOptionError
 from distckpt.state import program_match
-from distckpt.state.base import OwnState
+from distckpt.state.base import BundleWriter, OwnState
 from distckpt.state.capture import Capture
 from distckpt.state.restore import as_damage
 
@@ -35,15 +35,21 @@ class WorkerState:
       checkpoint: The program's ``worker_checkpoint``.
       on_resize: As ``ManagerOptions.worker_state_on_resize``.
       require_match: As ``ManagerOptions.require_match``.
+      writer: Writes the bundles. Default: TensorFlow's op.
     """
 
     def __init__(
-        self, checkpoint: tf.train.Checkpoint, on_resize: OnResize, require_match: str = "off"
+        self,
+        checkpoint: tf.train.Checkpoint,
+        on_resize: OnResize,
+        require_match: str = "off",
+        *,
+        writer: BundleWriter | None = None,
     ) -> None:
         self._checkpoint = checkpoint
         self._require_match = require_match
         self._on_resize = on_resize
-        self._capture = Capture(checkpoint, workers=1, index=0, split="all")
+        self._capture = Capture(checkpoint, workers=1, index=0, split="all", writer=writer)
 
     def take(self) -> OwnState:
         """Returns the state at this moment.

@@ -16,10 +16,8 @@ from distckpt.core.protocol import messages
 from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Report, WrittenFile, WrittenPiece
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
-from distckpt.core.tensorflow_format import bundle_proto
+from distckpt.core.tensorflow_format.bundle_index import StoredTensor, make_index
 from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
-from distckpt.core.tensorflow_format.leveldb_table import write_table
-from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.messaging.keys import Keys
 from distckpt.ownership.fencing import Ownership
@@ -38,7 +36,7 @@ SHAPES = [(1024, 1024), *[(512, 64)] * 3, *[(64,)] * 6]
 KEYS = Keys("scale", "save", 0)
 # What the chief does besides waiting for reports and writing its own share.
 WORK = ("Open", "AnnounceOpening", "AwaitAnswer", "Merge", "Commit", "Tell", "Prune", "between")
-_FLOAT32 = 1
+_FLOAT32, _STRING = 1, 7
 
 
 def entries_of(count: int) -> list[Entry]:
@@ -164,54 +162,22 @@ def write_share(folder: str, worker: int, plan: Plan) -> Report:
 
 def write_bundle(folder: str, stem: str, pieces: Sequence[Piece]) -> list[int]:
     """Writes an index and an empty data file of the right size; returns the pieces' offsets."""
-    entries: dict[bytes, Any] = {}
     offsets, offset = [], 0
+    stored = []
     for piece in pieces:
+        dtype = _FLOAT32 if piece.entry.dtype == "float32" else _STRING
+        stored.append(
+            StoredTensor(
+                piece.entry.key, piece.spec, dtype, piece.shape, offset, piece.nbytes, crc32c=0
+            )
+        )
         offsets.append(offset)
-        _enter(entries, piece, offset)
         offset += piece.nbytes
-    version = bundle_proto.Version(producer=bundle_proto.VERSION).SerializeToString()
-    header = bundle_proto.Header(num_shards=1, version=version).SerializeToString()
-    rows = [(key, entries[key].SerializeToString()) for key in sorted(entries)]
     path = layout.join(folder, stem)
-    Path(layout.index_name(path)).write_bytes(write_table([(b"", header), *rows]))
+    Path(layout.index_name(path)).write_bytes(make_index(stored))
     with open(layout.data_name(path, 0, 1), "wb") as data:
         data.truncate(offset)
     return offsets
-
-
-def _enter(entries: dict[bytes, Any], piece: Piece, offset: int) -> None:
-    key = piece.entry.key.encode()
-    dtype = _FLOAT32 if piece.entry.dtype == "float32" else 7
-    stored = bundle_proto.Entry(
-        dtype=dtype, shape=_shape(piece.shape), offset=offset, size=piece.nbytes
-    )
-    if piece.rows is None:
-        entries[key] = stored
-        return
-    start, stop = piece.rows
-    extents = ((start, stop - start), *[None] * (len(piece.shape) - 1))
-    entries[encode_slice_key(key, extents)] = stored
-    whole = bundle_proto.Entry(dtype=dtype, shape=_shape(piece.entry.shape))
-    whole.slices.append(_slice(extents))
-    entries[key] = whole
-
-
-def _shape(shape: Sequence[int]) -> bytes:
-    dims = [bundle_proto._Dim(size=n).SerializeToString() for n in shape]
-    encoded: bytes = bundle_proto._Shape(dim=dims).SerializeToString()
-    return encoded
-
-
-def _slice(extents: Sequence[tuple[int, int] | None]) -> bytes:
-    parts = [
-        bundle_proto._Extent(start=e[0], length=e[1]) if e else bundle_proto._Extent()
-        for e in extents
-    ]
-    encoded: bytes = bundle_proto._Slice(
-        extent=[part.SerializeToString() for part in parts]
-    ).SerializeToString()
-    return encoded
 
 
 def rejoin(thread: threading.Thread) -> None:

@@ -128,9 +128,10 @@ def advise(missing: Sequence[Standing], patience: Patience) -> str:
     sentences = []
     if len(slow) + len(stuck) < len(missing):
         sentences.append(
-            "Every worker must call it at the same point of the program: look at the log of the "
-            "one that never came. Where training needs all workers in each step, a call "
-            "made by one worker alone holds up all of them until the deadline."
+            "Every worker must call it at the same point of the program, on a manager made with "
+            "the same arguments: look at the log of the one that never came. Where training needs "
+            "all workers in each step, a call made by one worker alone holds up all of them until "
+            "the deadline."
         )
     if stuck:
         sentences.append(

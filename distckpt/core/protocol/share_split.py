@@ -1,6 +1,6 @@
 """Divides one worker's share into parts that are written in parallel, each to its own file.
 
-One ``SaveV2`` uses one core; one part is flushed while others are written; and the values of a part
+Writing a part uses one core; one part is flushed while others are written; and the values of a part
 are released as soon as it is written. But each part is one more file of the checkpoint.
 """
 

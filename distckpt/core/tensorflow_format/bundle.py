@@ -125,9 +125,7 @@ def header_only_index() -> bytes:
     checkpoint get names other than those of the checkpoint it overwrites. ``SaveV2`` cannot write
     such a bundle, and ``MergeV2Checkpoints`` cannot merge it (see `bundle_merge`).
     """
-    version = proto.Version(producer=proto.VERSION).SerializeToString()
-    header = proto.Header(num_shards=1, endianness=proto.LITTLE_ENDIAN, version=version)
-    return write_table([(b"", header.SerializeToString())])
+    return write_table([(b"", proto.single_file_header())])
 
 
 def _text(key: bytes) -> str:

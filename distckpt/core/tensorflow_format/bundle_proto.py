@@ -85,3 +85,22 @@ def decode_extents(encoded: bytes) -> Extents:
     """
     extents = [_Extent.FromString(extent) for extent in _Slice.FromString(encoded).extent]
     return tuple((e.start, e.length) if e.HasField("length") else None for e in extents)
+
+
+def encode_shape(shape: tuple[int, ...]) -> bytes:
+    """Returns the ``TensorShapeProto`` of known dimensions."""
+    dimensions = [_Dim(size=size).SerializeToString() for size in shape]
+    return bytes(_Shape(dim=dimensions).SerializeToString())
+
+
+def encode_extents(extents: Extents) -> bytes:
+    """Returns the ``TensorSliceProto`` of the extents of a slice."""
+    parts = [_Extent() if e is None else _Extent(start=e[0], length=e[1]) for e in extents]
+    return bytes(_Slice(extent=[part.SerializeToString() for part in parts]).SerializeToString())
+
+
+def single_file_header() -> bytes:
+    """Returns the header of a bundle of one data file."""
+    version = Version(producer=VERSION).SerializeToString()
+    header = Header(num_shards=1, endianness=LITTLE_ENDIAN, version=version)
+    return bytes(header.SerializeToString())

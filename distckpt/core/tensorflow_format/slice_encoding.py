@@ -36,6 +36,24 @@ def format_spec(shape: Sequence[int], extents: Extents) -> str:
     return " ".join([*map(str, shape), ranges])
 
 
+def parse_spec(spec: str) -> tuple[tuple[int, ...], Extents]:
+    """Returns the shape and the extents from which `format_spec` made `spec`.
+
+    Raises:
+      ValueError: `spec` is not a slice spec.
+    """
+    *shape, ranges = spec.split(" ")
+    extents = tuple(None if part == "-" else _extent(part) for part in ranges.split(":"))
+    if len(extents) != len(shape):
+        raise ValueError(f"{spec!r} is not a slice spec")
+    return tuple(map(int, shape)), extents
+
+
+def _extent(text: str) -> tuple[int, int]:
+    start, length = map(int, text.split(","))
+    return start, length
+
+
 def slice_shape(shape: Sequence[int], extents: Extents) -> tuple[int, ...]:
     """Returns the dimensions of the part `extents` of a tensor of `shape`.
 

@@ -49,13 +49,13 @@ class Pump:
         self._outputs: list[WorkerOutput] = []
         self._messages: deque[str] = deque()
         self._turns_left: int | None = None
-        # The thread closes the bell, a pipe, when it is done; nothing may write to it after that.
+        # The thread closes this pipe when it is done; nothing may write to it after that.
         self._lock = threading.Lock()
         self._closed = False
-        self._bell, self._clapper = os.pipe()
-        for fd in (self._bell, self._clapper):
+        self._wake_reader, self._wake_writer = os.pipe()
+        for fd in (self._wake_reader, self._wake_writer):
             os.set_blocking(fd, False)
-        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
         # A daemon, so that a console that blocks forever does not keep the launcher from exiting.
         self._thread = threading.Thread(target=self._run, name="distckpt-output", daemon=True)
 
@@ -83,7 +83,7 @@ class Pump:
         Messages after `finish` are dropped.
         """
         self._messages.append(text)
-        self._ring()
+        self._wake()
 
     def finish(self, seconds: float) -> bool:
         """Forwards what is still in the pipes, and ends; call this after the workers have ended.
@@ -102,15 +102,15 @@ class Pump:
             if self._thread.ident is None:
                 self._close()
                 return True
-            self._ring()
+            self._wake()
         if self._thread.ident is not None:
             self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         with self._lock, contextlib.suppress(BlockingIOError):  # a full pipe wakes it, too
             if not self._closed:
-                os.write(self._clapper, b"!")
+                os.write(self._wake_writer, b"!")
 
     def _run(self) -> None:
         try:
@@ -126,7 +126,7 @@ class Pump:
         ready = self._selector.select(0 if finishing else PATIENCE / 4 if pending else None)
         streams = [key.data for key, _ in ready if key.data is not None]
         if len(streams) < len(ready):
-            os.read(self._bell, 4096)
+            os.read(self._wake_reader, 4096)
         for stream in streams:
             self._carry(stream)
         self._show_stale()
@@ -190,5 +190,5 @@ class Pump:
         self._selector.close()
         with self._lock:
             self._closed = True
-            os.close(self._bell)
-            os.close(self._clapper)
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)

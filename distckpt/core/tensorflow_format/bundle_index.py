@@ -1,0 +1,81 @@
+"""Makes the index of a tensor bundle of one data file, with the same bytes as ``SaveV2``.
+
+Source: ``BundleWriter`` in ``tensorflow/core/util/tensor_bundle/tensor_bundle.cc``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from distckpt.core.tensorflow_format import bundle_proto as proto
+from distckpt.core.tensorflow_format.leveldb_table import write_table
+from distckpt.core.tensorflow_format.slice_encoding import (
+    encode_slice_key,
+    parse_spec,
+    slice_shape,
+)
+
+
+class StoredTensor(NamedTuple):
+    """A tensor, or a slice of one, in the data file of a bundle.
+
+    Attributes:
+      key: The checkpoint key.
+      spec: The slice spec, as "6 4 0,2:-"; "" for a whole tensor.
+      dtype: The number of its type, see `dtypes.BY_NUMBER`.
+      shape: The dimensions of what is stored: those of the slice, if there is a `spec`.
+      offset: Where its bytes begin in the data file.
+      size: How many bytes it takes there.
+      crc32c: Their masked CRC32C.
+    """
+
+    key: str
+    spec: str
+    dtype: int
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+    crc32c: int
+
+
+def make_index(tensors: Iterable[StoredTensor]) -> bytes:
+    """Returns the ``.index`` file of a bundle whose only data file has `tensors`.
+
+    Raises:
+      ValueError: A tensor or a slice occurs twice, or a slice is not one of its tensor.
+    """
+    entries: dict[bytes, Any] = {}
+    for tensor in tensors:
+        key = tensor.key.encode("utf-8", "surrogateescape")
+        if tensor.spec:
+            key = _add_slice(entries, key, tensor)
+        if key in entries:
+            raise ValueError(f"{tensor.key!r} {tensor.spec} occurs twice")
+        entries[key] = proto.Entry(
+            dtype=tensor.dtype,
+            shape=_encode_shape(tensor.shape),
+            offset=tensor.offset,
+            size=tensor.size,
+            crc32c=tensor.crc32c,
+        )
+    rows = [(key, entries[key].SerializeToString()) for key in sorted(entries)]
+    return write_table([(b"", proto.single_file_header()), *rows])
+
+
+def _add_slice(entries: dict[bytes, Any], key: bytes, tensor: StoredTensor) -> bytes:
+    """Adds a slice to the entry of its tensor; returns the key of the slice's own entry."""
+    shape, extents = parse_spec(tensor.spec)
+    if slice_shape(shape, extents) == shape:
+        return key  # the slice is the whole tensor, which TensorFlow stores as such
+    whole = entries.get(key)
+    if whole is None:
+        whole = entries[key] = proto.Entry(dtype=tensor.dtype, shape=_encode_shape(shape))
+    if (whole.dtype, whole.shape) != (tensor.dtype, _encode_shape(shape)):
+        raise ValueError(f"the slices of {tensor.key!r} are of different types or shapes")
+    whole.slices.append(proto.encode_extents(extents))
+    return encode_slice_key(key, extents)
+
+
+_encode_shape = functools.lru_cache(maxsize=4096)(proto.encode_shape)
