@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 K8S = Path(__file__).parents[3] / "k8s"
-VARIANTS = ("base", "overlays/nvme", "overlays/evaluator", "jobset", "tfjob")
+VARIANTS = ("base", "jobset", "tfjob")
+COMPONENTS = tuple(sorted(path.name for path in (K8S / "components").iterdir()))
 _KUBECTL = Path(sys.executable).with_name("kubectl")
 
 
@@ -23,24 +24,47 @@ def kubectl():
     return found
 
 
+def render(folder):
+    """Returns the objects that kustomize makes of a folder, in order."""
+    done = subprocess.run(
+        [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr.lower()
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def by_kind(objects):
+    """Returns {kind: object}; a second object of a kind has its name, too: "kind name"."""
+    found = {}
+    for one in objects:
+        kind = one["kind"]
+        found[kind if kind not in found else f"{kind} {one['metadata']['name']}"] = one
+    assert len(found) == len(objects)
+    return found
+
+
 @pytest.fixture(scope="session")
-def rendered():
-    """Returns get(variant): the objects by kind, as kustomize renders them."""
+def rendered(tmp_path_factory):
+    """Returns get(variant, *components): the objects by kind, as kustomize renders them."""
     made = {}
 
-    def get(variant):
-        if variant not in made:
-            done = subprocess.run(
-                [kubectl(), "kustomize", str(K8S / variant)],
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-            assert done.returncode == 0, done.stderr
-            assert "deprecated" not in done.stderr.lower()
-            objects = list(yaml.safe_load_all(done.stdout))
-            made[variant] = {found["kind"]: found for found in objects}
-            assert len(made[variant]) == len(objects)
-        return made[variant]
+    def get(variant, *components):
+        key = (variant, components)
+        if key not in made:
+            made[key] = by_kind(render(with_components(components) / variant))
+        return made[key]
+
+    def with_components(components):
+        if not components:
+            return K8S
+        copied = tmp_path_factory.mktemp("k8s") / "k8s"
+        shutil.copytree(K8S, copied)
+        base = copied / "base" / "kustomization.yaml"
+        wanted = f"components: [{', '.join(f'../components/{name}' for name in components)}]"
+        text = base.read_text()
+        assert "\ncomponents: []\n" in text
+        base.write_text(text.replace("components: []", wanted))
+        return copied
 
     return get
