@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 K8S = Path(__file__).parents[3] / "k8s"
-VARIANTS = ("base", "jobset", "tfjob")
+VARIANTS = ("base", "jobset", "trainer", "trainer-cluster", "tfjob")
 COMPONENTS = tuple(sorted(path.name for path in (K8S / "components").iterdir()))
 _KUBECTL = Path(sys.executable).with_name("kubectl")
 
