@@ -130,10 +130,15 @@ def wrong_network(objects):
         labels["jobset.sigs.k8s.io/jobset-name"] = objects["TrainJob"]["metadata"]["name"]
     if not workers["matchLabels"] or not workers["matchLabels"].items() <= labels.items():
         yield "the policy is for other pods"
-    port = [{"protocol": "TCP", "port": 2222}]
-    allowed = {"podSelector": workers, "policyTypes": ["Ingress"]}
-    if spec != allowed | {"ingress": [{"from": [{"podSelector": workers}], "ports": port}]}:
+    allowed = {"from": [{"podSelector": workers}]}
+    if not any("nvidia.com/gpu" in limits for limits in _limits(objects)):  # NCCL uses any port
+        allowed["ports"] = [{"protocol": "TCP", "port": 2222}]
+    if spec != {"podSelector": workers, "policyTypes": ["Ingress"], "ingress": [allowed]}:
         yield "others may reach the workers, or the workers not each other"
+
+
+def _limits(objects):
+    return [c["resources"]["limits"] for c in pods_of(objects)["spec"]["containers"]]
 
 
 def wrong_runtime(objects):

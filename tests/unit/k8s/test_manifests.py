@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -116,6 +117,18 @@ def test_a_component_changes_every_kind_of_job(rendered, component):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_a_worker_with_a_gpu_has_shared_memory_and_may_run_where_gpus_are(rendered, variant):
+    spec = rules.pods_of(rendered(variant, "gpu"))["spec"]
+    (worker,) = spec["containers"]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
+    (mount,) = [mount for mount in worker["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    assert volume["emptyDir"]["medium"] == "Memory"
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert taint in spec["tolerations"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_images_have_tags_that_do_not_move(rendered, variant):
     for template in rules.templates_of(rendered(variant, *COMPONENTS)):
         spec = template["spec"]
@@ -217,6 +230,31 @@ def test_the_image_has_what_the_manifests_start():
     manifests = "".join(path.read_text() for path in K8S.rglob("*.yaml"))
     assert set(re.findall(r"/app/\w+\.py", manifests)) == started
     assert re.search(r"^ARG BASE_IMAGE=\S+$", text, re.M)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_image_gets_the_tensorflow_that_was_asked_for_unless_it_has_one(tmp_path, there):
+    """The command of the Containerfile, with a Python that only says what it is asked."""
+    text = (K8S / "Containerfile").read_text()
+    (extra,) = set(re.findall(r"TENSORFLOW=(tensorflow\[.*?\])", text))
+    assert "and-cuda" in importlib.metadata.metadata("tensorflow").get_all("Provides-Extra")
+    assert extra == "tensorflow[and-cuda]"
+    command = re.search(r"^RUN (.*?[^\\])\n", text, re.M | re.S)[1]
+    python = tmp_path / "python3"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -m ] || exit {0 if there else 1}\nprintf "%s\\n" "$@"\n'
+    )
+    python.chmod(0o755)
+    asked = subprocess.run(
+        ["sh", "-c", command],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TENSORFLOW": extra},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout.splitlines()
+    assert asked[:3] == ["-m", "pip", "install"]
+    assert asked[-1] == (".[quickstart]" if there else extra)
 
 
 @pytest.mark.cluster
