@@ -106,8 +106,15 @@ def wrong_numbers(objects):
     grace = pods_of(objects)["spec"].get("terminationGracePeriodSeconds")
     if str(grace) != said.get("DISTCKPT_GRACE_SECONDS"):
         yield "terminationGracePeriodSeconds and DISTCKPT_GRACE_SECONDS differ"
-    ports = [p["containerPort"] for c in pods_of(objects)["spec"]["containers"] for p in c["ports"]]
-    if ports != [int(said.get("DISTCKPT_PORT", 2222))]:
+    ports = {
+        port["name"]: port["containerPort"]
+        for container in pods_of(objects)["spec"]["containers"]
+        for port in container["ports"]
+    }
+    metrics = ports.pop("metrics", None)
+    if "PodMonitor" in objects:
+        yield from _wrong_metrics(objects, metrics)
+    if list(ports.values()) != [int(said.get("DISTCKPT_PORT", 2222))]:
         yield "the port is not the one that distckpt takes"
 
 
@@ -119,6 +126,24 @@ def _wrong_service(service, subdomain, pods):
         yield "pods that are not ready have no name"
     if not spec["selector"].items() <= pods["metadata"]["labels"].items():
         yield "the Service selects other pods"
+
+
+def _wrong_metrics(objects, port):
+    arguments = (
+        objects["TrainJob"]["spec"]["trainer"]["args"]
+        if is_runtime(objects)
+        else pods_of(objects)["spec"]["containers"][0]["args"]
+    )
+    if arguments[-2:] != ["--metrics-port", str(port)]:
+        yield "the program serves metrics at another port"
+    if [e["port"] for e in objects["PodMonitor"]["spec"]["podMetricsEndpoints"]] != ["metrics"]:
+        yield "Prometheus asks at another port"
+    policy = objects["NetworkPolicy digits-metrics"]["spec"]
+    if policy["ingress"][0]["ports"] != [{"protocol": "TCP", "port": port}]:
+        yield "Prometheus may not ask at that port"
+    workers = objects["NetworkPolicy"]["spec"]["podSelector"]
+    if not workers == policy["podSelector"] == objects["PodMonitor"]["spec"]["selector"]:
+        yield "Prometheus asks other pods"
 
 
 def wrong_network(objects):

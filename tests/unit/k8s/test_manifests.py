@@ -254,7 +254,7 @@ def test_the_image_gets_the_tensorflow_that_was_asked_for_unless_it_has_one(tmp_
         timeout=30,
     ).stdout.splitlines()
     assert asked[:3] == ["-m", "pip", "install"]
-    assert asked[-1] == (".[quickstart]" if there else extra)
+    assert asked[-1] == (".[quickstart,prometheus]" if there else extra)
 
 
 @pytest.mark.cluster
