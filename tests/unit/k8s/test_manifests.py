@@ -116,6 +116,28 @@ def test_a_component_changes_every_kind_of_job(rendered, component):
     assert rendered("base", component) != rendered("base")
 
 
+@pytest.mark.parametrize(
+    ("variant", "kind"),
+    [("base", "Job"), ("jobset", "JobSet"), ("trainer", "TrainJob"), ("tfjob", "TFJob")],
+)
+def test_a_queue_is_named_by_the_job_alone_and_kueue_suspends_it_itself(rendered, variant, kind):
+    label = "kueue.x-k8s.io/queue-name"
+    objects = rendered(variant, "kueue")
+    assert objects[kind]["metadata"]["labels"][label]
+    others = [found for name, found in objects.items() if name != kind]
+    assert label not in str([*others, objects[kind]["spec"]])
+    assert "suspend" not in objects[kind]["spec"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_holds_a_job_up_is_left_out_on_purpose(rendered, variant):
+    objects = rendered(variant, *COMPONENTS)
+    assert "PodDisruptionBudget" not in objects
+    (container,) = rules.pods_of(objects)["spec"]["containers"]
+    assert not {"livenessProbe", "readinessProbe", "startupProbe"} & container.keys()
+    assert "the manifests do not have" in (ROOT / "docs" / "kubernetes.md").read_text()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_worker_with_a_gpu_has_shared_memory_and_may_run_where_gpus_are(rendered, variant):
     spec = rules.pods_of(rendered(variant, "gpu"))["spec"]
