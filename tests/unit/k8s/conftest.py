@@ -13,21 +13,22 @@ import yaml
 K8S = Path(__file__).parents[3] / "k8s"
 VARIANTS = ("base", "jobset", "trainer", "trainer-cluster", "tfjob")
 COMPONENTS = tuple(sorted(path.name for path in (K8S / "components").iterdir()))
-_KUBECTL = Path(sys.executable).with_name("kubectl")
+SCRIPTS = {"kubectl": "get_kubectl.sh", "helm": "get_kubectl.sh", "promtool": "get_promtool.sh"}
 
 
-def kubectl():
-    """Returns the path of kubectl; skips the test if there is none."""
-    found = str(_KUBECTL) if _KUBECTL.exists() else shutil.which("kubectl")
+def tool(name):
+    """Returns the path of a command; skips the test if there is none."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
     if not found:
-        pytest.skip("kubectl is not there: launch/get_kubectl.sh")
+        pytest.skip(f"{name} is not there: launch/{SCRIPTS[name]}")
     return found
 
 
 def render(folder):
     """Returns the objects that kustomize makes of a folder, in order."""
     done = subprocess.run(
-        [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
+        [tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr.lower()

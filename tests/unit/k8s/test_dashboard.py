@@ -6,7 +6,6 @@ import contextlib
 import json
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ import pytest
 import yaml
 
 from distckpt.listeners import Prometheus
+
+from .conftest import tool
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ALERTS = ROOT / "k8s" / "components" / "monitoring" / "alerts.yaml"
@@ -79,12 +80,9 @@ def alerts():
 
 
 def promtool(*arguments):
-    """Returns what promtool prints; skips the test if there is none."""
-    beside = pathlib.Path(sys.executable).with_name("promtool")
-    found = str(beside) if beside.exists() else shutil.which("promtool")
-    if not found:
-        pytest.skip("promtool is not there: launch/get_promtool.sh")
-    done = subprocess.run([found, *arguments], capture_output=True, text=True, timeout=60)
+    """Returns what promtool prints."""
+    command = [tool("promtool"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
