@@ -82,21 +82,26 @@ def containers(found):
     return [_container(f"{name}-{i}", i, template) for i in range(found["spec"]["completions"])]
 
 
-def _container(host, index, template):
-    fields = {f"metadata.labels['{k}']": v for k, v in template["metadata"]["labels"].items()}
+def variables(container, labels, index):
+    """Returns the environment of a container of pod `index`."""
+    fields = {f"metadata.labels['{name}']": value for name, value in labels.items()}
     fields["metadata.annotations['batch.kubernetes.io/job-completion-index']"] = str(index)
-    container = template["spec"]["containers"][0]
-    variables = {
+    found = {
         variable["name"]: fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
         if "valueFrom" in variable
         else variable["value"]
-        for variable in container["env"]
+        for variable in container.get("env", ())
     }
-    variables["JOB_COMPLETION_INDEX"] = str(index)
-    words = [*container["command"], *container.get("args", ())]
-    command = [
-        re.sub(r"\$\((\w+)\)", lambda match: variables.get(match[1], match[0]), word)
-        for word in words
-    ]
-    address = f"{host}.{template['spec']['subdomain']}"
-    return Container(host, address, command, variables)
+    return found | {"JOB_COMPLETION_INDEX": str(index)}
+
+
+def expand(words, environment):
+    """Returns a command line in which each $(NAME) of a variable is replaced."""
+    return [re.sub(r"\$\((\w+)\)", lambda m: environment.get(m[1], m[0]), word) for word in words]
+
+
+def _container(host, index, template):
+    container = template["spec"]["containers"][0]
+    environment = variables(container, template["metadata"]["labels"], index)
+    command = expand([*container["command"], *container.get("args", ())], environment)
+    return Container(host, f"{host}.{template['spec']['subdomain']}", command, environment)

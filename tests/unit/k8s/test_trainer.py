@@ -13,6 +13,7 @@ import yaml
 from distckpt.launcher.pod import PodSpec
 from distckpt.launcher.pod.environment import find
 
+from ...pods import template
 from ..kit.pods import SHOW, Pods, ends, needs_namespaces
 from . import controllers, rules
 from .conftest import COMPONENTS, K8S
@@ -86,6 +87,21 @@ def test_the_pods_of_a_train_job_find_each_other(rendered, tmp_path):
             assert "all 3 workers have come" in messages
     finally:
         pods.close()
+
+
+@pytest.mark.parametrize("variant", ["trainer", "base"])
+def test_the_container_tests_play_the_same_pods(rendered, variant):
+    objects = rendered(variant)
+    job = made(objects)[1] if variant == "trainer" else objects["Job"]
+    for index, expected in enumerate(controllers.containers(job)):
+        pod = template.pod(job, index, image="x", volume="/v", workers=3)
+        validate(pod, VERSIONS[-1])
+        (worker,) = pod["spec"]["containers"]
+        assert pod["spec"]["hostname"] == expected.host
+        assert [*worker["command"], *worker["args"]] == expected.command
+        assert {one["name"]: one["value"] for one in worker["env"]} == expected.variables
+        (check,) = pod["spec"]["initContainers"]
+        assert check["command"][2] == "/checkpoints/digits"
 
 
 @needs_namespaces
