@@ -81,6 +81,18 @@ def wrong_policy(objects):
         yield "two pods of one index may run at a time"
 
 
+def wrong_job_set(objects):
+    """Checks that a JobSet does not start again what is useless, and gives the pods their names."""
+    job_set = job_set_of(objects)
+    policy = job_set["failurePolicy"]
+    rules = [(rule["action"], rule["onJobFailureReasons"]) for rule in policy["rules"]]
+    if rules != [("FailJobSet", ["PodFailurePolicy"])] or not policy.get("maxRestarts"):
+        yield "the JobSet starts again what is useless, or nothing"
+    network = job_set["network"]
+    if not network["enableDNSHostnames"] or not network["publishNotReadyAddresses"]:
+        yield "the pods have no names"
+
+
 def wrong_deadline(objects):
     """Checks that what is started again for nothing ends some day."""
     job = job_of(objects) or objects["TFJob"]["spec"]["runPolicy"]
@@ -98,8 +110,7 @@ def wrong_numbers(objects):
         if subdomain is None or subdomain != said.get("DISTCKPT_SERVICE"):
             yield "subdomain and DISTCKPT_SERVICE differ"
         if "JobSet" in objects:
-            network = objects["JobSet"]["spec"]["network"]
-            if network["subdomain"] != subdomain or not network["publishNotReadyAddresses"]:
+            if objects["JobSet"]["spec"]["network"]["subdomain"] != subdomain:
                 yield "JobSet's Service is another one"
         else:
             yield from _wrong_service(objects["Service"], subdomain, pods_of(objects))
@@ -243,6 +254,8 @@ RULES = (wrong_policy, wrong_deadline, wrong_numbers, wrong_security, wrong_stor
 def wrong(objects):
     """Returns all that is wrong."""
     rules = [*RULES, *([wrong_runtime] if is_runtime(objects) else [])]
+    if job_set_of(objects):
+        rules.append(wrong_job_set)
     if "ClusterTrainingRuntime" not in objects:  # a policy belongs to a namespace
         rules.append(wrong_network)
     return [text for rule in rules for text in rule(objects)]

@@ -218,23 +218,32 @@ def test_whatever_must_be_so_cannot_be_changed_unnoticed(rendered):
 
 
 @pytest.mark.parametrize(
-    ("path", "value"),
+    ("variant", "path", "value"),
     [
-        (("Job", "spec", "completions"), 4),
-        (("Job", "spec", "template", "spec", "terminationGracePeriodSeconds"), 30),
-        (("Job", "spec", "podFailurePolicy", "rules", 1, "onExitCodes", "values"), [2, 78]),
-        (("Job", "spec", "template", "spec", "containers", 0, "env", 0, "value"), "2"),
-        (("Job", "spec", "activeDeadlineSeconds"), None),
-        (("Service", "spec", "publishNotReadyAddresses"), False),
-        (("NetworkPolicy", "spec", "ingress", 0, "ports", 0, "port"), 22),
+        ("base", "Job.spec.completions", 4),
+        ("base", "Job.spec.template.spec.terminationGracePeriodSeconds", 30),
+        ("base", "Job.spec.podFailurePolicy.rules.1.onExitCodes.values", [2, 78]),
+        ("base", "Job.spec.template.spec.containers.0.env.0.value", "2"),
+        ("base", "Job.spec.activeDeadlineSeconds", None),
+        ("base", "Service.spec.publishNotReadyAddresses", False),
+        ("base", "NetworkPolicy.spec.ingress.0.ports.0.port", 22),
+        ("jobset", "JobSet.spec.failurePolicy.rules.0.action", "RestartJobSet"),
+        ("jobset", "JobSet.spec.network.publishNotReadyAddresses", False),
+        ("trainer", "TrainJob.spec.runtimeRef.name", "torch-distributed"),
+        ("trainer", "TrainJob.spec.trainer.command", ["python3"]),
+        ("trainer", "TrainJob.spec.activeDeadlineSeconds", None),
+        ("trainer", "TrainingRuntime.spec.template.spec.replicatedJobs.0.replicas", 2),
+        ("trainer", "TrainingRuntime.spec.template.spec.network.enableDNSHostnames", False),
     ],
 )
-def test_a_mistake_is_noticed(rendered, path, value):
-    broken = copy.deepcopy(rendered("base"))
+def test_a_mistake_is_noticed(rendered, variant, path, value):
+    broken = copy.deepcopy(rendered(variant))
+    assert rules.wrong(broken) == []
+    *parents, name = path.split(".")
     target = broken
-    for key in path[:-1]:
-        target = target[key]
-    target[path[-1]] = value
+    for key in parents:
+        target = target[int(key) if key.isdecimal() else key]
+    target[name] = value
     assert rules.wrong(broken)
 
 
