@@ -111,16 +111,17 @@ def write(name, package, licence, kinds, make, module):
         fields.pop("status", None)
         fields["apiVersion"], fields["kind"] = {"const": api_version}, {"const": short}
         definitions[definition]["required"] = ["apiVersion", "kind", "metadata", "spec"]
-    found = {
+    head = {
         "$comment": f"Made by vendor.py from {package} {version(package)}, PyPI, {licence}.",
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"https://distckpt/{name}.json",
         "kinds": kinds,
-        "$defs": {
-            n: d for n, d in sorted(definitions.items()) if n in _reached(definitions, kinds)
-        },
     }
-    (FOLDER / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    # A definition a line.
+    needed = sorted(_reached(definitions, kinds))
+    lines = ",\n".join(f'  "{one}": {json.dumps(definitions[one])}' for one in needed)
+    text = json.dumps(head, indent=1).removesuffix("\n}")
+    (FOLDER / f"{name}.json").write_text(f'{text},\n "$defs": {{\n{lines}\n }}\n}}\n')
 
 
 def _reached(definitions, kinds):
