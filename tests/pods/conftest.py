@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ..unit.k8s import controllers
 from . import image as images
 from . import podman as podmen
 
@@ -37,22 +38,34 @@ def image(podman):
     return images.build(podman)
 
 
-@pytest.fixture(scope="session")
-def manifest():
-    """The Job of k8s/base, as kustomize renders it."""
+def rendered(folder):
+    """Returns {kind: object}, as kustomize renders a folder of k8s."""
     beside = Path(sys.executable).with_name("kubectl")
     kubectl = str(beside) if beside.exists() else shutil.which("kubectl")
     if not kubectl:
         pytest.skip("kubectl is not there: launch/get_kubectl.sh")
     text = subprocess.run(
-        [kubectl, "kustomize", ROOT / "k8s" / "base"],
+        [kubectl, "kustomize", ROOT / "k8s" / folder],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     ).stdout
-    (job,) = [found for found in yaml.safe_load_all(text) if found["kind"] == "Job"]
-    return job
+    return {found["kind"]: found for found in yaml.safe_load_all(text)}
+
+
+@pytest.fixture(scope="session")
+def manifest():
+    """The Job of k8s/base."""
+    return rendered("base")["Job"]
+
+
+@pytest.fixture(scope="session")
+def train_job():
+    """The Job that Kubeflow Trainer and JobSet make of k8s/trainer."""
+    found = rendered("trainer")
+    job_set = controllers.job_set(found["TrainingRuntime"], found["TrainJob"])
+    return controllers.job(job_set)
 
 
 @pytest.fixture

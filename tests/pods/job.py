@@ -21,7 +21,7 @@ class Job:
 
     Args:
       podman: Podman.
-      manifest: The Job, as kustomize renders it.
+      manifest: The Job, as kustomize renders it, or as JobSet makes it.
       image: The image's name.
       volume: The folder that is their volume; one for each, if it is a list.
       workers: How many pods.
@@ -47,6 +47,7 @@ class Job:
         self._podman = podman
         self._number = next(_numbers)
         self._service = manifest["spec"]["template"]["spec"]["subdomain"]
+        self._worker = manifest["spec"]["template"]["spec"]["containers"][0]["name"]
         self._network = f"net-{os.getpid()}-{self._number}"
         volumes = volume if isinstance(volume, list) else [volume] * workers
         self._pods = {
@@ -82,7 +83,7 @@ class Job:
 
     def container(self, index):
         """Returns the name of the worker's container."""
-        return f"{self._pods[index]['metadata']['name']}-worker"
+        return f"{self._pods[index]['metadata']['name']}-{self._worker}"
 
     def log(self, index):
         """Returns what the worker has written so far."""

@@ -1,12 +1,15 @@
-"""The pod of the Job in k8s/base, as Kubernetes would make it, for podman to play.
+"""The pod of a Job in k8s, as Kubernetes would make it, for podman to play.
 
-What Kubernetes does when it starts pod i of an Indexed Job: the host name, JOB_COMPLETION_INDEX,
-the volume of the claim. What podman 4.3 cannot do, and is left out here, is `LEFT_OUT`.
+What Kubernetes does when it starts pod i of an Indexed Job: the host name, JOB_COMPLETION_INDEX and
+the other variables, the volume of the claim. What podman 4.3 cannot do, and is left out here, is
+`LEFT_OUT`.
 """
 
 from __future__ import annotations
 
 import copy
+
+from ..unit.k8s import controllers
 
 # Pod: fields that podman does not know, or takes for something else.
 LEFT_OUT = {
@@ -22,7 +25,7 @@ def pod(job, index, *, image, volume, workers, arguments=(), variables=None, hos
     """Returns pod `index` of the Job `job`.
 
     Args:
-      job: The Job, as kustomize renders it.
+      job: The Job, as kustomize renders it, or as JobSet makes it.
       index: The pod's index.
       image: The image's name here.
       volume: The folder that is the claim's volume.
@@ -37,15 +40,21 @@ def pod(job, index, *, image, volume, workers, arguments=(), variables=None, hos
         spec.pop(name, None)
     name = host or f"{job['metadata']['name']}-{index}"
     spec["hostname"] = name
-    for container in [*spec["initContainers"], *spec["containers"]]:
-        container["image"], container["imagePullPolicy"] = image, "Never"
-        container.pop("ports", None)
     (worker,) = spec["containers"]
     worker["args"] += map(str, arguments)
-    told = {variable["name"]: variable["value"] for variable in worker["env"]}
-    told |= {"JOB_COMPLETION_INDEX": str(index), "DISTCKPT_WORKERS": str(workers)}
-    told |= variables or {}
-    worker["env"] = [{"name": n, "value": v} for n, v in told.items() if v is not None]
+    for container in [*spec["initContainers"], worker]:
+        container["image"], container["imagePullPolicy"] = image, "Never"
+        container.pop("ports", None)
+        told = controllers.variables(container, template["metadata"]["labels"], index)
+        if "DISTCKPT_WORKERS" in told:
+            told["DISTCKPT_WORKERS"] = str(workers)
+        if container is worker:
+            told |= variables or {}
+        told = {name: value for name, value in told.items() if value is not None}
+        container["env"] = [{"name": name, "value": value} for name, value in told.items()]
+        for part in ("command", "args"):
+            if part in container:
+                container[part] = controllers.expand(container[part], told)
     for one in spec["volumes"]:
         if "persistentVolumeClaim" in one:
             del one["persistentVolumeClaim"]

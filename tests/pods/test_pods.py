@@ -22,9 +22,9 @@ GRACE = 100
 def job(podman, manifest, image, volume):
     """Returns start(…): a `Job` on the volume."""
 
-    def start(where=None, *, steps=100_000, every=20, **options):
+    def start(where=None, *, steps=100_000, every=20, kind=manifest, **options):
         arguments = ["--steps", steps, "--save-every", every]
-        return Job(podman, manifest, image, where or volume, arguments=arguments, **options)
+        return Job(podman, kind, image, where or volume, arguments=arguments, **options)
 
     return start
 
@@ -107,6 +107,18 @@ def test_a_pod_that_was_cut_off_comes_back_and_harms_nothing(job, volume):
             assert new.started_at(0) == new.started_at(1) == 20
     committed(volume)
     assert not list((volume / "digits").glob("*.pending-*"))
+
+
+def test_the_pods_of_a_train_job_train_and_go_on_where_they_were(job, train_job, volume):
+    """The names, the variables and the command that Kubeflow Trainer and JobSet give them."""
+    for steps in (20, 40):
+        with job(kind=train_job, steps=steps) as pods:
+            assert pods.ends() == [0, 0, 0], pods.logs()
+            assert {pods.started_at(index) for index in range(3)} == {steps - 20}
+            for index in range(3):
+                assert f"this is worker {index}, according to an Indexed Job" in pods.log(index)
+                assert "all 3 workers have come" in pods.log(index)
+    assert committed(volume) == [20, 40]
 
 
 @pytest.mark.parametrize(

@@ -191,11 +191,12 @@ def launch_command(
     When a worker dies (exit code other than 0, or a signal), the others get SIGTERM, and SIGKILL
     after --stop-grace; if restarts remain, all start again on fresh ports.
 
-    Without --workers, the launcher starts one worker and takes its index from TF_CONFIG (Kubeflow),
-    JOB_COMPLETION_INDEX (an Indexed Job of Kubernetes), SLURM_PROCID (srun) or the host name (a
-    StatefulSet). It waits for all other workers, names those that are missing, and gives the worker
-    its TF_CONFIG. The exit code tells the scheduler whether to start the worker again; the
-    scheduler does that, so there is no --max-restarts. The worker's output is not changed.
+    Without --workers, the launcher starts one worker and takes its index from TF_CONFIG (a TFJob),
+    JOB_COMPLETION_INDEX (an Indexed Job, a JobSet or a TrainJob of Kubernetes), SLURM_PROCID (srun)
+    or the host name (a StatefulSet). It waits for all other workers, names those that are missing,
+    and gives the worker its TF_CONFIG. The exit code tells the scheduler whether to start the
+    worker again; the scheduler does that, so there is no --max-restarts. The worker's output is not
+    changed.
 
     SIGINT (Ctrl-C), SIGTERM and SIGHUP are forwarded to the workers and their children, which get
     SIGKILL after --grace; a second Ctrl-C kills them at once. However the launcher ends, no process

@@ -1,8 +1,9 @@
 """Which worker this process is, from the scheduler's environment variables. Pure.
 
-    TF_CONFIG              Kubeflow, Vertex AI, or set by hand: used unchanged; without a cluster it
-                           counts as not set
-    JOB_COMPLETION_INDEX   Indexed Jobs of Kubernetes, and JobSets; peers are "<job>-<i>.<service>"
+    TF_CONFIG              Kubeflow's TFJob, Vertex AI, or set by hand: used unchanged; without a
+                           cluster it counts as not set
+    JOB_COMPLETION_INDEX   Indexed Jobs of Kubernetes, and so JobSets and Kubeflow's TrainJobs;
+                           peers are "<job>-<i>.<service>"
     SLURM_PROCID           a task of Slurm's srun
     host name "train-3"    a pod of a StatefulSet; peers are "train-<i>.<service>"
 

@@ -15,7 +15,18 @@ from .fences import ROOT
 # Programs that a page may name and that are none of ours; their arguments are not judged, but for
 # paths into the repository.
 _TOOLS = ("cat", "cd", "cp", "echo", "eval", "export", "head", "jq", "kill", "ls", "mkdir", "mv")
-FOREIGN = {*_TOOLS, "docker", "kubectl", "kustomize", "pip", "podman", "rm", "sbatch", "tail"}
+FOREIGN = {
+    *_TOOLS,
+    "docker",
+    "helm",
+    "kubectl",
+    "kustomize",
+    "pip",
+    "podman",
+    "rm",
+    "sbatch",
+    "tail",
+}
 _OUR_FOLDERS = ("distckpt/", "docs/", "k8s/", "launch/", "tests/", ".ci/")
 _INTERPRETERS = ("bash", "sh", "python")
 _SEPARATORS = frozenset({"&&", "||", "|", ";", "&"})

@@ -8,89 +8,21 @@ from __future__ import annotations
 
 from distckpt import exit_codes
 
-# Of jobset.x-k8s.io/v1alpha2, api/jobset/v1alpha2/jobset_types.go; None: not looked into here.
-JOB_SET = {
-    "apiVersion": None,
-    "kind": None,
-    "metadata": None,
-    "spec": {
-        "replicatedJobs": {
-            "name": None,
-            "groupName": None,
-            "template": None,
-            "replicas": None,
-            "dependsOn": None,
-        },
-        "network": {
-            "enableDNSHostnames": None,
-            "subdomain": None,
-            "publishNotReadyAddresses": None,
-        },
-        "successPolicy": {"operator": None, "targetReplicatedJobs": None},
-        "failurePolicy": {
-            "maxRestarts": None,
-            "restartStrategy": None,
-            "rules": {
-                "name": None,
-                "action": None,
-                "onJobFailureReasons": None,
-                "onJobFailureMessagePatterns": None,
-                "targetReplicatedJobs": None,
-            },
-        },
-        "startupPolicy": None,
-        "suspend": None,
-        "coordinator": None,
-        "managedBy": None,
-        "ttlSecondsAfterFinished": None,
-        "volumeClaimPolicies": None,
-    },
-}
-# Of kubeflow.org/v1, training-operator's tensorflow_types.go and common_types.go.
-TF_JOB = {
-    "apiVersion": None,
-    "kind": None,
-    "metadata": None,
-    "spec": {
-        "runPolicy": {
-            "cleanPodPolicy": None,
-            "ttlSecondsAfterFinished": None,
-            "activeDeadlineSeconds": None,
-            "backoffLimit": None,
-            "schedulingPolicy": None,
-        },
-        "successPolicy": None,
-        "tfReplicaSpecs": {
-            "Worker": {"replicas": None, "template": None, "restartPolicy": None},
-            "Chief": {"replicas": None, "template": None, "restartPolicy": None},
-        },
-        "enableDynamicWorker": None,
-    },
-}
 
-
-def unknown_fields(data, known, path=""):
-    """Returns the paths of fields that the published types do not have."""
-    if known is None:
-        return []
-    found = []
-    for number, part in enumerate(data) if isinstance(data, list) else [("", data)]:
-        for name, value in part.items():
-            where = f"{path}{f'[{number}]' if number != '' else ''}.{name}"
-            if name not in known:
-                found.append(where)
-            else:
-                found += unknown_fields(value, known[name], where)
-    return found
+def job_set_of(objects):
+    """Returns the spec of the JobSet that starts the pods, or None."""
+    if "JobSet" in objects:
+        return objects["JobSet"]["spec"]
+    runtime = objects.get("TrainingRuntime") or objects.get("ClusterTrainingRuntime")
+    return runtime["spec"]["template"]["spec"] if runtime else None
 
 
 def job_of(objects):
     """Returns the spec of the Job that starts the pods; None for a TFJob."""
     if "Job" in objects:
         return objects["Job"]["spec"]
-    if "JobSet" in objects:
-        return objects["JobSet"]["spec"]["replicatedJobs"][0]["template"]["spec"]
-    return None
+    job_set = job_set_of(objects)
+    return job_set["replicatedJobs"][0]["template"]["spec"] if job_set else None
 
 
 def pods_of(objects):
@@ -107,10 +39,15 @@ def templates_of(objects):
     return [pods_of(objects)] + ([deployment["spec"]["template"]] if deployment else [])
 
 
+def is_runtime(objects):
+    """Returns whether Kubeflow Trainer is still to make a JobSet of it."""
+    return "TrainingRuntime" in objects or "ClusterTrainingRuntime" in objects
+
+
 def environment(objects):
     """Returns the variables of the workers."""
     (container,) = pods_of(objects)["spec"]["containers"]
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {variable["name"]: variable.get("value") for variable in container["env"]}
 
 
 def wrong_policy(objects):
@@ -144,6 +81,18 @@ def wrong_policy(objects):
         yield "two pods of one index may run at a time"
 
 
+def wrong_job_set(objects):
+    """Checks that a JobSet does not start again what is useless, and gives the pods their names."""
+    job_set = job_set_of(objects)
+    policy = job_set["failurePolicy"]
+    rules = [(rule["action"], rule["onJobFailureReasons"]) for rule in policy["rules"]]
+    if rules != [("FailJobSet", ["PodFailurePolicy"])] or not policy.get("maxRestarts"):
+        yield "the JobSet starts again what is useless, or nothing"
+    network = job_set["network"]
+    if not network["enableDNSHostnames"] or not network["publishNotReadyAddresses"]:
+        yield "the pods have no names"
+
+
 def wrong_deadline(objects):
     """Checks that what is started again for nothing ends some day."""
     job = job_of(objects) or objects["TFJob"]["spec"]["runPolicy"]
@@ -154,23 +103,29 @@ def wrong_deadline(objects):
 def wrong_numbers(objects):
     """Checks that what is said twice is the same."""
     job, said = job_of(objects), environment(objects)
-    if job is not None:
+    if job is not None and not is_runtime(objects):
         if not str(job["completions"]) == str(job["parallelism"]) == said.get("DISTCKPT_WORKERS"):
             yield "completions, parallelism and DISTCKPT_WORKERS differ"
         subdomain = pods_of(objects)["spec"].get("subdomain")
         if subdomain is None or subdomain != said.get("DISTCKPT_SERVICE"):
             yield "subdomain and DISTCKPT_SERVICE differ"
         if "JobSet" in objects:
-            network = objects["JobSet"]["spec"]["network"]
-            if network["subdomain"] != subdomain or not network["publishNotReadyAddresses"]:
+            if objects["JobSet"]["spec"]["network"]["subdomain"] != subdomain:
                 yield "JobSet's Service is another one"
         else:
             yield from _wrong_service(objects["Service"], subdomain, pods_of(objects))
     grace = pods_of(objects)["spec"].get("terminationGracePeriodSeconds")
     if str(grace) != said.get("DISTCKPT_GRACE_SECONDS"):
         yield "terminationGracePeriodSeconds and DISTCKPT_GRACE_SECONDS differ"
-    ports = [p["containerPort"] for c in pods_of(objects)["spec"]["containers"] for p in c["ports"]]
-    if ports != [int(said.get("DISTCKPT_PORT", 2222))]:
+    ports = {
+        port["name"]: port["containerPort"]
+        for container in pods_of(objects)["spec"]["containers"]
+        for port in container["ports"]
+    }
+    metrics = ports.pop("metrics", None)
+    if "PodMonitor" in objects:
+        yield from _wrong_metrics(objects, metrics)
+    if list(ports.values()) != [int(said.get("DISTCKPT_PORT", 2222))]:
         yield "the port is not the one that distckpt takes"
 
 
@@ -182,6 +137,69 @@ def _wrong_service(service, subdomain, pods):
         yield "pods that are not ready have no name"
     if not spec["selector"].items() <= pods["metadata"]["labels"].items():
         yield "the Service selects other pods"
+
+
+def _wrong_metrics(objects, port):
+    arguments = (
+        objects["TrainJob"]["spec"]["trainer"]["args"]
+        if is_runtime(objects)
+        else pods_of(objects)["spec"]["containers"][0]["args"]
+    )
+    if arguments[-2:] != ["--metrics-port", str(port)]:
+        yield "the program serves metrics at another port"
+    if [e["port"] for e in objects["PodMonitor"]["spec"]["podMetricsEndpoints"]] != ["metrics"]:
+        yield "Prometheus asks at another port"
+    policy = objects["NetworkPolicy digits-metrics"]["spec"]
+    if policy["ingress"][0]["ports"] != [{"protocol": "TCP", "port": port}]:
+        yield "Prometheus may not ask at that port"
+    workers = objects["NetworkPolicy"]["spec"]["podSelector"]
+    if not workers == policy["podSelector"] == objects["PodMonitor"]["spec"]["selector"]:
+        yield "Prometheus asks other pods"
+
+
+def wrong_network(objects):
+    """Checks that the workers can be reached by each other alone, at their port."""
+    spec = objects["NetworkPolicy"]["spec"]
+    workers = spec["podSelector"]
+    labels = dict(pods_of(objects)["metadata"]["labels"])
+    if "TrainJob" in objects:
+        labels["jobset.sigs.k8s.io/jobset-name"] = objects["TrainJob"]["metadata"]["name"]
+    if not workers["matchLabels"] or not workers["matchLabels"].items() <= labels.items():
+        yield "the policy is for other pods"
+    allowed = {"from": [{"podSelector": workers}]}
+    if not any("nvidia.com/gpu" in limits for limits in _limits(objects)):  # NCCL uses any port
+        allowed["ports"] = [{"protocol": "TCP", "port": 2222}]
+    if spec != {"podSelector": workers, "policyTypes": ["Ingress"], "ingress": [allowed]}:
+        yield "others may reach the workers, or the workers not each other"
+
+
+def _limits(objects):
+    return [c["resources"]["limits"] for c in pods_of(objects)["spec"]["containers"]]
+
+
+def wrong_runtime(objects):
+    """Checks what Kubeflow Trainer demands of a runtime, and of a TrainJob."""
+    (replicated,) = job_set_of(objects)["replicatedJobs"]
+    label = "trainer.kubeflow.org/trainjob-ancestor-step"
+    if replicated["template"]["metadata"]["labels"].get(label) != "trainer":
+        yield "Trainer does not find the workers"
+    names = [container["name"] for container in pods_of(objects)["spec"]["containers"]]
+    if replicated["replicas"] != 1 or names != ["node"]:
+        yield "Trainer refuses the runtime"
+    if "TrainJob" in objects:
+        yield from _wrong_train_job(objects)
+
+
+def _wrong_train_job(objects):
+    job, runtime = objects["TrainJob"]["spec"], objects["TrainingRuntime"]
+    if list(objects).index("TrainingRuntime") > list(objects).index("TrainJob"):
+        yield "the TrainJob comes before its runtime"
+    if job["runtimeRef"] != {"kind": runtime["kind"], "name": runtime["metadata"]["name"]}:
+        yield "the runtime is another one"
+    if "trainer" not in job or "command" in job["trainer"]:
+        yield "the workers' number does not arrive"
+    if not job.get("activeDeadlineSeconds"):
+        yield "the training may be started again for ever"
 
 
 def wrong_security(objects):
@@ -212,18 +230,17 @@ def wrong_security(objects):
 
 def wrong_storage(objects):
     """Checks that all workers share the volume, try it out first, and evaluators only read."""
-    claim = objects["PersistentVolumeClaim"]
-    if claim["spec"]["accessModes"] != ["ReadWriteMany"]:
-        yield "the volume is not for many pods"
     spec = pods_of(objects)["spec"]
     claims = [v["persistentVolumeClaim"] for v in spec["volumes"] if v["name"] == "checkpoints"]
-    if claims != [{"claimName": claim["metadata"]["name"]}]:
+    if claims != [{"claimName": "checkpoints"}]:
         yield "the checkpoints are not on the shared volume"
     (check,) = spec["initContainers"]
-    arguments = spec["containers"][0]["args"]
-    directory = arguments[arguments.index("--directory") + 1]
-    if check["command"][:3] != ["distckpt", "doctor", directory]:
-        yield "what is tried out is not where the checkpoints go"
+    if check["command"][:2] != ["distckpt", "doctor"]:
+        yield "the volume is not tried out"
+    if not is_runtime(objects):
+        arguments = spec["containers"][0]["args"]
+        if check["command"][2] != arguments[arguments.index("--directory") + 1]:
+            yield "what is tried out is not where the checkpoints go"
     if "Deployment" in objects:
         evaluator = objects["Deployment"]["spec"]["template"]["spec"]
         mounts = evaluator["containers"][0]["volumeMounts"]
@@ -236,4 +253,9 @@ RULES = (wrong_policy, wrong_deadline, wrong_numbers, wrong_security, wrong_stor
 
 def wrong(objects):
     """Returns all that is wrong."""
-    return [text for rule in RULES for text in rule(objects)]
+    rules = [*RULES, *([wrong_runtime] if is_runtime(objects) else [])]
+    if job_set_of(objects):
+        rules.append(wrong_job_set)
+    if "ClusterTrainingRuntime" not in objects:  # a policy belongs to a namespace
+        rules.append(wrong_network)
+    return [text for rule in rules for text in rule(objects)]

@@ -3,70 +3,162 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import kubernetes_validate
+import jsonschema
 import pytest
 
 from . import rules
-from .conftest import K8S, VARIANTS
+from .conftest import COMPONENTS, K8S, VARIANTS
+from .validation import VERSIONS, validate
 
 ROOT = K8S.parent
-VERSIONS = ("1.31", "1.34", "1.37")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["volume", *VARIANTS])
 def test_every_object_is_valid_to_the_last_field(rendered, variant, version):
-    for kind, found in rendered(variant).items():
-        if kind == "JobSet":
-            job = copy.deepcopy(found["spec"]["replicatedJobs"][0]["template"])
-            found = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}, **job}
-        elif kind == "TFJob":
-            template = copy.deepcopy(found["spec"]["tfReplicaSpecs"]["Worker"]["template"])
-            metadata = {"name": "x", **template["metadata"]}
-            found = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
-        kubernetes_validate.validate(found, version, strict=True)
+    for found in rendered(variant).values():
+        validate(found, version)
 
 
-def test_the_schemas_know_no_other_fields(rendered):
-    broken = copy.deepcopy(rendered("base")["Job"])
-    broken["spec"]["template"]["spec"]["containers"][0]["volumeMount"] = []
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(broken, VERSIONS[-1], strict=True)
+@pytest.mark.parametrize(
+    ("variant", "kind", "path"),
+    [
+        ("base", "Job", "template.spec.containers.0.volumeMount"),
+        ("jobset", "JobSet", "failurePolicy.rules.0.onExitCodes"),
+        ("jobset", "JobSet", "replicatedJobs.0.template.spec.template.spec.containers.0.imag"),
+        ("trainer", "TrainJob", "trainer.numWorkers"),
+        ("trainer", "TrainingRuntime", "mlPolicy.tensorflow"),
+        ("trainer", "TrainingRuntime", "template.spec.replicatedJobs.0.template.spec.completion"),
+        ("trainer-cluster", "ClusterTrainingRuntime", "template.spec.network.subDomain"),
+        ("tfjob", "TFJob", "cleanPodPolicy"),
+        ("tfjob", "TFJob", "tfReplicaSpecs.Worker.template.spec.containers.0.imag"),
+    ],
+)
+def test_the_schemas_know_no_other_fields(rendered, variant, kind, path):
+    broken = copy.deepcopy(rendered(variant)[kind])
+    *parents, name = path.split(".")
+    target = broken["spec"]
+    for key in parents:
+        target = target[int(key) if key.isdecimal() else key]
+    target[name] = "x"
+    with pytest.raises(jsonschema.ValidationError, match=name):
+        validate(broken, VERSIONS[-1])
 
 
-def test_a_job_set_has_published_fields_only(rendered):
+def test_a_job_set_has_names_that_fit(rendered):
     found = rendered("jobset")["JobSet"]
-    assert rules.unknown_fields(found, rules.JOB_SET) == []
-    broken = copy.deepcopy(found)
-    broken["spec"]["failurePolicy"]["rules"][0]["onExitCodes"] = []
-    unknown = [".spec.failurePolicy.rules[0].onExitCodes"]
-    assert rules.unknown_fields(broken, rules.JOB_SET) == unknown
     for rule in found["spec"]["failurePolicy"]["rules"]:
         assert re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
     # <jobset>-<replicated job>-<number>-<index> is a host name of 63 characters at the most.
     assert len(f"{found['metadata']['name']}-workers-0-9999") <= 63
 
 
-def test_a_tf_job_has_published_fields_only(rendered):
-    found = rendered("tfjob")["TFJob"]
-    assert rules.unknown_fields(found, rules.TF_JOB) == []
-    broken = copy.deepcopy(found)
-    broken["spec"]["cleanPodPolicy"] = "All"
-    assert rules.unknown_fields(broken, rules.TF_JOB) == [".spec.cleanPodPolicy"]
+def test_a_tf_job_has_the_names_that_the_operator_looks_for(rendered):
     (container,) = rules.pods_of(rendered("tfjob"))["spec"]["containers"]
-    assert container["name"] == "tensorflow"  # the operator looks for these names
+    assert container["name"] == "tensorflow"
     assert [port["name"] for port in container["ports"]] == ["tfjob-port"]
+
+
+# --- The volume -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_deleting_a_job_never_deletes_the_checkpoints(rendered, variant):
+    """What `kubectl delete -k` names, and what a job owns, has no volume among it."""
+    objects = rendered(variant, *COMPONENTS)
+    assert not {"PersistentVolumeClaim", "PersistentVolume", "Namespace"} & objects.keys()
+    assert "volumeClaimPolicies" not in (rules.job_set_of(objects) or {})
+    volumes = {volume["name"]: volume for volume in rules.pods_of(objects)["spec"]["volumes"]}
+    claim = rendered("volume")["PersistentVolumeClaim"]
+    assert volumes["checkpoints"] == {
+        "name": "checkpoints",
+        "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]},
+    }
+
+
+def test_the_volume_is_for_many_pods_and_comes_alone(rendered):
+    assert list(rendered("volume")) == ["PersistentVolumeClaim"]
+    claim = rendered("volume")["PersistentVolumeClaim"]["spec"]
+    assert claim["accessModes"] == ["ReadWriteMany"]
+    assert claim["resources"]["requests"]["storage"]
+
+
+# --- The jobs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_is_wrong(rendered, variant):
     assert rules.wrong(rendered(variant)) == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_changes_every_kind_of_job(rendered, component):
+    """The base has it; and what the others copy of the base is as it is there."""
+    base = rules.pods_of(rendered("base", component))["spec"]
+    for variant in VARIANTS:
+        objects = rendered(variant, component)
+        for found in objects.values():
+            validate(found, VERSIONS[-1])
+        assert rules.wrong(objects) == []
+        pods = rules.pods_of(objects)["spec"]
+        for part in ("volumes", "tolerations", "nodeSelector", "terminationGracePeriodSeconds"):
+            assert pods.get(part) == base.get(part)
+        ours, theirs = base["containers"][0], pods["containers"][0]
+        for part in ("resources", "volumeMounts", "image"):
+            assert theirs[part] == ours[part]
+    assert rendered("base", component) != rendered("base")
+
+
+@pytest.mark.parametrize(
+    ("variant", "kind"),
+    [("base", "Job"), ("jobset", "JobSet"), ("trainer", "TrainJob"), ("tfjob", "TFJob")],
+)
+def test_a_queue_is_named_by_the_job_alone_and_kueue_suspends_it_itself(rendered, variant, kind):
+    label = "kueue.x-k8s.io/queue-name"
+    objects = rendered(variant, "kueue")
+    assert objects[kind]["metadata"]["labels"][label]
+    others = [found for name, found in objects.items() if name != kind]
+    assert label not in str([*others, objects[kind]["spec"]])
+    assert "suspend" not in objects[kind]["spec"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_holds_a_job_up_is_left_out_on_purpose(rendered, variant):
+    objects = rendered(variant, *COMPONENTS)
+    assert "PodDisruptionBudget" not in objects
+    (container,) = rules.pods_of(objects)["spec"]["containers"]
+    assert not {"livenessProbe", "readinessProbe", "startupProbe"} & container.keys()
+    assert "the manifests do not have" in (ROOT / "docs" / "kubernetes.md").read_text()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_worker_with_a_gpu_has_shared_memory_and_may_run_where_gpus_are(rendered, variant):
+    spec = rules.pods_of(rendered(variant, "gpu"))["spec"]
+    (worker,) = spec["containers"]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
+    (mount,) = [mount for mount in worker["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    assert volume["emptyDir"]["medium"] == "Memory"
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert taint in spec["tolerations"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_images_have_tags_that_do_not_move(rendered, variant):
+    for template in rules.templates_of(rendered(variant, *COMPONENTS)):
+        spec = template["spec"]
+        for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+            assert re.search(r":[\w.-]+$", container["image"])
+            assert not container["image"].endswith(":latest")
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)$", (K8S / "Containerfile").read_text(), re.M)[1]
+    assert re.search(r":\d+\.\d+\.\d+-", base)
 
 
 @pytest.mark.parametrize("variant", ["jobset", "tfjob"])
@@ -96,8 +188,8 @@ def leaves(value, path=()):
 
 # What may be otherwise without harm.
 FREE = re.compile(
-    r"metadata|labels|matchLabels|image|resources|affinity|enableServiceLinks|^PersistentVolumeClaim"
-    r".spec.resources|backoffLimit|ttlSeconds|runAs(User|Group)|fsGroup|sizeLimit|initContainers.0."
+    r"metadata|labels|affinity|image|resources|enableServiceLinks|backoffLimit|"
+    r"ttlSeconds|runAs(User|Group)|fsGroup|sizeLimit|initContainers.0."
     r"(command.[34]|name|volumeMounts)|containers.0.(name|command|args.[01]|volumeMounts)|HOME|"
     r"Service.spec.ports|apiVersion|kind|volumes.1|env.\d.name|env.3|ports.0.name|volumes.0.name"
 )
@@ -126,23 +218,32 @@ def test_whatever_must_be_so_cannot_be_changed_unnoticed(rendered):
 
 
 @pytest.mark.parametrize(
-    ("path", "value"),
+    ("variant", "path", "value"),
     [
-        (("Job", "spec", "completions"), 4),
-        (("Job", "spec", "template", "spec", "terminationGracePeriodSeconds"), 30),
-        (("Job", "spec", "podFailurePolicy", "rules", 1, "onExitCodes", "values"), [2, 78]),
-        (("Job", "spec", "template", "spec", "containers", 0, "env", 0, "value"), "2"),
-        (("Job", "spec", "activeDeadlineSeconds"), None),
-        (("Service", "spec", "publishNotReadyAddresses"), False),
-        (("PersistentVolumeClaim", "spec", "accessModes"), ["ReadWriteOnce"]),
+        ("base", "Job.spec.completions", 4),
+        ("base", "Job.spec.template.spec.terminationGracePeriodSeconds", 30),
+        ("base", "Job.spec.podFailurePolicy.rules.1.onExitCodes.values", [2, 78]),
+        ("base", "Job.spec.template.spec.containers.0.env.0.value", "2"),
+        ("base", "Job.spec.activeDeadlineSeconds", None),
+        ("base", "Service.spec.publishNotReadyAddresses", False),
+        ("base", "NetworkPolicy.spec.ingress.0.ports.0.port", 22),
+        ("jobset", "JobSet.spec.failurePolicy.rules.0.action", "RestartJobSet"),
+        ("jobset", "JobSet.spec.network.publishNotReadyAddresses", False),
+        ("trainer", "TrainJob.spec.runtimeRef.name", "torch-distributed"),
+        ("trainer", "TrainJob.spec.trainer.command", ["python3"]),
+        ("trainer", "TrainJob.spec.activeDeadlineSeconds", None),
+        ("trainer", "TrainingRuntime.spec.template.spec.replicatedJobs.0.replicas", 2),
+        ("trainer", "TrainingRuntime.spec.template.spec.network.enableDNSHostnames", False),
     ],
 )
-def test_a_mistake_is_noticed(rendered, path, value):
-    broken = copy.deepcopy(rendered("base"))
+def test_a_mistake_is_noticed(rendered, variant, path, value):
+    broken = copy.deepcopy(rendered(variant))
+    assert rules.wrong(broken) == []
+    *parents, name = path.split(".")
     target = broken
-    for key in path[:-1]:
-        target = target[key]
-    target[path[-1]] = value
+    for key in parents:
+        target = target[int(key) if key.isdecimal() else key]
+    target[name] = value
     assert rules.wrong(broken)
 
 
@@ -160,6 +261,31 @@ def test_the_image_has_what_the_manifests_start():
     manifests = "".join(path.read_text() for path in K8S.rglob("*.yaml"))
     assert set(re.findall(r"/app/\w+\.py", manifests)) == started
     assert re.search(r"^ARG BASE_IMAGE=\S+$", text, re.M)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_image_gets_the_tensorflow_that_was_asked_for_unless_it_has_one(tmp_path, there):
+    """The command of the Containerfile, with a Python that only says what it is asked."""
+    text = (K8S / "Containerfile").read_text()
+    (extra,) = set(re.findall(r"TENSORFLOW=(tensorflow\[.*?\])", text))
+    assert "and-cuda" in importlib.metadata.metadata("tensorflow").get_all("Provides-Extra")
+    assert extra == "tensorflow[and-cuda]"
+    command = re.search(r"^RUN (.*?[^\\])\n", text, re.M | re.S)[1]
+    python = tmp_path / "python3"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -m ] || exit {0 if there else 1}\nprintf "%s\\n" "$@"\n'
+    )
+    python.chmod(0o755)
+    asked = subprocess.run(
+        ["sh", "-c", command],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TENSORFLOW": extra},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout.splitlines()
+    assert asked[:3] == ["-m", "pip", "install"]
+    assert asked[-1] == (".[quickstart,prometheus]" if there else extra)
 
 
 @pytest.mark.cluster

@@ -1,14 +1,10 @@
-"""``distckpt launch`` in pods: a process each, with names that resolve as those of pods do.
-
-The names of "pods" are in a file that stands for /etc/hosts in a mount namespace of their own.
-"""
+"""``distckpt launch`` in pods: a process each, with names that resolve as those of pods do."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,58 +21,7 @@ from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.pod import PodSpec
 from distckpt.launcher.pod import run as run_pod
 
-SHOW = "import os, json; print(json.loads(os.environ['TF_CONFIG'])['task']['index'], flush=True)"
-
-
-def can_unshare():
-    if os.geteuid() or not shutil.which("unshare"):
-        return False
-    return subprocess.run(["unshare", "-m", "-u", "true"], capture_output=True).returncode == 0
-
-
-needs_namespaces = pytest.mark.skipif(not can_unshare(), reason="needs root, and unshare")
-
-
-class Pods:
-    """Starts launchers as in pods.
-
-    Args:
-      folder: For the file of names.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.port = portpicker.pick_unused_port()
-        self.started = []
-
-    def names(self, *names, address="127.0.0.1"):
-        lines = [f"127.0.0.{2 + i} {name}" for i, name in enumerate(names)]
-        (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
-
-    def start(self, index, code, *options, count=3, host=None, **variables):
-        host = host or f"job-{index}"
-        launch = [sys.executable, "-m", "distckpt", "launch", "--replicas", str(count)]
-        launch += ["--service", "net", "--port", str(self.port), *options, "--"]
-        launch += [sys.executable, "-c", code]
-        inside = 'hostname "$1"; mount --bind "$2" /etc/hosts; shift 2; exec "$@"'
-        environment = {**os.environ, "JOB_COMPLETION_INDEX": str(index), **variables}
-        environment["PYTHONPATH"] = str(Path(distckpt.__file__).parents[1])
-        environment.pop("TF_CONFIG", None)
-        outside = ["unshare", "-m", "-u", "sh", "-ec", inside, "sh", host, self.folder / "hosts"]
-        process = subprocess.Popen(
-            [*outside, *launch],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
-
-    def close(self):
-        for process in self.started:
-            process.kill()
-            process.communicate()
+from ...kit.pods import SHOW, Pods, ends, needs_namespaces
 
 
 @pytest.fixture
@@ -84,12 +29,6 @@ def pods(tmp_path):
     found = Pods(tmp_path)
     yield found
     found.close()
-
-
-def ends(processes):
-    """Returns (exit code, output, messages) of each."""
-    outputs = [process.communicate(timeout=60) for process in processes]
-    return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
 
 
 @needs_namespaces
