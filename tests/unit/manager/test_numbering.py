@@ -260,7 +260,7 @@ def test_a_newest_checkpoint_that_is_not_there_is_told_of(make, tmp_path, caplog
     manager.save()
     (tmp_path / "ckpt-2.index").unlink()
     assert make(checkpoint, tmp_path).restore_or_initialize() == f"{tmp_path}/ckpt-1"
-    assert "names ckpt-2, but there is no such checkpoint" in caplog.text
+    assert "names ckpt-2, but there is no ckpt-2.index" in caplog.text
 
 
 def test_a_number_that_plain_tensorflow_saved_again_is_restored(either, tmp_path):
