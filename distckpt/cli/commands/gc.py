@@ -86,7 +86,7 @@ def _print(
             hide=("size",),
         )
     if not ours:
-        click.echo(f"Nothing is left over in {directory}.")
+        click.echo(f"Nothing {'else ' if rows else ''}is left over in {directory}.")
         return
     total = output.size(sum(one.bytes for one in ours))
     click.echo(f"{total} {'would be' if dry_run else 'was'} freed.")

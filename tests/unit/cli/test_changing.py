@@ -181,7 +181,7 @@ def test_gc_removes_what_is_left_over_and_no_checkpoint(shell, run):
         "model.data-00000-of-00002",
     ]
     assert not (run / ".distckpt-doctor-ab").exists()
-    assert "Nothing is left over" in shell("gc", run)
+    assert "Nothing else is left over" in shell("gc", run)
 
 
 def test_gc_finishes_a_deletion_that_has_begun(shell, run):
