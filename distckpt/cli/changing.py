@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-EXPLAINED = """\b
+_TAKEN = "  77           stopped: a job has taken over the directory\n"
+EXPLAINED = f"""\b
 A directory is changed only between jobs. A running job is recognised by its process on its own
 host; on other hosts a job counts as running until it records its end. A job that was killed cannot
 record it: then give --take-over.
 A job that has not saved since it started cannot be recognised: stop it, too.
-"""
+
+{output.CODES.replace("  130", f"{_TAKEN}  130")}"""
 
 
 def take_over_option(command: F) -> F:

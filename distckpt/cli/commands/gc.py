@@ -20,8 +20,7 @@ Examples:
   distckpt gc /checkpoints/run-1 --dry-run
   distckpt gc /checkpoints/run-1
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
 
 
 @click.command(

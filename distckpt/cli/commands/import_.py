@@ -17,8 +17,7 @@ Examples:
   distckpt import /checkpoints/run-1/ckpt-120
   distckpt import /checkpoints/run-1/model --step 40000
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
 
 
 @click.command(

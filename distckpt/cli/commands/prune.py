@@ -26,8 +26,7 @@ Examples:
   distckpt prune /checkpoints/run-1 --max-to-keep 2 --yes
   distckpt prune /checkpoints/run-1 --keep "EverySteps(1000) | Best(3, 'val_loss')" --dry-run
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
 
 
 @click.command(

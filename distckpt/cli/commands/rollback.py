@@ -25,8 +25,7 @@ Examples:
   distckpt rollback /checkpoints/run-1 ckpt-120
   distckpt rollback /checkpoints/run-1 ckpt-120 --delete --yes
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
 _WOULD = "would be set aside"
 
 
