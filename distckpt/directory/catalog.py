@@ -161,7 +161,8 @@ class Catalog:
         Otherwise the job would train from the beginning where TensorFlow would restore, or fail.
         """
         path = layout.join(self._directory, layout.POINTER_FILE)
-        why = self.quarantined().get(latest, f"there is no {layout.index_name(latest)}")
+        index = layout.index_name(latest.rpartition("/")[2])
+        why = self.quarantined().get(latest, f"there is no {index} in its directory")
         if names:
             _log.warning("%s names %s, but %s; trying others.", path, latest, why)
             return
