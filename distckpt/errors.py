@@ -31,6 +31,7 @@ every worker.
 from __future__ import annotations
 
 import dataclasses
+import json
 import traceback
 from typing import Any
 
@@ -167,6 +168,34 @@ def named(error: BaseException) -> str:
     """Returns an error's class and text: "ValueError: no such key"; "KeyboardInterrupt"."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """Returns why something failed, in words: "No such file or directory", without the file."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON at line {error.lineno}, column {error.colno}"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    for kinds, text in _IN_WORDS:
+        if isinstance(error, kinds):
+            return text
+    return str(error).removesuffix(".")
+
+
+def explain(error: OSError) -> str:
+    """Returns the file and the reason of an error: "/run/a: No such file or directory"."""
+    why, file = reason(error), str(error.filename or "")
+    return why if file in why else f"{file}: {why}"
+
+
+_IN_WORDS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((UnicodeError,), "it is not UTF-8 text"),
+    ((RecursionError,), "it is nested too deeply"),
+    ((OverflowError,), "a number is too large"),
+    ((TypeError, AttributeError, IndexError), "a value has the wrong type"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

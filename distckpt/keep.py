@@ -282,9 +282,14 @@ def parse(text: str) -> KeepPolicy:
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         known = ", ".join(sorted(_POLICIES))
         raise ConfigurationError(
-            f"{text!r} is not a keep policy ({error}). Write e.g. "
+            f"{text!r} is not a keep policy ({_why(error)}). Write e.g. "
             f"\"EverySteps(1000) | Best(3, 'val_loss')\"; combine {known} with | and &."
         ) from None
+
+
+def _why(error: Exception) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return text.removesuffix(".").replace(".__init__()", "()")
 
 
 def check_metrics(policy: KeepPolicy, checkpoints: Sequence[Checkpoint]) -> None:

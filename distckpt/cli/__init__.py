@@ -6,6 +6,8 @@ it needs when it runs.
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from distckpt.cli.commands.diff import diff_command
@@ -56,13 +58,16 @@ Examples:
     callback=_print_version,
     help="Show the version and exit.",
 )
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Sharded, committed checkpoints for tf.distribute.
 
     The commands inspect and manage a directory of checkpoints, during a job or between jobs;
     `launch` starts the workers of a job. Name a checkpoint by its path (/run/ckpt-12), or by its
     directory, which means the newest checkpoint there.
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        context.color = False  # rich does the same by itself
 
 
 for command in (

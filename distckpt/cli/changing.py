@@ -1,20 +1,29 @@
-"""Options and help texts shared by the commands that change a directory."""
+"""What the commands that change a directory share: options, a table of checkpoints, questions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from distckpt.cli import output, table
+from distckpt.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from distckpt.inspection.inventory import Item
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-EXPLAINED = """\b
+_TAKEN = "  77           stopped: a job has taken over the directory\n"
+EXPLAINED = f"""\b
 A directory is changed only between jobs. A running job is recognised by its process on its own
 host; on other hosts a job counts as running until it records its end. A job that was killed cannot
 record it: then give --take-over.
 A job that has not saved since it started cannot be recognised: stop it, too.
-"""
+
+{output.CODES.replace("  130", f"{_TAKEN}  130")}"""
 
 
 def take_over_option(command: F) -> F:
@@ -31,3 +40,40 @@ def dry_run_option(command: F) -> F:
     return click.option(
         "--dry-run", is_flag=True, help="Only show what would be done; change nothing."
     )(command)
+
+
+def show(items: Sequence[Item], what: str) -> None:
+    """Prints a table of checkpoints; `what` says what is done with them."""
+    table.print_table(
+        ["", "checkpoint", "step", "size"],
+        [
+            [what, i.name, "-" if i.step is None else str(i.step), output.size(i.bytes)]
+            for i in items
+        ],
+        right="llrr",
+    )
+    click.echo(f"{output.size(size_of(items))} in {output.plural(len(items), 'checkpoint')}.")
+
+
+def size_of(items: Sequence[Item]) -> int:
+    """Returns the number of bytes of some checkpoints."""
+    return sum(item.bytes for item in items)
+
+
+def to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Returns what ``--json`` prints about checkpoints that are removed."""
+    return [{"name": item.name, "step": item.step, "bytes": item.bytes} for item in items]
+
+
+def check_can_ask(*, as_json: bool) -> None:
+    """Checks that a person can be asked. Raises ConfigurationError if not."""
+    if as_json or not sys.stdin.isatty():
+        where = "with --json" if as_json else "without a terminal"
+        raise ConfigurationError(f"Cannot ask {where}; give --yes or --dry-run.")
+
+
+def ask(question: str) -> None:
+    """Asks a person; ends the command if the answer is not yes."""
+    if not click.confirm(question):
+        click.echo("Nothing was changed.")
+        click.get_current_context().exit(output.REFUSED)

@@ -15,21 +15,24 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from distckpt import exit_codes
+from distckpt.cli import reports
 from distckpt.core.units import age as age
 from distckpt.core.units import duration as duration
 from distckpt.core.units import size as size
-from distckpt.errors import CheckpointDamagedError, DistckptError
+from distckpt.errors import CheckpointDamagedError, DistckptError, explain
 from distckpt.runtime import tf_version
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FINE = 0
 WRONG = 1
@@ -53,32 +56,33 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command and flushes its output."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # raises for a closed pipe here, not while Python ends
-        except (KeyboardInterrupt, DistckptError, OSError) as error:
-            ctx.exit(_end(error))
-        except ModuleNotFoundError as error:
-            if not tf_version.is_missing(error):
-                raise
-            click.echo(f"Error: {tf_version.missing()}", err=True)
-            ctx.exit(REFUSED)
+        with reports.warnings_at_the_end():
+            try:
+                result = super().invoke(ctx)
+                sys.stdout.flush()  # raises for a closed pipe here, not while Python ends
+            except (KeyboardInterrupt, click.Abort, DistckptError, OSError) as error:
+                ctx.exit(_end(error))
+            except ModuleNotFoundError as error:
+                if not tf_version.is_missing(error):
+                    raise
+                reports.error(tf_version.missing())
+                ctx.exit(REFUSED)
         return result
 
 
 def _end(error: BaseException) -> int:
     """Reports the error that ended a command, and returns its exit code."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
     if isinstance(error, DistckptError):
-        click.echo(f"Error: {error}", err=True)
+        reports.error(str(error))
         return code_of(error)
     assert isinstance(error, OSError)
     if error.errno == errno.EPIPE:
         _forget_stdout()
         return PIPE_CLOSED
-    click.echo(f"Error: {explain(error)}", err=True)
+    reports.error(f"{explain(error)}.")
     return REFUSED
 
 
@@ -90,10 +94,20 @@ def code_of(error: DistckptError) -> int:
     return code if code == exit_codes.SUPERSEDED else REFUSED
 
 
-def explain(error: OSError) -> str:
-    """Returns the message for an error of the operating system: the file and the reason."""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}."
+def json_option(command: F) -> F:
+    """Adds --json to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def json_lines_option(command: F) -> F:
+    """Adds --json to a command that prints one line after the other."""
+    what = "Print a JSON document on each line."
+    return click.option("--json", "as_json", is_flag=True, help=what)(command)
+
+
+def end(*, wrong: bool) -> None:
+    """Ends a command that has done its work; `wrong`: and has found something damaged."""
+    click.get_current_context().exit(WRONG if wrong else FINE)
 
 
 def plural(count: int, noun: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import difflib
 import posixpath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from distckpt.core import layout, listings
-from distckpt.errors import ConfigurationError, DirectoryError
+from distckpt.errors import CheckpointDamagedError, ConfigurationError, DirectoryError
 from distckpt.runtime import portable
 from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
 from distckpt.storage.choose import storage_for
+
+if TYPE_CHECKING:
+    from distckpt.directory.catalog import Catalog
 
 _SUFFIXES = (layout.manifest_name(""), layout.index_name(""))
 
@@ -76,22 +79,24 @@ def _folders(storage: Storage, directory: str) -> list[str]:
         return []
 
 
-def find_checkpoint(argument: str) -> Target:
+def find_checkpoint(argument: str, *, without_index: bool = False) -> Target:
     """Returns the checkpoint that `argument` means.
 
     Args:
       argument: A checkpoint's path ("/run/ckpt-12"), its index or manifest
         ("/run/ckpt-12.index", "/run/ckpt-12.manifest.json"), or a directory, which means its newest
         checkpoint.
+      without_index: Whether a checkpoint that has lost its index is returned, too.
 
     Raises:
       ConfigurationError: There is no such checkpoint; the text suggests similar names.
+      CheckpointDamagedError: The checkpoint has lost its index.
       RestoreError: The directory's file `checkpoint` names a checkpoint that does not exist.
     """
     path = portable.absolute(argument)
     storage = storage_for(path)
     if storage.is_directory(path):
-        return _newest(storage, path, argument)
+        return _newest(storage, path, argument, without_index=without_index)
     target = named(argument)
     _refuse_obstacles(storage, target.directory)
     if not storage.is_directory(target.directory):
@@ -99,7 +104,7 @@ def find_checkpoint(argument: str) -> Target:
             f"There is no directory {target.directory}, so there is no checkpoint {argument} "
             "either."
         )
-    _check_is_there(target)
+    _check_is_there(target, without_index=without_index)
     return target
 
 
@@ -124,29 +129,55 @@ def nearest(name: str, known: list[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _newest(storage: Storage, directory: str, argument: str) -> Target:
+def _newest(storage: Storage, directory: str, argument: str, *, without_index: bool) -> Target:
     from distckpt.directory.catalog import Catalog
     from distckpt.runtime import host
     from distckpt.storage.retrying_reader import RetryingReader
 
-    names = Catalog(RetryingReader(storage), directory, brief=True).candidates(host.now())
+    catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
+    lost = _newest_without_index(storage, directory, catalog)
+    if lost is not None:
+        target = Target(storage, directory, lost)
+        if without_index:
+            return target
+        raise CheckpointDamagedError(_lost_index(target))
+    names = catalog.candidates(host.now())
     if not names:
         raise ConfigurationError(nothing_in(storage, directory, argument))
     return Target(storage, directory, names[0])
 
 
-def _check_is_there(target: Target) -> None:
+def _newest_without_index(storage: Storage, directory: str, catalog: Catalog) -> str | None:
+    """Returns the newest checkpoint if it has no index; None if it has one."""
+    from distckpt.inspection import damage
+
+    files = catalog.listing().checkpoints.values()
+    if all(one.has_index for one in files if one.has_manifest):
+        return None
+    found = [damage.intact(storage, directory, one.name) for one in files if one.has_manifest]
+    newest = max((m for m in found if m is not None), key=lambda m: m.order, default=None)
+    if newest is None or catalog.listing().checkpoints[newest.name].has_index:
+        return None
+    return newest.name
+
+
+def _lost_index(target: Target) -> str:
+    return (
+        f"{target.path} has lost its index, {layout.index_name(target.name)}: without it, the "
+        "checkpoint cannot be read."
+    )
+
+
+def _check_is_there(target: Target, *, without_index: bool) -> None:
     storage, directory, name = target
     found = listings.classify(storage.list(directory)).checkpoints
     known = [n for n, files in found.items() if files.has_index]
-    if name in known:
+    if name in known or (without_index and name in found and found[name].has_manifest):
         return
     if name in found:
-        raise ConfigurationError(
-            f"{target.path} has lost its index, {layout.index_name(name)}: "
-            "without it, the checkpoint cannot be read."
-        )
-    hint = nearest(name, known)
+        raise CheckpointDamagedError(_lost_index(target))
+    hint = nearest(name, [*known, *_folders(storage, directory)])
     if not hint and known:
         hint = f" The newest by number is {known[-1]}."
-    raise ConfigurationError(f"There is no checkpoint {name!r} in {directory}.{hint}")
+    what = "checkpoint" if known else "checkpoint or directory"
+    raise ConfigurationError(f"There is no {what} {name!r} in {directory}.{hint}")

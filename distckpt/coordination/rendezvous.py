@@ -28,7 +28,7 @@ from typing import Any
 
 from distckpt.core import tf_config
 from distckpt.core.tf_config import Task, TFConfig
-from distckpt.errors import ConfigurationError, DeadlineExceededError, DistckptError
+from distckpt.errors import ConfigurationError, DeadlineExceededError, DistckptError, reason
 
 _LONGEST = 4096  # the most bytes of a message
 _SAY_EVERY = 10.0  # seconds
@@ -292,8 +292,8 @@ def _listening(place: Place) -> Iterator[socket.socket]:
         listener = socket.create_server((name, port), family=family, backlog=128)
     except OSError as error:
         raise ConfigurationError(
-            f"{place.who(0)} cannot listen at its own address: {error}. Is the port taken by a "
-            "process left from an earlier start?"
+            f"{place.who(0)} cannot listen at its own address: {reason(error)}. Is the port taken "
+            "by a process left from an earlier start?"
         ) from error
     with listener:
         yield listener

@@ -77,8 +77,8 @@ class SharedDirectory(base.Coordinator):
         except OSError as error:
             raise errors.DirectoryError(
                 f"worker {index} cannot use {self._directory} for coordination: "
-                f"{obstacles.find(self._storage, self._directory) or f'{error}.'} It must be a "
-                "directory that every worker can write."
+                f"{obstacles.find(self._storage, self._directory) or f'{errors.explain(error)}.'} "
+                "It must be a directory that every worker can write."
             ) from error
 
     @property

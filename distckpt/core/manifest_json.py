@@ -21,7 +21,7 @@ from distckpt.core.manifest import (
     WorkerRecord,
 )
 from distckpt.core.protocol.phases import Phase
-from distckpt.errors import ManifestError
+from distckpt.errors import ManifestError, reason
 
 FORMAT = "distckpt-manifest"
 VERSION = 2
@@ -59,8 +59,8 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
         found, version = body["format"], body["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(
-            f"{source} is not a readable manifest ({type(error).__name__}: {error}). The file is "
-            "damaged; the checkpoint cannot be trusted. Restore an older one."
+            f"{source} is not a readable manifest ({reason(error)}). The file is damaged; "
+            "the checkpoint cannot be trusted. Restore an older one."
         ) from None
     if found != FORMAT:
         raise ManifestError(f"{source} is not a distckpt manifest (its format is {found!r}).")
@@ -83,7 +83,7 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ManifestError(
-            f"{source} is damaged ({type(error).__name__}: {error}). Restore an older checkpoint."
+            f"{source} is damaged ({reason(error)}). Restore an older checkpoint."
         ) from None
 
 

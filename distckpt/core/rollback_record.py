@@ -14,7 +14,7 @@ import json
 import google_crc32c
 
 from distckpt.core import layout, safe_names
-from distckpt.errors import DirectoryError, ManifestError
+from distckpt.errors import DirectoryError, ManifestError, reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def parse(data: bytes, source: str) -> Rollback:
         ManifestError,
     ) as error:
         raise DirectoryError(
-            f"{source} is damaged ({type(error).__name__}: {error}). It says which checkpoints a "
+            f"{source} is damaged ({reason(error)}). It says which checkpoints a "
             "rollback was setting aside; some of their files may be in the folder set_aside beside "
             "it. Put these back into the directory, or keep them elsewhere; then remove the file."
         ) from None

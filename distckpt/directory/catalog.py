@@ -13,10 +13,12 @@ import dataclasses
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import google_crc32c
 
 from distckpt.core import layout, listings, retention, rollback_record, safe_names
+from distckpt.core.listings import Listing
 from distckpt.core.manifest import Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.core.rollback_record import Leaving, Rollback
@@ -24,12 +26,14 @@ from distckpt.core.tensorflow_format import bundle, checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.directory import verification_notes
 from distckpt.directory.checkpoint_files import read_manifest
+from distckpt.directory.read_once import read_once
 from distckpt.errors import (
     CheckpointDamagedError,
     DirectoryError,
     DistckptError,
     ManifestError,
     RestoreError,
+    reason,
 )
 from distckpt.storage.retrying_reader import Reader
 
@@ -57,7 +61,7 @@ class Catalog:
     Args:
       storage: Where it is.
       directory: Its path.
-      brief: For a single look: manifests are read without their tensors, and only once.
+      brief: For a single look: everything is read only once, and manifests without their tensors.
       warns: Whether to log which checkpoints are left out because they are damaged.
     """
 
@@ -66,7 +70,7 @@ class Catalog:
     ) -> None:
         self._storage = storage
         self._directory = directory
-        self._read: dict[str, Manifest | None] | None = {} if brief else None
+        self.memory: dict[object, Any] | None = {} if brief else None
         self._warns = warns
         self._said: set[str] = set()
 
@@ -83,7 +87,7 @@ class Catalog:
 
     def _view(self, now: float, *, damaged: bool) -> View:
         """See `view`; with `damaged`, includes listed checkpoints with damaged manifests."""
-        listing = listings.classify(self._names(self._directory))
+        listing = self.listing()
         data = self._pointer_data()
         state = self._state(data)
         recovered = retention.recover(state, now)
@@ -115,6 +119,13 @@ class Catalog:
             latest = active[-1].name if active else None
         return View(tuple(active), latest, last_preserved)
 
+    @read_once
+    def listing(self) -> Listing:
+        """Returns what is in the directory. Raises OSError if it cannot be read."""
+        if self.memory is not None:
+            self._pointer_data()  # read first: what it names must exist in the listing
+        return listings.classify(self._names(self._directory))
+
     def candidates(self, now: float) -> list[str]:
         """Returns the names of checkpoints to try to restore, newest first.
 
@@ -131,7 +142,7 @@ class Catalog:
         names = [k.name for k in reversed(view.active)]
         if view.latest is not None:
             names = [view.latest, *(n for n in names if n != view.latest)]
-        listing = listings.classify(self._names(self._directory))
+        listing = self.listing()
         quarantined = self.quarantined()
         rest = [
             n
@@ -150,7 +161,8 @@ class Catalog:
         Otherwise the job would train from the beginning where TensorFlow would restore, or fail.
         """
         path = layout.join(self._directory, layout.POINTER_FILE)
-        why = self.quarantined().get(latest, "there is no such checkpoint in its directory")
+        index = layout.index_name(latest.rpartition("/")[2])
+        why = self.quarantined().get(latest, f"there is no {index} in its directory")
         if names:
             _log.warning("%s names %s, but %s; trying others.", path, latest, why)
             return
@@ -160,6 +172,7 @@ class Catalog:
             "the beginning, remove that file."
         )
 
+    @read_once
     def manifest(self, name: str) -> Manifest | None:
         """Returns the manifest in force of checkpoint `name`; None if it has none.
 
@@ -171,10 +184,11 @@ class Catalog:
           CheckpointDamagedError: The index is missing.
         """
         path = layout.join(self._directory, layout.manifest_name(name))
+        entries = self.memory is None
         try:
-            manifest = self._read_manifest(name)
+            manifest = read_manifest(self._storage, self._directory, name, entries=entries)
         except OSError as error:
-            raise CheckpointDamagedError(f"{path} cannot be read: {error}") from error
+            raise CheckpointDamagedError(f"{path} cannot be read: {reason(error)}.") from error
         if manifest is None:
             return None
         try:
@@ -183,14 +197,6 @@ class Catalog:
             if not self._is_whole_index(name):
                 raise
             return None
-
-    def _read_manifest(self, name: str) -> Manifest | None:
-        if self._read is None:
-            return read_manifest(self._storage, self._directory, name)
-        if name not in self._read:
-            found = read_manifest(self._storage, self._directory, name, entries=False)
-            self._read[name] = found
-        return self._read[name]
 
     def _is_whole_index(self, name: str) -> bool:
         path = layout.join(self._directory, layout.index_name(name))
@@ -210,8 +216,9 @@ class Catalog:
         try:
             return int(google_crc32c.value(self._storage.read(path)))
         except OSError as error:
-            raise CheckpointDamagedError(f"{path} cannot be read: {error}") from error
+            raise CheckpointDamagedError(f"{path} cannot be read: {reason(error)}.") from error
 
+    @read_once
     def quarantined(self) -> dict[str, str]:
         """Returns the checkpoints that failed to restore or are being set aside: name → reason.
 
@@ -344,11 +351,13 @@ class Catalog:
             self._said.add(text)
             _log.warning("%s", text)
 
+    @read_once
     def _pointer_data(self) -> bytes:
         begun = self.rollback()  # read first: once it is gone, TensorFlow's file is new
         data = self._read_or_empty(layout.join(self._directory, layout.POINTER_FILE))
         return begun.pointer_after(data) if begun is not None else data
 
+    @read_once
     def _state(self, data: bytes) -> CheckpointState | None:
         if not data:
             return None

@@ -13,7 +13,7 @@ from distckpt.core import layout
 from distckpt.doctor import clock_skew
 from distckpt.doctor.file_rendezvous import FileRendezvous, Guest
 from distckpt.doctor.finding import Finding, of_clocks
-from distckpt.errors import DeadlineExceededError
+from distckpt.errors import DeadlineExceededError, explain
 from distckpt.runtime import host
 from distckpt.storage.base import Storage
 
@@ -44,7 +44,7 @@ def compare(storage: Storage, directory: str, workers: int, seconds: float) -> I
     except DeadlineExceededError:  # which is an OSError, too
         raise
     except OSError as error:
-        yield Finding(step.name, False, f"{error}.")
+        yield Finding(step.name, False, f"{explain(error)}.")
     finally:
         problem = step.clean_up()
     if problem:
@@ -80,7 +80,7 @@ class _Step:
                     self._storage.remove(path)
             self._meeting.leave()
         except OSError as error:
-            return f"{error}. The files of `distckpt doctor` cannot be removed."
+            return f"{explain(error)}. The files of `distckpt doctor` cannot be removed."
         return ""
 
     def _sight(self) -> Iterator[Finding]:

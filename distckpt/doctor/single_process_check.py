@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from distckpt.core import layout
 from distckpt.doctor import clock_skew
 from distckpt.doctor.finding import Finding, of_clocks
+from distckpt.errors import explain
 from distckpt.runtime import host
 from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
@@ -78,7 +79,7 @@ def _trials(storage: Storage, directory: str, folder: str) -> Iterator[Finding]:
             text = check()
         except OSError as error:
             obstacle = obstacles.find(storage, directory)
-            yield Finding(name, False, obstacle or f"{error}. {advice}")
+            yield Finding(name, False, obstacle or f"{explain(error)}. {advice}")
             return
         yield Finding(name, True, text)
     yield _clock(storage, one)
@@ -138,7 +139,7 @@ def _clock(storage: Storage, path: str) -> Finding:
         storage.write(path, b"", durable=False)
         written, after = storage.modified(path), host.now()
     except OSError as error:
-        return Finding("clock", False, f"{error}")
+        return Finding("clock", False, f"{explain(error)}.")
     if written is None:
         return Finding("clock", True, "the file system has no times to compare with")
     ahead = -clock_skew.apart(before, written, after)
@@ -151,7 +152,7 @@ def _clean_up(storage: Storage, folder: str) -> str:
         storage.remove_tree(folder)
     except OSError as error:
         return (
-            f"{error}. So old checkpoints could not be deleted, either. Grant the right to remove "
-            f"files there; then remove {folder}, or let `distckpt gc` do it."
+            f"{explain(error)}. So old checkpoints could not be deleted, either. Grant the right "
+            f"to remove files there; then remove {folder}, or let `distckpt gc` do it."
         )
     return ""

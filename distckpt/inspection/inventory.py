@@ -7,15 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from distckpt.core import attempts, layout, listings, retention
-from distckpt.core.listings import Listing
+from distckpt.core import attempts, layout, retention
 from distckpt.core.manifest import Manifest
 from distckpt.core.pins_and_leases import Lease, Pin
 from distckpt.core.retention import Kept
-from distckpt.directory.catalog import Catalog, View
-from distckpt.directory.checkpoint_files import read_manifest
+from distckpt.directory.catalog import Catalog
 from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError, DistckptError
+from distckpt.inspection import damage
 from distckpt.keep import Checkpoint, parse
 from distckpt.ownership import owner_record
 from distckpt.ownership.owner_record import Owner
@@ -136,26 +135,23 @@ def take(storage: Storage, directory: str, now: float) -> Inventory:
       OSError: The directory cannot be read.
     """
     catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
-    listing = listings.classify(storage.list(directory))
     who = owner_record.find(storage, directory)
-    items = _Items(storage, directory, catalog, listing, now).all()
-    items, rules = _explain(items, catalog, now)
-    running = tuple(_unfinished(storage, directory, pending, who) for pending in listing.pending)
+    items, rules = _explain(_Items(storage, directory, catalog, now).all(), catalog, now)
+    pending = catalog.listing().pending
+    running = tuple(_unfinished(storage, directory, one, who) for one in pending)
     return Inventory(items, running, who, rules)
 
 
 class _Items:
-    """Makes the items for the checkpoints of a listing."""
+    """Makes the items for the checkpoints of a directory."""
 
-    def __init__(
-        self, storage: Storage, directory: str, catalog: Catalog, listing: Listing, now: float
-    ) -> None:
+    def __init__(self, storage: Storage, directory: str, catalog: Catalog, now: float) -> None:
         self._storage = storage
         self._directory = directory
         self._catalog = catalog
-        self._found = listing.checkpoints
+        self._found = catalog.listing().checkpoints
         self._now = now
-        self._view: View = catalog.view(now)
+        self._listed = {kept.name: kept.timestamp for kept in catalog.view(now).active}
         self._quarantined = catalog.quarantined()
         self._holds = Holds(storage, directory).all()
 
@@ -177,16 +173,12 @@ class _Items:
         return self._found[name].has_index or self._found[name].has_manifest
 
     def _item(self, name: str) -> Item:
-        manifest, problem = self._manifest(name)
-        if manifest and not problem:
-            wrong = self._wrong_size(manifest)
-            problem = wrong if wrong and self._is_unchanged(manifest) else ""
+        manifest, problem = damage.of(self._storage, self._directory, name, self._catalog)
         state = UNMANAGED if manifest is None else COMMITTED
         if problem:
             state = DAMAGED
         elif name in self._quarantined:
             state, problem = QUARANTINED, self._quarantined[name]
-        listed = {kept.name: kept.timestamp for kept in self._view.active}
         held = [hold for hold in self._holds if hold.name == name]
         leases = (hold for hold in held if isinstance(hold, Lease) and hold.holds(self._now))
         return Item(
@@ -195,47 +187,12 @@ class _Items:
             problem=problem,
             bytes=manifest.bytes if manifest else self._size(name),
             newest=False,
-            listed=name in listed,
+            listed=name in self._listed,
             manifest=manifest,
-            time=manifest.committed_at if manifest else listed.get(name),
+            time=manifest.committed_at if manifest else self._listed.get(name),
             pin=next((hold for hold in held if isinstance(hold, Pin)), None),
             leases=tuple(leases),
         )
-
-    def _manifest(self, name: str) -> tuple[Manifest | None, str]:
-        """Returns the manifest, and the checkpoint's problem or ""."""
-        try:
-            if not self._found[name].has_index:
-                return self._intact(name), f"{layout.index_name(name)} is missing"
-            return self._catalog.manifest(name), ""
-        except DistckptError as error:
-            return self._intact(name), str(error)
-
-    def _intact(self, name: str) -> Manifest | None:
-        """Returns the manifest of a damaged checkpoint, if the manifest itself is not damaged."""
-        try:
-            return read_manifest(self._storage, self._directory, name, entries=False)
-        except (DistckptError, OSError):
-            return None
-
-    def _wrong_size(self, manifest: Manifest) -> str:
-        """Returns which file of a checkpoint has a wrong size, or ""."""
-        for file in manifest.files:
-            path = layout.join(self._directory, file.name)
-            try:
-                size = self._storage.size(path)
-            except FileNotFoundError:
-                return f"{file.name} is missing"
-            except OSError as error:
-                return f"{file.name} cannot be read: {error}"
-            if size != file.size:
-                return f"{file.name} has {size} bytes; the manifest says {file.size}"
-        return ""
-
-    def _is_unchanged(self, manifest: Manifest) -> bool:
-        """Returns whether nobody has just deleted or replaced the checkpoint."""
-        found = self._intact(manifest.name)
-        return found is not None and found.attempt == manifest.attempt
 
     def _size(self, name: str) -> int:
         found = self._found[name]

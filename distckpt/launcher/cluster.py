@@ -12,7 +12,7 @@ from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any
 
-from distckpt.errors import ConfigurationError, DeadlineExceededError
+from distckpt.errors import ConfigurationError, DeadlineExceededError, explain
 from distckpt.launcher import outcome
 from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.outcome import WorkerProcess
@@ -253,7 +253,7 @@ class LocalCluster:
                 Path(directory).mkdir(parents=True, exist_ok=True)
                 return [self._open_output(index, directory) for index in range(len(self._tasks))]
             except OSError as error:
-                complaint = f"The log directory cannot be written: {error}."
+                complaint = f"The log directory cannot be written: {explain(error)}."
                 if self._restart == 0:
                     raise ConfigurationError(complaint) from error
                 pump.say(complaint)  # no reason to end a job that has already run

@@ -39,7 +39,7 @@ class RollbackPlanner:
         self._directory = directory
         self._name = name
         self._now = now
-        self._catalog = Catalog(RetryingReader(storage), directory, brief=True)
+        self._catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
         self._view = self._catalog.view(now)
         self._listed = {k.name: k for k in self._view.active}
         self._mine = self._catalog.manifest(name)

@@ -13,7 +13,7 @@ from distckpt import arguments
 from distckpt.coordination.base import Coordinator
 from distckpt.core import layout, safe_names
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
-from distckpt.errors import DirectoryError
+from distckpt.errors import DirectoryError, explain
 from distckpt.manager.job import Job
 from distckpt.manager.shared_parts import Common
 from distckpt.options import ManagerOptions
@@ -90,7 +90,7 @@ def common(
     try:
         managed = ManagedCheckpoints(storage, directory, count, hours, durable=durable, keep=keep)
     except OSError as error:
-        why = obstacles.find(storage, directory) or f"{error}."
+        why = obstacles.find(storage, directory) or f"{explain(error)}."
         raise DirectoryError(f"{directory} cannot be read: {why}") from error
     ownership = ownership_of(storage, directory, durable=durable)
     job = Job(coordinator, directory, options)

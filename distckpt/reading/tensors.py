@@ -16,7 +16,7 @@ from distckpt.core.tensorflow_format import bundle
 from distckpt.core.tensorflow_format.bundle import BundleEntry
 from distckpt.core.tensorflow_format.tensor_checksum import verify_entry
 from distckpt.directory.catalog import Catalog
-from distckpt.errors import CheckpointDamagedError, ConfigurationError
+from distckpt.errors import CheckpointDamagedError, ConfigurationError, explain
 from distckpt.storage.retrying_reader import Reader
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Tensors:
             and not verified, because the checksums cover whole pieces.
 
         Raises:
-          CheckpointDamagedError: The bytes are damaged.
+          CheckpointDamagedError: The bytes are damaged, or their file is missing.
           UnsupportedOptionError: The type has no NumPy counterpart.
           OSError: A file cannot be read.
         """
@@ -142,16 +142,22 @@ class Tensors:
         """Returns the bytes of a piece, checked against its checksum.
 
         Raises:
-          CheckpointDamagedError: They are damaged.
+          CheckpointDamagedError: They are damaged, or their file is missing.
           OSError: The file cannot be read.
         """
         path = self._path(piece)
-        data = self._storage.read(path, piece.offset, piece.size)
+        data = self._bytes(path, piece.offset, piece.size)
         try:
             verify_entry(piece, functools.partial(_part, data, piece.offset))
         except CheckpointDamagedError as error:
             raise CheckpointDamagedError(f"{path}: {error}") from None
         return data
+
+    def _bytes(self, path: str, offset: int, size: int) -> bytes:
+        try:
+            return self._storage.read(path, offset, size)
+        except FileNotFoundError as error:
+            raise CheckpointDamagedError(f"{explain(error)}.") from error
 
     def _rows(self, tensor: Tensor, start: int, stop: int) -> Array:
         """Returns some rows, of a type of fixed size or of strings."""
@@ -185,7 +191,7 @@ class Tensors:
         row = piece.size // piece.shape[0]
         wanted = (stop - start) * row
         path = self._path(piece)
-        data = self._storage.read(path, piece.offset + start * row, wanted)
+        data = self._bytes(path, piece.offset + start * row, wanted)
         if len(data) != wanted:
             raise CheckpointDamagedError(f"{path} ends before the rows of {piece.key!r} do.")
         return tensor_values.from_elements(piece.dtype, (stop - start, *piece.shape[1:]), data)

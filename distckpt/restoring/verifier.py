@@ -18,7 +18,7 @@ from distckpt.core.tensorflow_format import bundle
 from distckpt.core.tensorflow_format.bundle import BundleEntry
 from distckpt.core.tensorflow_format.tensor_checksum import Read, verify_entry
 from distckpt.directory.catalog import Catalog
-from distckpt.errors import CheckpointDamagedError
+from distckpt.errors import CheckpointDamagedError, explain
 from distckpt.messaging.progress import Progressing
 from distckpt.runtime.parallel import run_all
 from distckpt.storage.retrying_reader import Reader
@@ -92,7 +92,7 @@ class Verifier:
             return manifest
         except OSError as error:
             raise CheckpointDamagedError(
-                f"{name} in {self._directory} cannot be read: {error}"
+                f"{name} in {self._directory} cannot be read: {explain(error)}."
             ) from error
 
     def _parts(

@@ -213,7 +213,7 @@ def _gfile(path: str) -> Iterator[Any]:
 
 
 def _os_error(error: Any, path: str) -> OSError:
-    text = str(error.message or type(error).__name__)
+    text = str(error.message or "")
     # TensorFlow has no code for these two: it reports FailedPrecondition or InvalidArgument.
     if "not a directory" in text.lower():
         number = errno.ENOTDIR
@@ -221,7 +221,7 @@ def _os_error(error: Any, path: str) -> OSError:
         number = errno.EISDIR
     else:
         number = _ERRNO.get(type(error).__name__, errno.EIO)
-    return OSError(number, text, path)
+    return OSError(number, text or os.strerror(number), path)
 
 
 def _refusal(number: int, path: str) -> OSError:

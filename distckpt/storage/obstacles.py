@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from distckpt.core import layout
+from distckpt.errors import explain, reason
 from distckpt.storage.base import Storage
 
 # Errors of a mounted file system that does not work, or no longer works.
@@ -69,7 +70,7 @@ def _of_error(error: OSError, path: str) -> str:
         )
     if errno.errorcode.get(error.errno or 0) in _GONE:
         return (
-            f"The file system of {path} does not answer ({error}). Was it unmounted, or is its "
-            "server down? Mount it again."
+            f"The file system of {path} does not answer ({reason(error)}). Was it unmounted, or is "
+            "its server down? Mount it again."
         )
-    return f"{error}. Give another directory."
+    return f"{explain(error)}. Give another directory."

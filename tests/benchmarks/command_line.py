@@ -3,10 +3,11 @@
     python tests/benchmarks/command_line.py --rounds 10
 
 The promise is 0.3 seconds to the first line. It saves two directories: one with 20 checkpoints of
-1,000 tensors, one with 2 of 10,000. Then it runs each command once in every round, in random order,
-through the installed script and into a pipe: until its first line, until its end, and how much time
-of the processor it took. What Python takes to start alone stands beside it. All files are in memory
-by then: what a cold disk or a network adds is not measured.
+1,000 tensors, one with 2 of 10,000; and it makes one of 1,000 small checkpoints of 4 files. Then it
+runs each command once in every round, in random order, through the installed script and into a
+pipe: until its first line, until its end, and how much time of the processor it took. What Python
+takes to start alone stands beside it. All files are in memory by then: what a cold disk or a
+network adds is not measured.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import report
+
+from distckpt.core import layout, manifest_json
+from distckpt.core.tensorflow_format import checkpoint_state
 
 PROMISE = 0.3  # seconds
 _SCRIPT = os.path.join(os.path.dirname(sys.executable), "distckpt")
@@ -64,6 +68,7 @@ def main() -> int:
     """Runs the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10, help="rounds that count; one warms up")
+    parser.add_argument("--only", default="", help="only commands that contain this text")
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="command-line-"))
     print(report.describe_machine(report.machine(scratch)), flush=True)
@@ -71,14 +76,18 @@ def main() -> int:
         many, large = scratch / "many", scratch / "large"
         for directory, variables, checkpoints in ((many, 1000, 20), (large, 10000, 2)):
             _save(directory, variables, checkpoints)
-        found = _measure(_commands(many, large), options.rounds)
+        small = scratch / "small"
+        _copy(many, small, 1000)
+        commands = _commands(many, large, small)
+        commands = {name: words for name, words in commands.items() if options.only in name}
+        found = _measure(commands, options.rounds)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print("\n" + "\n".join(table(found)))
     return 0
 
 
-def _commands(many: Path, large: Path) -> dict[str, list[str]]:
+def _commands(many: Path, large: Path, small: Path) -> dict[str, list[str]]:
     """Returns the commands, by what the table calls them."""
     commands = {"`python -c 'print()'`": [sys.executable, "-c", "print()"]}
     for words in (["--version"], ["--help"]):
@@ -96,6 +105,7 @@ def _commands(many: Path, large: Path) -> dict[str, list[str]]:
         ):
             shown = " ".join(word for word in words if os.sep not in word)
             commands[f"`{shown}`, {where}"] = [_SCRIPT, *words]
+    commands["`ls`, 1,000 checkpoints of 4 files"] = [_SCRIPT, "ls", str(small)]
     return commands
 
 
@@ -105,6 +115,36 @@ def _save(directory: Path, variables: int, checkpoints: int) -> None:
     done = subprocess.run(words, env=environment, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise RuntimeError(f"the checkpoints could not be saved:\n{done.stderr}")
+
+
+def _copy(source: Path, target: Path, count: int) -> None:
+    """Makes a directory of many small checkpoints: one of 4 files, under other names."""
+    target.mkdir()
+    path = source / "ckpt-1.manifest.json"
+    first = manifest_json.parse(path.read_bytes())
+    (file,) = first.files
+    entries = tuple(dataclasses.replace(e, pieces=()) for e in first.entries[:4])
+    index = (source / "ckpt-1.index").read_bytes()
+    names = [f"ckpt-{number}" for number in range(1, count + 1)]
+    for number, name in enumerate(names, start=1):
+        files = [layout.data_name(name, shard, 4) for shard in range(4)]
+        for one in files:
+            (target / one).write_bytes(b"x")
+        (target / layout.index_name(name)).write_bytes(index)
+        records = tuple(dataclasses.replace(file, name=one, size=1) for one in files)
+        new = dataclasses.replace(
+            first,
+            name=name,
+            step=number,
+            sequence=number,
+            index=dataclasses.replace(first.index, name=layout.index_name(name)),
+            files=records,
+            entries=entries,
+        )
+        (target / layout.manifest_name(name)).write_bytes(manifest_json.render(new))
+    times = tuple(map(float, range(count)))
+    state = checkpoint_state.CheckpointState(names[-1], tuple(names), times)
+    (target / layout.POINTER_FILE).write_bytes(checkpoint_state.render(state))
 
 
 def _measure(commands: dict[str, list[str]], rounds: int) -> dict[str, list[Took]]:

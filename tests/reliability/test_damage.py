@@ -127,7 +127,7 @@ def test_all_workers_restore_the_newest_that_is_whole(sound, tmp_path, how, what
     found = check_restart(job, BEFORE)
     assert found == step or (step is None and found in (BEFORE, NEWEST))
     if found == BEFORE:
-        why = rf"ckpt-{NEWEST} is not usable: .|names ckpt-{NEWEST}, but there is no such"
+        why = rf"ckpt-{NEWEST} is not usable: .|names ckpt-{NEWEST}, but there is no ckpt"
         assert re.search(why, read_log(job, 0).text)
     outside = list(tmp_path.glob("outside-*"))
     assert len(outside) == (how is become_a_link), "a link's target was deleted"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import pytest
@@ -145,3 +146,28 @@ def test_the_traceback_of_another_worker_is_a_note_of_the_error():
         assert note.startswith("On worker 2:\nTraceback")
         assert note.endswith("ValueError: no such layer")
         assert not hasattr(there, "__notes__")  # it is raised from its cause
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/run/a"), "No such file or directory"),
+        (OSError("the disk is gone"), "the disk is gone"),
+        (KeyError("version"), "'version' is missing"),
+        (json.JSONDecodeError("Expecting value", "\n{", 1), "not JSON at line 2, column 1"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is not UTF-8 text"),
+        (TypeError("'int' object is not subscriptable"), "a value has the wrong type"),
+        (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
+        (OverflowError("int too large to convert to float"), "a number is too large"),
+        (ValueError("7 is negative."), "7 is negative"),
+    ],
+)
+def test_a_reason_is_said_in_words(error, text):
+    assert errors.reason(error) == text
+
+
+def test_an_explanation_names_the_file_once():
+    assert errors.explain(OSError(13, "Permission denied", "/run/a")) == "/run/a: Permission denied"
+    of_tensorflow = OSError(2, "/run/a; No such file or directory", "/run/a")
+    assert errors.explain(of_tensorflow) == "/run/a; No such file or directory"
+    assert errors.explain(OSError("it is gone")) == "it is gone"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import completion, output, table
+from distckpt.cli import completion, output, reports, table
 from distckpt.cli.commands.show import open_tensors
 from distckpt.cli.target import find_checkpoint
 
@@ -34,7 +34,7 @@ Exit codes:
 @click.argument("first", shell_complete=completion.checkpoints)
 @click.argument("second", shell_complete=completion.checkpoints)
 @click.option("--most", type=click.IntRange(0), metavar="N", help="Show at most N differences.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output.json_option
 def diff_command(first: str, second: str, most: int | None, as_json: bool) -> None:
     """Compare the tensors of the checkpoints FIRST and SECOND.
 
@@ -42,11 +42,12 @@ def diff_command(first: str, second: str, most: int | None, as_json: bool) -> No
     tensors, sorted by the norm of the change relative to the norm of the old value. How a tensor is
     divided between files and workers does not matter. Tensors with equal checksums are not read.
     """
-    from distckpt.inspection import diff
+    from distckpt.inspection import damage, diff
 
     targets = [find_checkpoint(first), find_checkpoint(second)]
     found = list(diff.compare(*map(open_tensors, targets)))
     unlike = sorted((d for d in found if d.kind != diff.SAME), key=diff.by_size)
+    problems = {t.path: problem for t in targets if (problem := damage.look(*t))}
     shown = unlike if most is None else unlike[:most]
     if as_json:
         output.print_json(
@@ -56,11 +57,14 @@ def diff_command(first: str, second: str, most: int | None, as_json: bool) -> No
                 "same": len(found) - len(unlike),
                 "different": len(unlike),
                 "differences": [difference.to_json() for difference in shown],
+                "problems": problems,
             }
         )
     else:
         _print(shown, len(unlike), len(found) - len(unlike))
-    click.get_current_context().exit(output.WRONG if unlike else output.FINE)
+        for path, problem in problems.items():
+            reports.damage(path, problem)
+    output.end(wrong=bool(unlike or problems))
 
 
 def _print(shown: list[Difference], different: int, same: int) -> None:
@@ -72,6 +76,7 @@ def _print(shown: list[Difference], different: int, same: int) -> None:
                 for d in shown
             ],
             right="lrrrl",
+            hide=("norm", "largest", "relative"),
         )
     if different > len(shown):
         click.echo(f"... and {different - len(shown)} more")

@@ -10,7 +10,7 @@ import click
 
 from distckpt import exit_codes
 from distckpt.cli import completion, output
-from distckpt.errors import ConfigurationError, DistckptError
+from distckpt.errors import ConfigurationError, DistckptError, explain
 from distckpt.runtime import portable
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?")
+_MARKS = {"ok": ("green", "ok  "), "warn": ("yellow", "WARN"), "fail": ("red", "FAIL")}
 _EPILOG = """\b
 Examples:
   distckpt doctor /checkpoints/run-1
@@ -64,14 +65,14 @@ Exit codes:
     help="Require space for N checkpoints. Default: as many as the job keeps.",
 )
 @click.option("--free", metavar="SIZE", help="Also require this much free space: 500M, 20GiB.")
-@click.pass_context
+@output.json_option
 def doctor_command(
-    context: click.Context,
     directory: str,
     workers: int | None,
     timeout: float,
     keep: int | None,
     free: str | None,
+    as_json: bool,
 ) -> None:
     """Test whether DIRECTORY is suitable for checkpoints, and say what to do if it is not.
 
@@ -84,8 +85,6 @@ def doctor_command(
     other, then test whether all see the same directory and each other's changes, and whether their
     clocks agree.
     """
-    from distckpt.doctor.finding import Finding
-    from distckpt.doctor.multi_process_check import compare
     from distckpt.doctor.single_process_check import examine
     from distckpt.storage.choose import storage_for
 
@@ -95,31 +94,66 @@ def doctor_command(
         storage = storage_for(path)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    good = show_all(examine(storage, path)) and show_all([_space(storage, path, wanted, keep)])
-    if good and workers is not None:
-        click.echo(f"waiting up to {timeout:g} s for {workers} workers …", err=True)
-        try:
-            good = show_all(compare(storage, path, workers, timeout))
-        except DistckptError as error:
-            show(Finding("workers", False, str(error)))
-            context.exit(exit_codes.of(error))
-    context.exit(exit_codes.FINISHED if good else exit_codes.CONFIGURATION)
+    findings = Findings(show=not as_json)
+    findings.take(examine(storage, path))
+    if findings.good:
+        findings.take([_space(storage, path, wanted, keep)])
+    code = exit_codes.FINISHED if findings.good else exit_codes.CONFIGURATION
+    if findings.good and workers is not None:
+        code = _meet(findings, storage, path, workers, timeout)
+    if as_json:
+        what = {"directory": path, "workers": workers, "good": findings.good}
+        output.print_json({**what, "findings": [_to_json(one) for one in findings.all]})
+    click.get_current_context().exit(code)
 
 
-def show_all(findings: Iterable[Finding]) -> bool:
-    """Prints findings as they arrive, one on each line; returns whether all are good."""
-    good = True
-    for finding in findings:
-        show(finding)
-        good = good and finding.good
-    return good
+class Findings:
+    """What was found so far; with `show`, each finding is printed as it arrives."""
+
+    def __init__(self, *, show: bool) -> None:
+        self._show = show
+        self.all: list[Finding] = []
+
+    @property
+    def good(self) -> bool:
+        """Whether a job can save there, according to all of them."""
+        return all(finding.good for finding in self.all)
+
+    def take(self, findings: Iterable[Finding]) -> None:
+        """Adds findings."""
+        for finding in findings:
+            self.all.append(finding)
+            if self._show:
+                show(finding)
+
+
+def _meet(found: Findings, storage: Storage, path: str, workers: int, timeout: float) -> int:
+    """Adds what this process finds out together with the others; returns the exit code."""
+    from distckpt.doctor.finding import Finding
+    from distckpt.doctor.multi_process_check import compare
+
+    click.echo(f"waiting up to {timeout:g} s for {output.plural(workers, 'worker')} …", err=True)
+    try:
+        found.take(compare(storage, path, workers, timeout))
+    except DistckptError as error:
+        found.take([Finding("workers", False, str(error))])
+        return exit_codes.of(error)
+    return exit_codes.FINISHED if found.good else exit_codes.CONFIGURATION
+
+
+def _to_json(finding: Finding) -> dict[str, str]:
+    return {"check": finding.check, "result": _result(finding), "text": finding.text}
+
+
+def _result(finding: Finding) -> str:
+    if not finding.good:
+        return "fail"
+    return "warn" if finding.doubtful else "ok"
 
 
 def show(finding: Finding) -> None:
     """Prints a finding on one line."""
-    colour, mark = ("yellow", "WARN") if finding.doubtful else ("green", "ok  ")
-    if not finding.good:
-        colour, mark = "red", "FAIL"
+    colour, mark = _MARKS[_result(finding)]
     mark = click.style(mark, fg=colour, bold=not finding.good)
     click.echo(f"{mark} {finding.check}: {finding.text}")
 
@@ -144,12 +178,13 @@ def _space(storage: Storage, path: str, wanted: int, keep: int | None) -> Findin
     try:
         found, needs = storage.free(path), space_needed.look(storage, path, keep)
     except OSError as error:
-        return Finding("free space", False, output.explain(error))
+        return Finding("free space", False, f"{explain(error)}.")
     if found is None:
         return Finding("free space", True, "unknown on this storage")
     text = output.size(found)
     if needs.newest:
-        text += f"; {needs.kept} checkpoints like the newest ({output.size(needs.newest)}) are kept"
+        kept, verb = output.plural(needs.kept, "checkpoint"), "is" if needs.kept == 1 else "are"
+        text += f"; {kept} like the newest ({output.size(needs.newest)}) {verb} kept"
         text += f", as are all later ones: {needs.more(found)} more fit" if needs.unlimited else ""
     if found >= max(wanted, needs.wanted):
         return Finding("free space", True, text)

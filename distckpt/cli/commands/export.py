@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from distckpt.cli.commands.show import choose, open_tensors
 from distckpt.cli.target import find_checkpoint
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import portable
+
+if TYPE_CHECKING:
+    from distckpt.reading.tensors import Tensor
 
 _EPILOG = f"""\b
 Examples:
@@ -40,8 +44,9 @@ Examples:
 )
 @click.option("--filter", "pattern", metavar="GLOB", help="Only tensors whose keys match.")
 @click.option("--force", is_flag=True, help="Replace an existing OUT.")
+@output.json_option
 def export_command(
-    checkpoint: str, out: str, form: str | None, pattern: str | None, force: bool
+    checkpoint: str, out: str, form: str | None, pattern: str | None, force: bool, as_json: bool
 ) -> None:
     """Write CHECKPOINT (or a directory's newest) to OUT, for other programs.
 
@@ -65,12 +70,29 @@ def export_command(
         left_out = export.export(
             LocalStorage(), tensors, chosen, path, form, advance, replace=force
         )
-    written = sum(os.path.getsize(file) for file in export.files_of(path, form))
-    click.echo(f"{path}: {len(chosen) - len(left_out)} tensors, {output.size(written)}")
+    files = export.files_of(path, form)
+    document = {
+        "checkpoint": target.path,
+        "out": path,
+        "form": form,
+        "files": list(files),
+        "bytes": sum(os.path.getsize(file) for file in files),
+        "tensors": len(chosen) - len(left_out),
+        "omitted": [tensor.key for tensor in left_out],
+    }
+    if as_json:
+        output.print_json(document)
+    else:
+        _print(document, left_out)
+
+
+def _print(document: dict[str, Any], left_out: list[Tensor]) -> None:
+    count, size = output.plural(document["tensors"], "tensor"), output.size(document["bytes"])
+    click.echo(f"{document['out']}: {count}, {size}")
     if left_out:
         names = ", ".join(tensor.short_key for tensor in left_out[:3])
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        click.echo(f"Omitted, because {form} cannot hold their types: {names}{more}")
+        click.echo(f"Omitted, because {document['form']} cannot hold their types: {names}{more}")
 
 
 def _form_of(out: str) -> str:

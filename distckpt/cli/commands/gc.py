@@ -20,8 +20,7 @@ Examples:
   distckpt gc /checkpoints/run-1 --dry-run
   distckpt gc /checkpoints/run-1
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
 
 
 @click.command(
@@ -33,7 +32,7 @@ Examples:
 @click.argument("directory", default=".", shell_complete=completion.directories)
 @changing.dry_run_option
 @changing.take_over_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output.json_option
 def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) -> None:
     """Remove the leftovers of dead jobs in DIRECTORY, but no checkpoint.
 
@@ -83,9 +82,10 @@ def _print(
             ["", "what", "size", "why"],
             [[verb, one.name, output.size(one.bytes), one.why] for verb, one in rows],
             right="llrl",
+            hide=("size",),
         )
     if not ours:
-        click.echo(f"Nothing is left over in {directory}.")
+        click.echo(f"Nothing {'else ' if rows else ''}is left over in {directory}.")
         return
     total = output.size(sum(one.bytes for one in ours))
     click.echo(f"{total} {'would be' if dry_run else 'was'} freed.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import completion, output, table
+from distckpt.cli import completion, output, reports, table
 from distckpt.cli.target import find_directory, nothing_in
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _COLOURS = {"committed": "green", "unmanaged": "yellow", "quarantined": "red", "
 )
 @click.argument("directory", default=".", shell_complete=completion.directories)
 @click.option("--why", is_flag=True, help="Also show why each is kept, or that it will be deleted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output.json_option
 def ls_command(directory: str, why: bool, as_json: bool) -> None:
     """List the checkpoints in DIRECTORY and saves in progress. Changes nothing.
 
@@ -48,26 +48,20 @@ def ls_command(directory: str, why: bool, as_json: bool) -> None:
     storage, path = find_directory(directory)
     now = time.time()
     found = inventory.take(storage, path, now)
+    damaged = reports.damaged(found.items)
     if as_json:
         output.print_json(_document(found, path))
-        _exit(found)
+        output.end(wrong=bool(damaged))
     if not found.items and not found.unfinished:
         click.echo(nothing_in(storage, path, directory))
         return
     _print_items(found, now, why)
     for save in found.unfinished:
-        state = "in progress" if save.running else "left over; `distckpt gc` removes it"
+        state = "in progress" if save.running else "left over (`distckpt gc` removes it)"
         click.echo(f"{save.name}: a save of term {save.term}, {state}, {output.size(save.bytes)}")
     if why:
         click.echo(f"\nThe job keeps: {found.rules or 'unknown; no manifest records it'}")
-    _exit(found)
-
-
-def _exit(found: Inventory) -> None:
-    from distckpt.inspection.inventory import DAMAGED
-
-    is_wrong = any(item.state == DAMAGED for item in found.items)
-    click.get_current_context().exit(output.WRONG if is_wrong else output.FINE)
+    output.end(wrong=bool(damaged))
 
 
 def _document(found: Inventory, path: str) -> dict[str, object]:

@@ -6,8 +6,8 @@ import time
 
 import click
 
-from distckpt.cli import completion, output
-from distckpt.cli.target import find_checkpoint, named, nearest
+from distckpt.cli import completion, output, reports
+from distckpt.cli.target import Target, find_checkpoint, find_directory, named, nearest
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import portable
 
@@ -24,19 +24,29 @@ Examples:
 )
 @click.argument("checkpoint", shell_complete=completion.checkpoints)
 @click.option("--reason", default="", help="The reason; `distckpt ls --why` shows it.")
-def pin_command(checkpoint: str, reason: str) -> None:
+@output.json_option
+def pin_command(checkpoint: str, reason: str, as_json: bool) -> None:
     """Protect CHECKPOINT (or a directory's newest) from retention until it is unpinned.
 
-    Works at any time, also while a job saves to the directory.
+    Works at any time, also while a job saves to the directory. A damaged checkpoint is pinned, too;
+    then the exit code is 1.
     """
     from distckpt.core.pins_and_leases import Pin
     from distckpt.directory import pinning
+    from distckpt.inspection import damage
     from distckpt.runtime import host
 
     target = find_checkpoint(checkpoint)
     by = f"{portable.user()}@{host.name()}"
     new = pinning.pin(target.storage, target.directory, Pin(target.name, by, time.time(), reason))
-    click.echo(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
+    problem = damage.look(*target)
+    if as_json:
+        output.print_json({**_document(target, pinned=True, changed=new), "problem": problem})
+    else:
+        click.echo(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
+        if problem:
+            reports.damage(target.name, problem)
+    output.end(wrong=bool(problem))
 
 
 @click.command(
@@ -46,7 +56,8 @@ def pin_command(checkpoint: str, reason: str) -> None:
     epilog=_EPILOG,
 )
 @click.argument("checkpoint", shell_complete=completion.pinned)
-def unpin_command(checkpoint: str) -> None:
+@output.json_option
+def unpin_command(checkpoint: str, as_json: bool) -> None:
     """Let retention decide on CHECKPOINT again. It is not deleted before the next save.
 
     The checkpoint itself need not exist any more.
@@ -55,7 +66,15 @@ def unpin_command(checkpoint: str) -> None:
     from distckpt.directory.holds import Holds
 
     target = named(checkpoint)
+    find_directory(target.directory)
     if not pinning.unpin(target.storage, target.directory, target.name):
         pins = [hold.name for hold in Holds(target.storage, target.directory).all()]
         raise ConfigurationError(f"{target.path} is not pinned.{nearest(target.name, pins)}")
-    click.echo(f"{target.path} is no longer pinned.")
+    if as_json:
+        output.print_json(_document(target, pinned=False, changed=True))
+    else:
+        click.echo(f"{target.path} is no longer pinned.")
+
+
+def _document(target: Target, *, pinned: bool, changed: bool) -> dict[str, object]:
+    return {"checkpoint": target.path, "pinned": pinned, "changed": changed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, table
-from distckpt.cli.target import find_directory
-from distckpt.errors import ConfigurationError
+from distckpt.cli import changing, completion, output, reports
+from distckpt.cli.target import find_directory, nothing_in
+from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
 if TYPE_CHECKING:
     from distckpt.core.manifest import Retention
@@ -25,8 +26,7 @@ Examples:
   distckpt prune /checkpoints/run-1 --max-to-keep 2 --yes
   distckpt prune /checkpoints/run-1 --keep "EverySteps(1000) | Best(3, 'val_loss')" --dry-run
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
 
 
 @click.command(
@@ -46,6 +46,7 @@ Examples:
 @click.option("--yes", is_flag=True, help="Do not ask, unless more than half would be deleted.")
 @click.option("--force", is_flag=True, help="With --yes: do not ask in any case.")
 @changing.take_over_option
+@output.json_option
 def prune_command(
     directory: str,
     max_to_keep: int | None,
@@ -54,35 +55,96 @@ def prune_command(
     yes: bool,
     force: bool,
     take_over: bool,
+    as_json: bool,
 ) -> None:
     """Delete checkpoints that the rules do not keep.
 
     Without --max-to-keep and --keep, the rules are those of the job, recorded in the newest
     manifest. With --keep alone, the job's own max_to_keep applies, too. The newest checkpoint, the
     last verified one, pinned and leased ones, and those that retention does not manage (`distckpt
-    ls` --json: "listed") are always kept.
+    ls` --json: "listed") are always kept. If a checkpoint that would be kept lacks bytes, nothing
+    is deleted.
     """
+    from distckpt.core.manifest import Retention
     from distckpt.inspection import inventory
-    from distckpt.maintenance.exclusive_access import ExclusiveAccess
 
     storage, path = find_directory(directory)
     found = inventory.take(storage, path, time.time())
-    rules = _rules(found, path, max_to_keep, keep)
+    if not found.items and not as_json:
+        click.echo(nothing_in(storage, path, directory))
+        return
+    rules = _rules(found, path, max_to_keep, keep) if found.items else Retention(None, None, "")
     _check_metrics(found, rules.keep)
     victims = {kept.name for kept in _managed(storage, path, rules).decide().victims}
-    if not victims:
-        click.echo(f"Nothing to delete in {directory}.")
-        return
-    freed = _show([item for item in found.items if item.name in victims], dry_run)
-    if dry_run:
-        return
-    _ask(len(victims), _listed(found), freed, yes=yes, force=force)
+    items = [item for item in found.items if item.name in victims]
+    _check_rest(found, victims)
+    if not as_json:
+        if keep is not None and max_to_keep is None and rules.max_to_keep is not None:
+            most = f"max_to_keep={rules.max_to_keep}"
+            click.echo(f"The job's {most} applies, too; see --max-to-keep.")
+        _show(items, directory, dry_run=dry_run)
+    gone = victims
+    if victims and not dry_run:
+        _ask(items, _listed(found), yes=yes, force=force, as_json=as_json)
+        gone = _delete(storage, path, rules, take_over)
+    _finish(path, found, rules, gone, dry_run=dry_run, as_json=as_json)
+
+
+def _delete(storage: Storage, path: str, rules: Retention, take_over: bool) -> set[str]:
+    """Deletes what the rules do not keep; returns the names of what is gone."""
+    from distckpt.maintenance.exclusive_access import ExclusiveAccess
+
     with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
         managed = _managed(storage, path, rules)  # as it is now, by the rules that were shown
         before = {kept.name for kept in managed.active}
         access.prune(managed)
-    gone = before - {kept.name for kept in managed.active}
-    click.echo(f"Deleted {len(gone)}, kept {len(managed.active)}.")
+    return before - {kept.name for kept in managed.active}
+
+
+def _check_rest(found: Inventory, victims: set[str]) -> None:
+    """Refuses to delete good checkpoints while a damaged one counts as one that is kept."""
+    for item in reports.damaged(found.items) if victims else ():
+        if item.listed and item.name not in victims:
+            raise CheckpointDamagedError(
+                f"{item.name} is damaged, but would count as a checkpoint that is kept: "
+                f"{item.problem} Nothing was deleted. Move it away first: {item.name}.*"
+            )
+
+
+def _show(items: Sequence[Item], directory: str, *, dry_run: bool) -> None:
+    if items:
+        changing.show(items, "would be deleted" if dry_run else "to delete")
+    else:
+        click.echo(f"Nothing to delete in {directory}.")
+
+
+def _finish(
+    path: str, found: Inventory, rules: Retention, gone: set[str], *, dry_run: bool, as_json: bool
+) -> None:
+    """Says what was deleted, and what is damaged, and ends the command."""
+    from distckpt.inspection import inventory
+
+    deleted = [item for item in found.items if item.name in gone]
+    kept = [item for item in found.items if item.name not in gone]
+    damaged = reports.damaged(kept)
+    if as_json:
+        output.print_json(
+            {
+                "directory": path,
+                "dry_run": dry_run,
+                "rules": inventory.describe(*dataclasses.astuple(rules)),
+                "deleted": changing.to_json(deleted),
+                "bytes": changing.size_of(deleted),
+                "kept": [item.name for item in kept],
+                "damaged": reports.damage_to_json(damaged),
+            }
+        )
+    else:
+        if deleted and not dry_run:
+            click.echo(f"Deleted {len(deleted)}, kept {len(kept)}.")
+        for item in damaged:
+            reports.damage(item.name, item.problem)
+    output.end(wrong=bool(damaged))
 
 
 def _rules(found: Inventory, path: str, max_to_keep: int | None, keep: str | None) -> Retention:
@@ -93,7 +155,8 @@ def _rules(found: Inventory, path: str, max_to_keep: int | None, keep: str | Non
         rules = _rules_of_job(found, path)
     else:
         if keep is not None and max_to_keep is None:
-            max_to_keep = _max_to_keep_of_job(found)
+            of_job = _recorded(found)
+            max_to_keep = of_job.max_to_keep if of_job else None
         rules = Retention(max_to_keep, None, keep or "")
     if not rules.keep and rules.max_to_keep is None:
         raise ConfigurationError(
@@ -129,9 +192,10 @@ def _managed(storage: Storage, path: str, rules: Retention) -> ManagedCheckpoint
 def _rules_of_job(found: Inventory, path: str) -> Retention:
     rules = _recorded(found)
     if rules is None:
-        raise ConfigurationError(
-            f"No manifest in {path} records what the job keeps. Give --max-to-keep or --keep."
-        )
+        text = f"in {path} records what the job keeps. Give --max-to-keep or --keep."
+        if reports.damaged(found.items):
+            raise CheckpointDamagedError(f"No undamaged manifest {text}")
+        raise ConfigurationError(f"No manifest {text}")
     return rules
 
 
@@ -141,52 +205,24 @@ def _recorded(found: Inventory) -> Retention | None:
     return newest.retention if newest else None
 
 
-def _max_to_keep_of_job(found: Inventory) -> int | None:
-    rules = _recorded(found)
-    if rules is None or rules.max_to_keep is None:
-        return None
-    click.echo(f"The job's max_to_keep={rules.max_to_keep} applies, too; see --max-to-keep.")
-    return rules.max_to_keep
-
-
-def _show(items: Sequence[Item], dry_run: bool) -> int:
-    """Shows what is deleted; returns its number of bytes."""
-    table.print_table(
-        ["", "checkpoint", "step", "size"],
-        [
-            [
-                "would be deleted" if dry_run else "to delete",
-                i.name,
-                "-" if i.step is None else str(i.step),
-                output.size(i.bytes),
-            ]
-            for i in items
-        ],
-        right="llrr",
-    )
-    freed = sum(item.bytes for item in items)
-    click.echo(f"{output.size(freed)} in {output.plural(len(items), 'checkpoint')}.")
-    return freed
-
-
 def _listed(found: Inventory) -> int:
     return sum(item.listed for item in found.items)
 
 
-def _ask(count: int, of: int, freed: int, *, yes: bool, force: bool) -> None:
+def _ask(items: Sequence[Item], of: int, *, yes: bool, force: bool, as_json: bool) -> None:
     """Asks before anything is deleted, and once more before most of it is."""
+    count = len(items)
     is_most = 2 * count > of
     if yes and (force or not is_most):
         return
-    if not sys.stdin.isatty():
-        if yes:
-            raise ConfigurationError(
-                f"These are {count} of {of} checkpoints, more than half. If that is meant, give "
-                "--yes --force; nothing was deleted."
-            )
-        raise ConfigurationError("Cannot ask without a terminal; give --yes or --dry-run.")
+    if yes and (as_json or not sys.stdin.isatty()):
+        raise ConfigurationError(
+            f"These are {count} of {output.plural(of, 'checkpoint')}, more than half. If that is "
+            "meant, give --yes --force; nothing was deleted."
+        )
+    changing.check_can_ask(as_json=as_json)
     if not yes:
         what = output.plural(count, "checkpoint")
-        click.confirm(f"Delete {what} ({output.size(freed)})?", abort=True)
+        changing.ask(f"Delete {what} ({output.size(changing.size_of(items))})?")
     if is_most and not force:
-        click.confirm(f"These are {count} of {of}, more than half. Delete them?", abort=True)
+        changing.ask(f"These are {count} of {of}, more than half. Delete them?")

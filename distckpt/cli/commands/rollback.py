@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, table
+from distckpt.cli import changing, completion, output, reports
 from distckpt.cli.commands.verify import verify_all_bytes
 from distckpt.cli.target import find_checkpoint, find_directory
 from distckpt.core import layout
-from distckpt.errors import CheckpointDamagedError, ConfigurationError
+from distckpt.errors import CheckpointDamagedError
 
 if TYPE_CHECKING:
+    from distckpt.inspection.inventory import Item
     from distckpt.storage.base import Storage
 
 _EPILOG = f"""\b
@@ -25,8 +25,8 @@ Examples:
   distckpt rollback /checkpoints/run-1 ckpt-120
   distckpt rollback /checkpoints/run-1 ckpt-120 --delete --yes
 
-{changing.EXPLAINED}
-{output.CODES}"""
+{changing.EXPLAINED}"""
+_WOULD = "would be set aside"
 
 
 @click.command(
@@ -41,8 +41,15 @@ Examples:
 @changing.dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @changing.take_over_option
+@output.json_option
 def rollback_command(
-    directory: str, name: str, delete: bool, dry_run: bool, yes: bool, take_over: bool
+    directory: str,
+    name: str,
+    delete: bool,
+    dry_run: bool,
+    yes: bool,
+    take_over: bool,
+    as_json: bool,
 ) -> None:
     """Make NAME the newest checkpoint in DIRECTORY: the next job, and TensorFlow, continue from it.
 
@@ -51,18 +58,40 @@ def rollback_command(
     next rollback, or the next save of a job, finishes an interrupted rollback.
     """
     storage, path = find_directory(directory)
-    target = find_checkpoint(layout.join(path, name.rpartition("/")[2]))
-    later = _later(storage, path, target.name)
-    if later:
-        _verify(storage, path, target.name)
-        size = _show(storage, path, later, delete, dry_run)
-        if not dry_run and not yes:
-            _ask(target.name, len(later), size, delete)
-    elif not _has_begun(storage, path):
-        click.echo(f"{target.name} is already the newest.")
-        return
-    if not dry_run:
-        _go_back(storage, path, target.name, delete, take_over)
+    name = find_checkpoint(layout.join(path, name.rpartition("/")[2])).name
+    later = _items(storage, path, _later(storage, path, name))
+    _verify(storage, path, name, show=not as_json)
+    if later and not as_json:
+        verbs = ("to delete", "would be deleted") if delete else ("to set aside", _WOULD)
+        changing.show(later, verbs[dry_run])
+        for item in reports.damaged(later):
+            reports.damage(item.name, item.problem)
+    folder = None
+    if not dry_run and (later or _has_begun(storage, path)):
+        if later and not yes:
+            _ask(name, later, delete, as_json)
+        folder = _go_back(storage, path, name, delete, take_over)
+    if as_json:
+        output.print_json(
+            {
+                "directory": path,
+                "newest": name,
+                "dry_run": dry_run,
+                "deleted": delete,
+                "later": changing.to_json(later),
+                "bytes": changing.size_of(later),
+                "folder": None if delete else folder,
+            }
+        )
+    elif not later or not dry_run:
+        _explain(path, name, folder, delete, already=not later and folder is None)
+
+
+def _items(storage: Storage, path: str, names: Sequence[str]) -> list[Item]:
+    from distckpt.inspection import inventory
+
+    found = {item.name: item for item in inventory.take(storage, path, time.time()).items}
+    return [found[name] for name in names if name in found]
 
 
 def _later(storage: Storage, path: str, name: str) -> tuple[str, ...]:
@@ -79,13 +108,14 @@ def _has_begun(storage: Storage, path: str) -> bool:
     return storage.exists(layout.rollback_path(path))
 
 
-def _verify(storage: Storage, path: str, name: str) -> None:
-    problem, _ = verify_all_bytes(storage, path, name)
+def _verify(storage: Storage, path: str, name: str, *, show: bool) -> None:
+    problem, _ = verify_all_bytes(storage, path, name, show=show)
     if problem:
         raise CheckpointDamagedError(f"{problem} Nothing was changed.")
 
 
-def _go_back(storage: Storage, path: str, name: str, delete: bool, take_over: bool) -> None:
+def _go_back(storage: Storage, path: str, name: str, delete: bool, take_over: bool) -> str | None:
+    """Goes back; returns the folder of the later checkpoints, if there are any."""
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
     from distckpt.maintenance.rollback_plan import RollbackPlanner
 
@@ -98,13 +128,14 @@ def _go_back(storage: Storage, path: str, name: str, delete: bool, take_over: bo
             folder = rollbacks.run(planner.plan(later, access.ownership.term or 0))
         if folder is not None and delete:
             rollbacks.delete(folder)
-    click.echo(f"{name} is the newest now.")
-    if folder is not None:
-        _explain(path, folder, delete)
+    return folder
 
 
-def _explain(path: str, folder: str, delete: bool) -> None:
-    """Says where the later checkpoints are."""
+def _explain(path: str, name: str, folder: str | None, delete: bool, *, already: bool) -> None:
+    """Says which checkpoint is the newest, and where the later ones are."""
+    click.echo(f"{name} is already the newest." if already else f"{name} is the newest now.")
+    if folder is None:
+        return
     if delete:
         click.echo("Later checkpoints are deleted.")
         return
@@ -117,34 +148,9 @@ def _explain(path: str, folder: str, delete: bool) -> None:
     click.echo(f"  mv {there}/* {here}/ && rmdir {there}")
 
 
-def _show(storage: Storage, path: str, later: Sequence[str], delete: bool, dry_run: bool) -> int:
-    """Shows what is set aside or deleted; returns its number of bytes."""
-    from distckpt.inspection import inventory
-
-    found = {item.name: item for item in inventory.take(storage, path, time.time()).items}
-    items = [found[name] for name in later if name in found]
-    verb = "deleted" if delete else "set aside"
-    table.print_table(
-        ["", "checkpoint", "step", "size"],
-        [
-            [
-                f"would be {verb}" if dry_run else verb,
-                item.name,
-                "-" if item.step is None else str(item.step),
-                output.size(item.bytes),
-            ]
-            for item in items
-        ],
-        right="llrr",
-    )
-    total = sum(item.bytes for item in items)
-    click.echo(f"{output.size(total)} in {len(later)} checkpoints.")
-    return total
-
-
-def _ask(name: str, count: int, size: int, delete: bool) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError("Cannot ask without a terminal; give --yes or --dry-run.")
-    what = f"{count} later checkpoints ({output.size(size)})"
+def _ask(name: str, later: Sequence[Item], delete: bool, as_json: bool) -> None:
+    changing.check_can_ask(as_json=as_json)
+    what = output.plural(len(later), "later checkpoint")
+    size = output.size(changing.size_of(later))
     verb = "DELETE" if delete else "set aside"
-    click.confirm(f"Go back to {name} and {verb} {what}?", abort=True)
+    changing.ask(f"Go back to {name} and {verb} {what} ({size})?")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distckpt.cli import completion, output, table
+from distckpt.cli import completion, output, reports, table
 from distckpt.cli.target import Target, find_checkpoint
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MOST_VALUES = 6
 @click.option("--filter", "pattern", metavar="GLOB", help="Only tensors whose keys match.")
 @click.option("--values", "with_values", is_flag=True, help="Read and summarise the values.")
 @click.option("--full-keys", is_flag=True, help="Do not shorten keys.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output.json_option
 def show_command(
     checkpoint: str, pattern: str | None, with_values: bool, full_keys: bool, as_json: bool
 ) -> None:
@@ -41,12 +41,15 @@ def show_command(
     Keys of variables are shown without "/.ATTRIBUTES/VARIABLE_VALUE". With --values, the bytes are
     checked against their checksums.
     """
+    from distckpt.inspection import damage
+
     target = find_checkpoint(checkpoint)
     tensors = open_tensors(target)
     chosen = choose(tensors, pattern)
+    problem = damage.look(*target)
     if as_json:
-        output.print_json(_document(target, tensors, chosen, with_values))
-        return
+        output.print_json({**_document(target, tensors, chosen, with_values), "problem": problem})
+        output.end(wrong=bool(problem))
     _print_head(target, tensors)
     columns = ["tensor", "type", "shape", "size", "workers", "files"]
     if with_values:
@@ -64,7 +67,10 @@ def show_command(
         rows.append([*row, _describe(tensors, tensor)] if with_values else row)
     table.print_table(columns, rows, right="lllrll", hide=("files", "workers", "size", "type"))
     total = output.size(sum(tensor.bytes for tensor in chosen))
-    click.echo(f"{len(chosen)} of {len(tensors.all())} tensors, {total}")
+    click.echo(f"{len(chosen)} of {output.plural(len(tensors.all()), 'tensor')}, {total}")
+    if problem:
+        reports.damage(target.name, problem)
+    output.end(wrong=bool(problem))
 
 
 def open_tensors(target: Target) -> Tensors:

@@ -6,8 +6,8 @@ import time
 
 import click
 
-from distckpt.cli import completion, output
-from distckpt.cli.target import find_directory
+from distckpt.cli import completion, output, reports
+from distckpt.cli.target import find_directory, nothing_in
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import portable
 
@@ -37,7 +37,7 @@ Examples:
     metavar="N",
     help="Show the N newest saves.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output.json_option
 def timeline_command(directory: str, path: str | None, count: int, as_json: bool) -> None:
     """Draw the phases of each worker in the last saves of DIRECTORY, and name late workers.
 
@@ -51,16 +51,26 @@ def timeline_command(directory: str, path: str | None, count: int, as_json: bool
     storage, where = find_directory(directory)
     items = inventory.take(storage, where, time.time()).items
     saves = timeline.last((item.manifest for item in items if item.manifest), count)
-    if not saves:
+    damaged = reports.damaged(items)
+    if not saves and items and not damaged:
         raise ConfigurationError(
             f"No manifest in {directory} records phases. Checkpoints saved by distckpt have them."
         )
+    if not items and path is not None:
+        raise ConfigurationError(nothing_in(storage, where, directory))
     if as_json:
-        output.print_json({"directory": where, "saves": [save.to_json() for save in saves]})
-    if path is not None:
+        found = [save.to_json() for save in saves]
+        problems = reports.damage_to_json(damaged)
+        output.print_json({"directory": where, "saves": found, "damaged": problems})
+    if path is not None and saves:
         from distckpt.inspection.timeline_picture import draw
 
         draw(saves, portable.absolute(path))
     if not as_json:
+        if not items:
+            click.echo(nothing_in(storage, where, directory))
         for save in saves:
             click.echo(save.headline)
+        for item in damaged:
+            reports.damage(item.name, item.problem)
+    output.end(wrong=bool(damaged))

@@ -52,7 +52,7 @@ _SAID = {
     is_flag=True,
     help="Note in the directory which checkpoints are good, for keep.LastVerified.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@output.json_option
 def verify_command(
     checkpoint: str, all_of_them: bool, threads: int | None, note: bool, as_json: bool
 ) -> None:
@@ -109,7 +109,7 @@ def _mark(good: bool) -> str:
 
 def _targets(argument: str, all_of_them: bool) -> tuple[Storage, str, list[str]]:
     if not all_of_them:
-        target = find_checkpoint(argument)
+        target = find_checkpoint(argument, without_index=True)
         return target.storage, target.directory, [target.name]
     storage, directory = find_directory(argument)
     found = listings.classify(storage.list(directory)).checkpoints

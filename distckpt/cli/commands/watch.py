@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, reports
 from distckpt.cli.target import find_directory
 
 if TYPE_CHECKING:
@@ -22,8 +25,11 @@ _EPILOG = f"""\b
 Examples:
   distckpt watch /checkpoints/run-1
   distckpt watch /checkpoints/run-1 --for 3600 >> saves.log
+  distckpt watch /checkpoints/run-1 --json | jq .event
 
 {output.CODES}"""
+FOUND, BEGUN, LEFT_OVER = "found", "begun", "left over"
+SAVED, DAMAGED, DELETED = "saved", "damaged", "deleted"
 
 
 @click.command(
@@ -48,28 +54,29 @@ Examples:
     metavar="SECONDS",
     help="End after this time. Default: run until Ctrl-C.",
 )
-def watch_command(directory: str, interval: float, seconds: float | None) -> None:
+@output.json_lines_option
+def watch_command(directory: str, interval: float, seconds: float | None, as_json: bool) -> None:
     """Show the saves in DIRECTORY as they happen: each worker's phase and bytes. Changes nothing.
 
     Prints a line for each save that begins or ends, and for each checkpoint that appears or is
     deleted. On a terminal, saves in progress are shown below these lines. Each worker's phase is
-    derived from the files it has written so far, so the job is not involved.
+    derived from the files it has written so far, so the job is not involved. The exit code is 1 if
+    it has found a damaged checkpoint that still exists.
     """
     storage, path = find_directory(directory)
     watcher = Watcher(storage, path)
     end = None if seconds is None else time.monotonic() + seconds
-    try:
-        _follow(watcher, interval, end)
-    except KeyboardInterrupt:
-        return  # the usual end
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        _follow(watcher, interval, end, as_json)
+    output.end(wrong=bool(watcher.damaged))
 
 
-def _follow(watcher: Watcher, interval: float, end: float | None) -> None:
+def _follow(watcher: Watcher, interval: float, end: float | None, as_json: bool) -> None:
     console = output.make_console()
-    if not console.is_terminal:
+    if as_json or not console.is_terminal:
         while True:
-            for line in watcher.news():
-                click.echo(line)
+            for change in watcher.news():
+                click.echo(json.dumps(change.to_json()) if as_json else str(change))
             sys.stdout.flush()
             if not _sleep(interval, end):
                 return
@@ -77,8 +84,8 @@ def _follow(watcher: Watcher, interval: float, end: float | None) -> None:
 
     with Live(console=console, refresh_per_second=10, transient=True) as live:
         while True:
-            for line in watcher.news():
-                live.console.print(line, markup=False)
+            for change in watcher.news():
+                live.console.print(str(change), markup=False)
             live.update(_table(watcher))
             if not _sleep(interval, end):
                 return
@@ -93,6 +100,32 @@ def _sleep(interval: float, end: float | None) -> bool:
     return True
 
 
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A change in a directory.
+
+    Attributes:
+      time: When it was seen, in seconds since 1970.
+      event: What has happened: FOUND, BEGUN, LEFT_OVER, SAVED,
+        DAMAGED or DELETED.
+      text: The line for people.
+      more: What else ``--json`` prints.
+    """
+
+    time: float
+    event: str
+    text: str
+    more: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Returns the line for people, with the time."""
+        return f"{time.strftime('%H:%M:%S', time.localtime(self.time))}  {self.text}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what ``--json`` prints."""
+        return {"time": self.time, "event": self.event, **self.more}
+
+
 class Watcher:
     """Finds the changes in a directory since the last look.
 
@@ -104,14 +137,15 @@ class Watcher:
     def __init__(self, storage: Storage, directory: str) -> None:
         self._storage = storage
         self._directory = directory
-        self._items: dict[tuple[str, str], Item] | None = None
+        self._items: dict[tuple[str, str, bool], Item] | None = None
         self._began: dict[str, float] = {}
         self._left: set[str] = set()
         self.saves: list[SaveProgress] = []
+        self.damaged: list[Item] = []
         self._names: list[str] | None = None
 
-    def news(self) -> list[str]:
-        """Looks again; returns a line for each change since the last look."""
+    def news(self) -> list[Change]:
+        """Looks again; returns the changes since the last look."""
         from distckpt.inspection import inventory, save_watch
 
         now = time.time()
@@ -120,19 +154,19 @@ class Watcher:
             for save in save_watch.look(self._storage, self._directory)
             if save.phase != save_watch.DELETING
         ]
-        lines = [*self._of_leftovers(), *self._of_saves(now)]
+        changes = [*self._of_leftovers(now), *self._of_saves(now)]
         names = self._storage.list(self._directory)
         if names != self._names:  # manifests may be large: read them only after a change
             self._names = names
-            lines += self._of(inventory.take(self._storage, self._directory, now))
-        return [f"{_clock(now)}  {line}" for line in lines]
+            changes += self._of(inventory.take(self._storage, self._directory, now), now)
+        return changes
 
     def seconds(self, save: SaveProgress) -> float:
         """Returns how long a save has been seen, in seconds."""
         return time.time() - self._began[save.attempt]
 
-    def _of_leftovers(self) -> list[str]:
-        """Takes what a dead job has left over off the saves; returns a line for each new one."""
+    def _of_leftovers(self, now: float) -> list[Change]:
+        """Takes what a dead job has left over off the saves; returns the new ones."""
         from distckpt.core.attempts import parse_attempt_id
         from distckpt.ownership import owner_record
 
@@ -147,27 +181,50 @@ class Watcher:
         self.saves = [save for save in self.saves if save not in left]
         new = [save for save in left if save.attempt not in self._left]
         self._left.update(save.attempt for save in new)
-        return [
-            f"{s.name}: left over by a job that has ended; `distckpt gc` removes it" for s in new
-        ]
+        text = "left over by a job that has ended; `distckpt gc` removes it"
+        return [Change(now, LEFT_OVER, f"{s.name}: {text}", {"name": s.name}) for s in new]
 
-    def _of_saves(self, now: float) -> list[str]:
+    def _of_saves(self, now: float) -> list[Change]:
         attempts = {save.attempt for save in self.saves}
         began = [save for save in self.saves if save.attempt not in self._began]
         self._began = {a: t for a, t in self._began.items() if a in attempts}
         self._began.update((save.attempt, now) for save in began)
-        return [f"{save.name}: a save has begun" for save in began]
+        text = "a save has begun"
+        return [Change(now, BEGUN, f"{s.name}: {text}", {"name": s.name}) for s in began]
 
-    def _of(self, found: Inventory) -> list[str]:
-        items = {(i.name, i.manifest.attempt if i.manifest else ""): i for i in found.items}
+    def _of(self, found: Inventory, now: float) -> list[Change]:
+        items = {_key(item): item for item in found.items}
         before, self._items = self._items, items
+        self.damaged = reports.damaged(found.items)
         if before is None:
-            newest = next((i.name for i in found.items if i.newest), "none")
-            return [f"{output.plural(len(items), 'checkpoint')}, the newest: {newest}"]
-        lines = [_describe(item) for key, item in items.items() if key not in before]
-        names = {name for name, _ in items}
-        gone = [item.name for (name, _), item in before.items() if name not in names]
-        return lines + [f"{name}: deleted" for name in gone]
+            return [_first(found, self.damaged, now)]
+        changes = [
+            Change(
+                now,
+                DAMAGED if item.problem else SAVED,
+                _describe(item),
+                {"name": item.name, "checkpoint": item.to_json()},
+            )
+            for key, item in items.items()
+            if key not in before
+        ]
+        names = {item.name for item in found.items}
+        gone = [item.name for item in before.values() if item.name not in names]
+        return changes + [Change(now, DELETED, f"{n}: deleted", {"name": n}) for n in gone]
+
+
+def _key(item: Item) -> tuple[str, str, bool]:
+    return item.name, item.manifest.attempt if item.manifest else "", bool(item.problem)
+
+
+def _first(found: Inventory, damaged: list[Item], now: float) -> Change:
+    newest = next((item.name for item in found.items if item.newest), None)
+    text = output.plural(len(found.items), "checkpoint")
+    text += f", the newest: {newest}" if newest else ""
+    for item in damaged:
+        text += f"\n  {item.name} is damaged: {item.problem}"
+    checkpoints = [item.to_json() for item in found.items]
+    return Change(now, FOUND, text, {"newest": newest, "checkpoints": checkpoints})
 
 
 def _describe(item: Item) -> str:
@@ -182,10 +239,6 @@ def _describe(item: Item) -> str:
         f"{item.name}: committed{step}, {output.size(m.bytes)} by "
         f"{output.plural(len(m.workers), 'worker')} in {output.duration(m.seconds)}{metrics}"
     )
-
-
-def _clock(now: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(now))
 
 
 def _table(watcher: Watcher) -> Table:

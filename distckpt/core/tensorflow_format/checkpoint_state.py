@@ -13,7 +13,7 @@ import math
 from google.protobuf import text_format
 
 from distckpt.core.tensorflow_format.protobuf_wire import DOUBLE, STRING, Field, message_class
-from distckpt.errors import CheckpointDamagedError
+from distckpt.errors import CheckpointDamagedError, reason
 
 _Message = message_class(
     "CheckpointState",
@@ -54,7 +54,7 @@ def parse(text: bytes) -> CheckpointState:
     try:
         text_format.Merge(text.decode(), message)
     except (ValueError, text_format.ParseError) as error:
-        raise CheckpointDamagedError(f"The `checkpoint` file is damaged: {error}.") from None
+        raise CheckpointDamagedError(f"The `checkpoint` file is damaged: {_why(error)}.") from None
     if not message.model_checkpoint_path:
         raise CheckpointDamagedError("The `checkpoint` file names no newest checkpoint.")
     timestamps = tuple(message.all_model_checkpoint_timestamps)
@@ -67,6 +67,11 @@ def parse(text: bytes) -> CheckpointState:
         timestamps,
         last_preserved,
     )
+
+
+def _why(error: ValueError | text_format.ParseError) -> str:
+    line = error.GetLine() if isinstance(error, text_format.ParseError) else None
+    return reason(error) if line is None else f"line {line} cannot be read"
 
 
 def render(state: CheckpointState) -> bytes:

@@ -181,7 +181,7 @@ def test_gc_removes_what_is_left_over_and_no_checkpoint(shell, run):
         "model.data-00000-of-00002",
     ]
     assert not (run / ".distckpt-doctor-ab").exists()
-    assert "Nothing is left over" in shell("gc", run)
+    assert "Nothing else is left over" in shell("gc", run)
 
 
 def test_gc_finishes_a_deletion_that_has_begun(shell, run):
@@ -205,7 +205,7 @@ def test_a_dry_run_changes_nothing(shell, run):
 
 
 def test_prune_by_the_rules_of_the_job_finds_nothing(shell, run):
-    assert "Nothing to delete" in shell("prune", run, "--dry-run")
+    assert shell("prune", run, "--dry-run") == f"Nothing to delete in {run}.\n"
 
 
 def test_prune_by_other_rules(shell, run):
@@ -231,8 +231,25 @@ def test_prune_asks(shell, run):
     assert "give --yes or --dry-run" in text
     command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
     done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
     assert "Delete 3 checkpoints" in done.stdout
+    assert "Nothing was changed." in done.stdout
     assert len(names(run)) == 4
+
+
+def test_prune_keeps_good_checkpoints_while_a_damaged_one_counts_as_kept(shell, run):
+    """Otherwise only the damaged one would be left."""
+    os.truncate(run / "ckpt-5.data-00000-of-00001", 1000)
+    before = content(run)
+    for more in (["--dry-run"], ["--yes", "--force"]):
+        text = shell("prune", run, "--max-to-keep", "1", *more, code=1)
+        assert "ckpt-5 is damaged, but would count as a checkpoint that is kept" in text
+        assert "has 1000 bytes instead of 80283. Nothing was deleted." in text
+        assert content(run) == before
+    for file in run.glob("ckpt-5.*"):
+        file.unlink()
+    shell("prune", run, "--max-to-keep", "1", "--yes", "--force")
+    assert names(run) == ["ckpt-4"]
 
 
 def test_to_delete_more_than_half_needs_another_yes(shell, run):

@@ -105,3 +105,13 @@ def test_tensorflow_is_not_imported(run):
         "assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_data_file_that_is_missing_is_damage_of_the_checkpoint(shell, run):
+    (run / "ckpt-5.data-00000-of-00001").unlink()
+    text = shell("show", run, code=1)
+    assert "4 of 4 tensors" in text
+    assert text.endswith("ckpt-5 is damaged: ckpt-5.data-00000-of-00001 is missing.\n")
+    for words in (["show", run, "--values"], ["diff", run / "ckpt-4", run / "ckpt-5"]):
+        text = shell(*words, code=1)
+        assert text.endswith("ckpt-5.data-00000-of-00001: No such file or directory.\n")

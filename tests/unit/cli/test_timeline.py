@@ -53,6 +53,9 @@ def test_bad_input(shell, run, tmp_path):
     assert "Error: " in shell("timeline", run, "-o", tmp_path / "no" / "t.png", code=2)
     empty = tmp_path / "empty"
     empty.mkdir()
+    assert shell("timeline", empty) == f"There is no checkpoint in {empty}.\n"
+    assert "There is no checkpoint" in shell("timeline", empty, "-o", "t.png", code=2)
+    (run / "ckpt-2.index").rename(empty / "ckpt-2.index")
     assert "records phases" in shell("timeline", empty, code=2)
 
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import distckpt
+from distckpt.cli.commands.watch import Watcher
 from distckpt.inspection import save_watch
 from distckpt.storage.local import LocalStorage
 
@@ -108,3 +109,16 @@ def test_a_name_that_claims_too_many_workers_is_not_believed(run):
     (folder / "shard-00000-of-999999999999").write_text("x")
     (save,) = save_watch.look(LocalStorage(), str(run))
     assert save.workers == ()
+
+
+def test_a_checkpoint_that_becomes_damaged_is_an_event(run):
+    watcher = Watcher(LocalStorage(), str(run))
+    (first,) = watcher.news()
+    assert first.event == "found"
+    (run / "ckpt-4.index").unlink()
+    (change,) = watcher.news()
+    assert (change.event, change.to_json()["checkpoint"]["name"]) == ("damaged", "ckpt-4")
+    assert str(change).endswith("ckpt-4: damaged. ckpt-4.index is missing.")
+    for file in run.glob("ckpt-4.*"):
+        file.unlink()
+    assert [change.event for change in watcher.news()] == ["deleted"]

@@ -247,7 +247,7 @@ def test_a_newest_checkpoint_that_is_not_there_is_no_reason_to_begin_anew(make, 
     (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"')
     manager = make(small_checkpoint(), tmp_path, init_fn=lambda: pytest.fail("was called"))
     assert manager.latest_checkpoint is None
-    with pytest.raises(errors.RestoreError, match="no such checkpoint in its directory"):
+    with pytest.raises(errors.RestoreError, match=r"no ckpt-1\.index in its directory"):
         manager.restore_or_initialize()
     assert manager.save() == f"{tmp_path}/ckpt-1"
     assert manager.restore_or_initialize() == f"{tmp_path}/ckpt-1"
@@ -260,7 +260,7 @@ def test_a_newest_checkpoint_that_is_not_there_is_told_of(make, tmp_path, caplog
     manager.save()
     (tmp_path / "ckpt-2.index").unlink()
     assert make(checkpoint, tmp_path).restore_or_initialize() == f"{tmp_path}/ckpt-1"
-    assert "names ckpt-2, but there is no such checkpoint" in caplog.text
+    assert "names ckpt-2, but there is no ckpt-2.index" in caplog.text
 
 
 def test_a_number_that_plain_tensorflow_saved_again_is_restored(either, tmp_path):
