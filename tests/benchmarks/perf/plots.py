@@ -13,6 +13,9 @@ _OURS, _OTHERS = "#1a6fb0", "#b4bcc4"
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}"
     ".title{font-size:15px;font-weight:600}.panel{font-weight:600}.value{fill:#444}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.value{fill:#bbb}path{stroke:#ccc}"
+    "rect:first-of-type{fill:#1e2129}"  # the background, which is the first
+    f'[fill="{_OTHERS}"]{{fill:#6b757f}}}}'
 )
 
 
