@@ -62,7 +62,9 @@ class Progress:
         self._at_first = best
         self._best = tf.Variable(best, dtype=tf.float64)
         self._metric = metric
-        counters = {name: tf.Variable(0, dtype=tf.int64) for name in ("epoch", "batch", "seen")}
+        counters = {
+            name: tf.Variable(0, dtype=tf.int64) for name in ("epoch", "batch", "seen", "fit")
+        }
         self._part = tf.train.Checkpoint(
             best=self._best, metric=metric, callbacks=others, **counters
         )
@@ -94,6 +96,16 @@ class Progress:
         for name, value in dataclasses.asdict(place).items():
             if value != before[name]:  # an assignment takes longer than reading
                 getattr(self._part, name).assign(value)
+
+    @property
+    def fit(self) -> int:
+        """Which `fit` of its callback made the last save, from 1."""
+        return int(self._part.fit.numpy())
+
+    @fit.setter
+    def fit(self, number: int) -> None:
+        if number != self.fit:
+            self._part.fit.assign(number)
 
     @property
     def best(self) -> float:
