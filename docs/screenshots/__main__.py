@@ -4,7 +4,8 @@
 
 It trains launch/digits.py's model on two workers, runs each command on the resulting checkpoints,
 in a terminal of its own, and writes docs/images/<name>.svg. Nothing is edited, except that the
-temporary folder appears as /checkpoints. distckpt must be installed. This takes about two minutes.
+temporary folder appears as /checkpoints, and that quickstart.svg leaves a table out. distckpt must
+be installed. This takes about two minutes.
 """
 
 from __future__ import annotations
