@@ -13,7 +13,13 @@ import tensorflow as tf
 
 from distckpt.calls.save_request import Condition
 from distckpt.errors import UnsupportedOptionError
-from distckpt.keras.checks import build, check_frequency, check_kinds, check_together
+from distckpt.keras.checks import (
+    build,
+    check_frequency,
+    check_kinds,
+    check_together,
+    warn_of_later_fit,
+)
 from distckpt.keras.fit import Beginning, refuse_foreign
 from distckpt.keras.joining import BatchCount, batches_trained, best_before, fit_of, highest_number
 from distckpt.keras.manager_source import MAX_TO_KEEP, ManagerSource
@@ -45,7 +51,8 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
     The metrics of a resumed epoch are those of its remaining batches.
 
     A callback restores in its first `fit`, and again in the next one if the restore failed. Later
-    calls of `fit` in the same process continue with the model as it is.
+    calls of `fit` in the same process continue with the model as it is. A program that is to resume
+    in a later `fit` gives each call a callback with a directory of its own.
 
     Args:
       directory: Where to save; or a `CheckpointManager`. The model and its optimizer become part of
@@ -124,7 +131,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         self._manager: CheckpointManager | None = None
         self._progress: Progress | None = None
         self._beginning: Beginning | None = None
-        self._has_begun = False
+        self._fits = 0  # those that have begun
         self._count = BatchCount()
         self._place = self._saved = self._begun = Place()
         self._due = False
@@ -143,7 +150,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         self._thread = threading.get_ident()
         self._end_beginning()  # the previous `fit` may have ended with an exception
         self._due = False
-        first = not self._has_begun
+        first = self._fits == 0
         progress = self._connect()
         self._place = self._begun = Place(seen=self._count.again(self.model, self._place.seen))
         self._begins = True
@@ -153,11 +160,12 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         if first and self._restores:
             self._restore()
             progress.is_of(str(self._monitor or ""))
+            warn_of_later_fit(progress.fit, self._connected.directory)
             self._begin(progress.place)
             self._recalls = True
         elif first:
             self._continue(progress)
-        self._has_begun = True
+        self._fits += 1
         if self._restores:
             fit.restored(self._begun)
         self._joins = not self._restores
@@ -340,6 +348,7 @@ class CheckpointCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
         """Stores the place in the variables that are saved."""
         assert self._progress is not None
         self._progress.place = self._place
+        self._progress.fit = self._fits
         self._memory.note()
 
     def _refuse_other_threads(self) -> None:

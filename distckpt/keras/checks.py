@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 from distckpt.errors import ConfigurationError
+
+_log = logging.getLogger("distckpt")
 
 
 def check_together(best_only: bool, monitor: str | None, preemption: bool, restore: bool) -> None:
@@ -59,3 +62,21 @@ def build(model: Any) -> None:
     built = getattr(optimizer, "built", getattr(optimizer, "_built", False))
     if not built and callable(getattr(optimizer, "build", None)):
         optimizer.build(model.trainable_variables)
+
+
+def warn_of_later_fit(number: int, directory: str) -> None:
+    """Logs a warning if the checkpoint restored in a program's first `fit` is of a later one.
+
+    Args:
+      number: Which `fit` of its callback saved the checkpoint, from 1; 0 if there is none.
+      directory: Where it is.
+    """
+    if number > 1:
+        _log.warning(
+            "The checkpoint restored from %s was saved in fit number %d with its callback, and is "
+            "now continued in the first. If this program calls fit several times, too, it trains "
+            "the later epochs again. To resume in the fit that was interrupted, give each fit a "
+            "callback with a directory of its own.",
+            directory,
+            number,
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError
+from distckpt.keras.memory import text_variable
 from distckpt.keras.monitor import same
 
 # The attribute of the manager's `tf.train.Checkpoint`.
@@ -62,9 +63,11 @@ class Progress:
         self._at_first = best
         self._best = tf.Variable(best, dtype=tf.float64)
         self._metric = metric
+        # Not a number: workers may have begun different numbers of fits, after an error on one.
+        self._fit = text_variable("0")
         counters = {name: tf.Variable(0, dtype=tf.int64) for name in ("epoch", "batch", "seen")}
         self._part = tf.train.Checkpoint(
-            best=self._best, metric=metric, callbacks=others, **counters
+            best=self._best, metric=metric, callbacks=others, fit=self._fit, **counters
         )
         setattr(checkpoint, ATTRIBUTE, self._part)
         self._holders = (self._part, checkpoint) if at_top else (self._part,)
@@ -94,6 +97,16 @@ class Progress:
         for name, value in dataclasses.asdict(place).items():
             if value != before[name]:  # an assignment takes longer than reading
                 getattr(self._part, name).assign(value)
+
+    @property
+    def fit(self) -> int:
+        """Which `fit` of its callback made the last save, from 1."""
+        return int(self._fit.numpy())
+
+    @fit.setter
+    def fit(self, number: int) -> None:
+        if number != self.fit:
+            self._fit.assign(str(number))
 
     @property
     def best(self) -> float:

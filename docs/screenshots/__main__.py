@@ -4,7 +4,8 @@
 
 It trains launch/digits.py's model on two workers, runs each command on the resulting checkpoints,
 in a terminal of its own, and writes docs/images/<name>.svg. Nothing is edited, except that the
-temporary folder appears as /checkpoints. distckpt must be installed. This takes about two minutes.
+temporary folder appears as /checkpoints, and that quickstart.svg leaves a table out. distckpt must
+be installed. This takes about two minutes.
 """
 
 from __future__ import annotations
@@ -115,17 +116,37 @@ def watch(studio: Studio) -> None:
 
 def launch(studio: Studio) -> None:
     """The quickstart: a worker is killed, and the training continues."""
-    program = ROOT / "launch" / "quickstart" / "run.py"
-    words = [sys.executable, str(program), "--directory", f"{studio.folder}/quickstart"]
-    lines = terminal.run(words, studio.folder, ENVIRONMENT)
-    lines = lines[: next(n for n, line in enumerate(lines) if "Try next" in line)]
-    for here, there in ((studio.folder, "/checkpoints"), (BIN, ".venv/bin"), (f"{ROOT}/", "")):
-        lines = [line.replace(here, there) for line in lines]
-    lines = ["\x1b[1;32m$\x1b[0m \x1b[1mlaunch/quickstart.sh\x1b[0m", *lines]
+    lines = quickstart_lines(studio, terminal.COLUMNS)
+    lines = lines[: _first(lines, "Try next")]
     terminal.draw(str(IMAGES / "launch.svg"), "distckpt launch", lines)
 
 
-SCENES = {s.__name__: s for s in (ls, show, diff, verify, prune, doctor, watch, launch)}
+def quickstart(studio: Studio) -> None:
+    """The same for the first page: narrow, and without the table of checkpoints."""
+    columns = 80
+    lines = quickstart_lines(studio, columns)
+    end = _first(lines, "OK:")
+    lines = [*lines[: _first(lines, "Committed checkpoints")], *lines[end : end + 2]]
+    terminal.draw(str(IMAGES / "quickstart.svg"), "bash launch/quickstart.sh", lines, columns)
+
+
+def quickstart_lines(studio: Studio, columns: int) -> list[str]:
+    """Returns what the quickstart prints, after its command."""
+    program = ROOT / "launch" / "quickstart" / "run.py"
+    folder = f"{studio.folder}/{columns}"
+    os.mkdir(folder)
+    words = [sys.executable, str(program), "--directory", f"{folder}/quickstart"]
+    lines = terminal.run(words, folder, ENVIRONMENT, columns=columns)
+    for here, there in ((folder, "/checkpoints"), (BIN, ".venv/bin"), (f"{ROOT}/", "")):
+        lines = [line.replace(here, there) for line in lines]
+    return ["\x1b[1;32m$\x1b[0m \x1b[1mbash launch/quickstart.sh\x1b[0m", *lines]
+
+
+def _first(lines: list[str], text: str) -> int:
+    return next(number for number, line in enumerate(lines) if text in line)
+
+
+SCENES = {s.__name__: s for s in (ls, show, diff, verify, prune, doctor, watch, launch, quickstart)}
 
 
 @contextlib.contextmanager

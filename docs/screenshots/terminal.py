@@ -92,6 +92,7 @@ def run(
     cwd: str,
     environment: dict[str, str],
     best: Callable[[str], int] = lambda text: 0,
+    columns: int = COLUMNS,
 ) -> list[str]:
     """Runs a program in a terminal, and returns the lines that it shows.
 
@@ -100,10 +101,11 @@ def run(
       cwd: Where it runs.
       environment: Its environment.
       best: Rates a content; the last content with the highest rating is returned.
+      columns: The width of the terminal.
     """
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, COLUMNS, 0, 0))
-    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
+    environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     process = subprocess.Popen(
         words, cwd=cwd, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
@@ -135,15 +137,16 @@ def _pictures(terminal: int) -> Iterator[list[str]]:
     yield screen.lines()
 
 
-def draw(path: str, title: str, lines: Sequence[str]) -> None:
+def draw(path: str, title: str, lines: Sequence[str], columns: int = COLUMNS) -> None:
     """Draws lines as a picture of a terminal.
 
     Args:
       path: The SVG file.
       title: The title of the terminal.
       lines: Its content, with colours.
+      columns: Its width.
     """
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     for line in [*lines, ""]:
         console.print(Text.from_ansi(line), soft_wrap=False, highlight=False)
     name = os.path.splitext(os.path.basename(path))[0]

@@ -26,8 +26,8 @@ class Screen:
 
     def say(self, text: str, style: str = "") -> None:
         """Prints `text` with the seconds since the beginning."""
-        line = Text(f"{time.monotonic() - self._began:6.1f} s  ", "dim")
-        self.console.print(line.append(text, style or None), soft_wrap=True)
+        seconds = f"{time.monotonic() - self._began:6.1f} s  "
+        self.console.print(Text.assemble((seconds, "dim"), (text, style)), soft_wrap=True)
 
     def show(self, text: str) -> None:
         """Shows `text` on the moving line, if there is one."""

@@ -60,7 +60,11 @@ def replaced(text: str, name: str, content: str) -> str:
 
 def pictures(sections: Result) -> dict[str, str]:
     """Returns the SVG of each plot that there are measurements for."""
-    return {name: draw(sections[name]) for name, draw in _PICTURES.items() if sections.get(name)}
+    return {
+        name: draw(sections[section])
+        for name, (section, draw) in _PICTURES.items()
+        if sections.get(section)
+    }
 
 
 def _stop(results: list[Result]) -> str:
@@ -70,6 +74,17 @@ def _stop(results: list[Result]) -> str:
         [_panel(r, names, seconds("stopped")) for r in results],
         tables.duration,
         logarithmic=True,
+    )
+
+
+def _headline(results: list[Result]) -> str:
+    """Returns the bars of the documentation's first page: one state, asynchronous saves."""
+    return chart(
+        "Training stopped by one asynchronous save",
+        [_panel(results[0], ways.ASYNC, seconds("stopped"))],
+        tables.duration,
+        logarithmic=False,
+        width=620,
     )
 
 
@@ -125,10 +140,12 @@ def _ours(name: str) -> bool:
     return name.startswith("distckpt")
 
 
-_PICTURES: dict[str, Callable[[list[Result]], str]] = {
-    "stop": _stop,
-    "pace": _pace,
-    "memory": _memory,
-    "restore": _restore,
-    "scale": scaling.picture,
+# The section that each picture shows, and what draws it.
+_PICTURES: dict[str, tuple[str, Callable[[list[Result]], str]]] = {
+    "headline": ("stop", _headline),
+    "stop": ("stop", _stop),
+    "pace": ("pace", _pace),
+    "memory": ("memory", _memory),
+    "restore": ("restore", _restore),
+    "scale": ("scale", scaling.picture),
 }

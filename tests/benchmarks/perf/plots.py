@@ -13,6 +13,9 @@ _OURS, _OTHERS = "#1a6fb0", "#b4bcc4"
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}"
     ".title{font-size:15px;font-weight:600}.panel{font-weight:600}.value{fill:#444}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.value{fill:#bbb}path{stroke:#ccc}"
+    "rect:first-of-type{fill:#1e2129}"  # the background, which is the first
+    f'[fill="{_OTHERS}"]{{fill:#6b757f}}}}'
 )
 
 
@@ -36,7 +39,12 @@ class Panel:
 
 
 def chart(
-    title: str, panels: Sequence[Panel], tell: Callable[[float], str], *, logarithmic: bool
+    title: str,
+    panels: Sequence[Panel],
+    tell: Callable[[float], str],
+    *,
+    logarithmic: bool,
+    width: int = _WIDTH,
 ) -> str:
     """Returns the SVG of horizontal bars, with a thin line from the least to the greatest.
 
@@ -45,8 +53,9 @@ def chart(
       panels: What to draw; numbers must be positive if `logarithmic`.
       tell: Writes a number as text.
       logarithmic: Whether each factor of ten has the same length.
+      width: In pixels.
     """
-    scale = _scale([bar for panel in panels for bar in panel.bars], logarithmic)
+    scale = _scale([bar for panel in panels for bar in panel.bars], logarithmic, width)
     parts, y = [f'<text class="title" x="12" y="22">{escape(title)}</text>'], _TITLE
     for panel in panels:
         parts.append(f'<text class="panel" x="12" y="{y + 18}">{escape(panel.title)}</text>')
@@ -57,16 +66,16 @@ def chart(
         y += _GAP
     height = y + 8
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}" role="img"><title>{escape(title)}</title>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img"><title>{escape(title)}</title>'
         f'<style>{_STYLE}</style><rect width="100%" height="100%" fill="#fff"/>'
     )
     return "\n".join([head, *parts, "</svg>"]) + "\n"
 
 
-def _scale(bars: Sequence[Bar], logarithmic: bool) -> Callable[[float], float]:
+def _scale(bars: Sequence[Bar], logarithmic: bool, width: int) -> Callable[[float], float]:
     """Returns the function from numbers to lengths."""
-    room = _WIDTH - _LEFT - _RIGHT
+    room = width - _LEFT - _RIGHT
     most = max((bar.most for bar in bars), default=1.0) or 1.0
     if not logarithmic:
         return lambda number: room * max(0.0, number) / most

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import pathlib
+import re
+
 import pytest
 import tensorflow as tf
 
@@ -116,3 +120,13 @@ def test_two_that_save_to_one_directory_are_refused(tmp_path):
         train_with(newest, only_best(f"{tmp_path}/"))
     train_with(newest, epochs=1)
     train_with(newest, epochs=2)
+
+
+@pytest.mark.parametrize("other", ["ModelCheckpoint", "BackupAndRestore"])
+def test_the_documentation_compares_every_argument_of_the_callback_that_is_replaced(other):
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "keras.md").read_text()
+    table = page.partition(f"\n`{other}`:\n")[2].lstrip().partition("\n\n")[0]
+    first = " ".join(row.split("|")[1] for row in table.splitlines())
+    named = set(re.findall(r"`(\w+)`", first))
+    signature = inspect.signature(getattr(keras.callbacks, other).__init__)
+    assert set(signature.parameters) - {"self", "kwargs"} - named == set()

@@ -127,3 +127,54 @@ def test_a_second_fit_counts_on(tmp_path):
     train_with(best, newest, model=model, scores=(3, 2), epochs=2)
     train_with(only_best(tmp_path / "best", max_to_keep=None), model=model, scores=(1,), epochs=1)
     assert [step for _, step, _ in kept(tmp_path / "best")] == [FEW, 2 * FEW, 3 * FEW, 4 * FEW]
+
+
+def two_fits(first, second, stop=None):
+    """Starts a program that calls `fit` twice; the second one may be interrupted."""
+    model, watches = make_model(), (Watch(), Watch(stop))
+    fit(model, arrays(), first, watches[0], epochs=1)
+    try:
+        fit(model, arrays(), second, watches[1], epochs=2)
+    except Interrupted:
+        assert stop is not None
+    return model, [watch.epochs for watch in watches]
+
+
+def test_each_fit_resumes_if_it_has_a_directory_of_its_own(tmp_path, caplog):
+    def callbacks(name):
+        folders = (tmp_path / name / "first", tmp_path / name / "second")
+        return [distckpt.keras.CheckpointCallback(folder, save_freq=4) for folder in folders]
+
+    expected, _ = two_fits(*callbacks("whole"))
+    two_fits(*callbacks("interrupted"), stop=(1, 5))
+    model, epochs = two_fits(*callbacks("interrupted"))
+    assert epochs == [[], [1]]
+    assert bits(model) == bits(expected)
+    assert "of its own" not in caplog.text
+
+
+def test_a_program_that_resumes_in_another_fit_is_warned(tmp_path, caplog):
+    def callback():
+        return distckpt.keras.CheckpointCallback(tmp_path, save_freq=4)
+
+    whole = callback()
+    two_fits(whole, whole, stop=(1, 5))
+    assert "of its own" not in caplog.text
+    again = callback()
+    two_fits(again, again)
+    assert f"restored from {tmp_path} was saved in fit number 2" in caplog.text
+    assert caplog.text.count("of its own") == 1
+
+
+def test_a_second_fit_numbers_on_and_remembers_the_best_value(tmp_path):
+    newest = distckpt.keras.CheckpointCallback(tmp_path / "newest", max_to_keep=None)
+    best = only_best(tmp_path / "best", max_to_keep=None)
+    model, watch = train_with(best, newest, epochs=2, scores=(5, 3))
+    train_with(best, newest, model=model, epochs=4, initial_epoch=2, scores=(0, 0, 4, 2))
+    assert [name for name, _, _ in kept(tmp_path / "newest")] == [f"ckpt-{n}" for n in range(1, 5)]
+    assert [score for _, _, score in kept(tmp_path / "best")] == [5, 3, 2]
+    assert watch.epochs == [0, 1]
+    _, watch = train_with(
+        distckpt.keras.CheckpointCallback(tmp_path / "newest"), epochs=5, scores=[0] * 5
+    )
+    assert watch.epochs == [4]

@@ -15,6 +15,7 @@ TESTS = [
     "test_fit_again.py",
     "test_best.py",
     "test_arguments.py",
+    "test_keras_layers.py",
     "test_two_workers.py",
 ]
 
