@@ -73,14 +73,15 @@ install() {
         "$python" -m venv "$venv" || return
     fi
     touch "$venv/unfinished"
-    # Compiling what nobody imports would take longest of all.
+    # Most modules are never imported; below, the import compiles those that are.
     local pip=("$venv/bin/python" -m pip install --quiet --no-input --progress-bar off --no-compile)
     "${pip[@]}" "tensorflow-cpu==$version.*" -r "$work/tools" || return
     # Its dependency is the package tensorflow.
     "${pip[@]}" --no-deps "tf-keras==$version.*" || return
     "${pip[@]}" --no-build-isolation "$work/sources" || return
-    "$venv/bin/python" - <<'END' || return
+    TF_CPP_MIN_LOG_LEVEL=3 "$venv/bin/python" - <<'END' || return
 import importlib.metadata, sys
+import distckpt.testing, keras, pytest, tensorflow
 found = set(importlib.metadata.packages_distributions()["tensorflow"])
 sys.exit(f"There is not one TensorFlow, but {found}." if len(found) != 1 else 0)
 END

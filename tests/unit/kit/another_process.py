@@ -10,7 +10,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[3]
 
 
-def run_tests(folder, *arguments, timeout=170, **env):
+def run_tests(folder, *arguments, timeout=500, **env):
     """Runs tests of a folder, which must pass; returns what pytest prints.
 
     Args:

@@ -19,11 +19,12 @@ TAKES_LAST_STEP_0 = VERSION >= (2, 21)
 
 # Whether the error says why the coordination service cannot be reached. The test of this is in
 # tests/contract/test_tensorflow_service.py, because it takes a cluster whose chief dies.
-TELLS_WHY_UNREACHABLE = VERSION >= (2, 19)
+TELLS_WHY_UNREACHABLE = VERSION >= (2, 20)
 
 # Data types that came with a version.
 _TYPES = {
-    (2, 20): {"float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz", "int2", "uint2"},
+    (2, 19): {"float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"},
+    (2, 20): {"int2", "uint2"},
     (2, 21): {"float4_e2m1fn"},
 }
 
