@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import tensorflow as tf
 
@@ -20,6 +21,10 @@ TAKES_LAST_STEP_0 = VERSION >= (2, 21)
 # Whether the error says why the coordination service cannot be reached. The test of this is in
 # tests/contract/test_tensorflow_service.py, because it takes a cluster whose chief dies.
 TELLS_WHY_UNREACHABLE = VERSION >= (2, 20)
+
+# Whether tf-keras makes models after keras.utils.set_random_seed. Older ones pass a float to
+# random.randint, which Python 3.12 refuses.
+KERAS_2_TAKES_SEEDS = VERSION >= (2, 19) or sys.version_info < (3, 12)
 
 # Data types that came with a version.
 _TYPES = {
