@@ -15,6 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
 trap 'exit 130' INT # also when the command that was interrupted ends as if nothing were
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. launch/pythons.sh
 root=$(pwd -P)
 venv=$root/.venv
 state=$venv/.distckpt # origin: made here; begun: installing; installed: fingerprint, then extras
@@ -24,23 +25,6 @@ fail() {
     echo "setup: $*" >&2
     exit 1
 }
-
-# Prints "3.11" if $1 is a Python that TensorFlow has packages for; else says why not, and fails.
-supported_version() {
-    "$1" - <<'EOF'
-import platform, sys, sysconfig
-version = "%d.%d" % sys.version_info[:2]
-if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-    sys.exit("it is version %s" % version)
-if platform.python_implementation() != "CPython" or sys.maxsize < 2**32:
-    sys.exit("it is not a 64-bit CPython")
-if sysconfig.get_config_var("Py_GIL_DISABLED"):
-    sys.exit("it is a free-threaded build")
-print(version)
-EOF
-}
-
-can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 no_ensurepip() {
     fail "$1 cannot make virtual environments: its module ensurepip is missing." \
@@ -59,16 +43,13 @@ find_python() {
         echo "$PYTHON"
         return
     fi
-    # The last are pyenv's, whose commands on the PATH refuse to work until a version is chosen.
-    for candidate in python3 python3.12 python3.11 python3.13 python3.10 python \
-        "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.1[0-3].*/bin/python; do
-        supported_version "$candidate" >/dev/null 2>&1 || continue
+    while read -r _ candidate; do
         if can_make_venv "$candidate"; then
             echo "$candidate"
             return
         fi
         crippled=${crippled:-$candidate}
-    done
+    done < <(supported_pythons)
     [ -z "$crippled" ] || no_ensurepip "$crippled"
     fail "no Python 3.10 to 3.13 was found. Install one, or set PYTHON to where it is:" \
         "PYTHON=/path/to/python3.11 $0"

@@ -59,6 +59,7 @@ _BROKEN = re.compile(
     r"|(?:dns|name) resolution fail\w*",
     re.IGNORECASE,
 )
+_NO_CONNECTION = re.compile("failed to connect to all addresses")  # all that older versions say
 
 
 class TensorFlowService(base.Coordinator):
@@ -322,7 +323,7 @@ def _task(name: str) -> tuple[str, int] | None:
 def _reason(error: Any) -> str:
     """Returns in one line why a worker, or the service, is lost."""
     text = str(error.message or type(error).__name__)
-    if broken := _BROKEN.search(text):
+    if broken := _BROKEN.search(text) or _NO_CONNECTION.search(text):
         return f"its coordination service cannot be reached: {broken[0].lower()}"
     if isinstance(error, tf.errors.CancelledError):
         return "its coordination service has been shut down"

@@ -19,7 +19,8 @@ from distckpt.coordination.crew import Crew
 _CALL = 60.0
 # Seconds after which an open call has certainly looked, even over a busy network.
 _LOOK = 0.2
-# Seconds that an answer waits for an answer to an earlier key whose call has just begun.
+# Seconds that an answer waits for an answer to an earlier key whose call has just begun. A thread
+# that has not begun its call yet, on a busy machine, is waited for as long as a first look takes.
 _ORDER = 0.02
 # Seconds in which a fetch without threads looks once at all its keys, and at one of them.
 _ROUND, _GLANCE = 0.5, 0.02
@@ -116,6 +117,7 @@ class Watches:
         """Keeps one call for the key of `watch` open, until it is answered or no longer wanted."""
         while True:
             value, failure, over = None, None, False
+            watch.asked = watch.asked or time.monotonic()
             try:
                 value = self._ask(watch.key, _CALL)
             except Forgotten:
@@ -155,6 +157,7 @@ class _Watch:
     def __init__(self, key: str) -> None:
         self.key = key
         self.since = time.monotonic()
+        self.asked = 0.0  # when its call began
         self.wanted_until = self.since
         self.value: str | None = None
         self.error: Exception | None = None
@@ -162,6 +165,10 @@ class _Watch:
     @property
     def answered(self) -> bool:
         return self.value is not None or self.error is not None
+
+    def may_be_answered(self, now: float) -> bool:
+        """Whether its first look may not be over yet."""
+        return now < (self.asked + _ORDER if self.asked else self.since + _LOOK)
 
     def idle(self) -> bool:
         return time.monotonic() > self.wanted_until + _CALL
@@ -172,6 +179,6 @@ def _first_answered(watches: Sequence[_Watch], now: float) -> _Watch | None:
     for watch in watches:
         if watch.answered:
             return watch
-        if now < watch.since + _ORDER:
+        if watch.may_be_answered(now):
             return None
     return None

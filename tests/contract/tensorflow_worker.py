@@ -23,6 +23,7 @@ from tensorflow.python.eager import context as tf_context
 from distckpt import errors
 from distckpt.coordination.tensorflow_service import TensorFlowService
 from distckpt.testing import coordinator_contract as contract
+from tests.unit.kit.tf_differences import TELLS_WHY_UNREACHABLE
 
 # --- Clauses that only this adapter has -----------------------------------------------------------
 
@@ -172,7 +173,8 @@ def lost_is_told(me):
     began = time.monotonic()
     lost = me.lost()
     assert time.monotonic() - began < 1.0
-    assert lost[0] == "its coordination service cannot be reached: connection refused"
+    why = "connection refused" if TELLS_WHY_UNREACHABLE else "failed to connect to all addresses"
+    assert lost[0] == f"its coordination service cannot be reached: {why}", lost
     with pytest.raises(errors.WorkerLostError) as caught:
         me.publish("a", "value")
     assert str(caught.value) == f"chief is lost: {lost[0]}"

@@ -241,6 +241,11 @@ def test_without_a_strategy_there_is_no_service():
             "its coordination service cannot be reached: connection refused",
         ),
         (
+            "failed to connect to all addresses\nAdditional GRPC error information from remote "
+            "target /job:worker/replica:0/task:0 while calling …",
+            "its coordination service cannot be reached: failed to connect to all addresses",
+        ),
+        (
             "recvmsg:Connection reset by peer\nAdditional GRPC error information",
             "its coordination service cannot be reached: connection reset by peer",
         ),

@@ -104,6 +104,24 @@ def test_the_first_key_is_preferred_even_if_its_answer_comes_a_little_later(engi
     assert watches.fetch(["a", "b"], SOON) == ("a", "value")
 
 
+def test_the_first_key_is_preferred_even_if_its_thread_begins_late(engine):
+    """On a busy machine, a thread may begin long after it was started."""
+
+    class Busy(Crew):
+        def do(self, work, *rest):
+            if not engine.asked and not late:
+                late.append(threading.Timer(0.1, work))
+                late[0].start()
+                return True
+            return super().do(work, *rest)
+
+    late = []
+    for key in "ab":
+        engine.store.publish(key, "value")
+    assert Watches(engine.ask, Busy(0)).fetch(["a", "b"], SOON) == ("a", "value")
+    assert engine.asked == ["b", "a"]
+
+
 def test_a_slow_first_key_does_not_hold_back_the_second_for_long(engine, watches):
     engine.delays["a"] = 2.0
     engine.store.publish("b", "value")

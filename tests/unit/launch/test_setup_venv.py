@@ -21,7 +21,8 @@ def root(tmp_path: Path) -> Path:
     (root / "distckpt").mkdir()
     (root / "pyproject.toml").touch()
     (root / "constraints.txt").touch()
-    shutil.copy(SCRIPT, root / "launch")
+    for name in (SCRIPT.name, "pythons.sh"):
+        shutil.copy(SCRIPT.with_name(name), root / "launch")
     return root
 
 

@@ -30,6 +30,8 @@ import distckpt
 from distckpt.ownership import fencing
 from distckpt.ownership.held_terms import HeldTerms
 
+from ..kit.tf_differences import TAKES_LAST_STEP, TAKES_LAST_STEP_0
+
 SEED = os.environ.get("DISTCKPT_SEED")
 HISTORIES = settings(
     max_examples=int(os.environ.get("DISTCKPT_HISTORIES", "60")),
@@ -43,14 +45,16 @@ HISTORIES = settings(
 HOUR = 3600.0
 FAST = distckpt.ManagerOptions(durable=False)
 
+LAST_STEPS = [None, 0, 2] if TAKES_LAST_STEP_0 else [None, 2]
+
 MANAGER = st.fixed_dictionaries(
     {
         "max_to_keep": st.sampled_from([None, 1, 2, 3]),
         "keep_checkpoint_every_n_hours": st.sampled_from([None, None, 0.5, 1]),
         "checkpoint_interval": st.sampled_from([None, None, 1, 3]),
-        "last_checkpoint_step": st.sampled_from([None, 0, 2]),
         "checkpoint_name": st.sampled_from(["ckpt", "ckpt", "ckpt", "model.best"]),
     }
+    | ({"last_checkpoint_step": st.sampled_from(LAST_STEPS)} if TAKES_LAST_STEP else {})
 )
 NUMBER = st.one_of(
     st.integers(0, 6),
