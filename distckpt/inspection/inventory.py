@@ -211,8 +211,9 @@ def _explain(items: Sequence[Item], catalog: Catalog, now: float) -> tuple[tuple
     if rules is not None:
         text = describe(rules.max_to_keep, rules.every_hours, rules.keep)
         most = 1 if rules.max_to_keep is None and rules.keep else rules.max_to_keep
+        newest_ones = "the newest" if most == 1 else f"one of the {most} newest"
         for item in listed[-most:] if most else listed:
-            reasons[item.name].append(f"one of the {most} newest" if most else "all are kept")
+            reasons[item.name].append(newest_ones if most else "all are kept")
         for name, why in _kept(rules.keep, facts(listed, catalog), now).items():
             reasons[name].append(why)
     explained = tuple(

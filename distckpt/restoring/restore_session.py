@@ -218,15 +218,17 @@ class RestoreSession:
                 )
 
     def _give_up(self, refused: list[str]) -> Outcome:
-        text = "".join(f"\n  {line}" for line in refused)
-        return Outcome(
-            Failure(
-                RestoreError.__name__,
-                f"None of the {len(refused)} checkpoints in {self._directory} can be restored:"
-                f"{text}\nNothing was changed. Repair the files or point to another directory; to "
-                "train from the beginning, use an empty one.",
-            )
+        count, here = len(refused), self._directory
+        if count == 1:
+            text = f"The checkpoint in {here} cannot be restored:"
+        else:
+            text = f"None of the {count} checkpoints in {here} can be restored:"
+        text += "".join(f"\n  {line}" for line in refused)
+        text += (
+            "\nNothing was changed. Repair the files or point to another directory; to train from "
+            "the beginning, use an empty one."
         )
+        return Outcome(Failure(RestoreError.__name__, text))
 
     def _candidates(self) -> list[str]:
         try:
