@@ -67,7 +67,9 @@ def make_index(tensors: Iterable[StoredTensor]) -> bytes:
 def _add_slice(entries: dict[bytes, Any], key: bytes, tensor: StoredTensor) -> bytes:
     """Adds a slice to the entry of its tensor; returns the key of the slice's own entry."""
     shape, extents = parse_spec(tensor.spec)
-    if slice_shape(shape, extents) == shape:
+    if slice_shape(shape, extents) != tensor.shape:
+        raise ValueError(f"{tensor.key!r} has the shape {tensor.shape}, not that of {tensor.spec}")
+    if tensor.shape == shape:
         return key  # the slice is the whole tensor, which TensorFlow stores as such
     whole = entries.get(key)
     if whole is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import filecmp
 import os
+import resource
+import shutil
 import weakref
 
 import numpy as np
@@ -42,7 +45,8 @@ def direct():
 
 def written(folder, writer, keys, specs, tensors):
     """Writes a bundle, and returns how its files' names begin."""
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     writer.write(str(folder / "b"), keys, specs, list(tensors))
     assert sorted(os.listdir(folder)) == sorted(f"b{suffix}" for suffix in SUFFIXES)
     return str(folder / "b")
@@ -121,10 +125,23 @@ def test_tensors_around_the_size_of_a_chunk(tmp_path, direct):
 
 
 def test_ten_thousand_small_ones(tmp_path, direct):
-    names = [f"model/layer-{n // 10}/v{n % 10}/.ATTRIBUTES/VARIABLE_VALUE" for n in range(10_000)]
-    check(
-        tmp_path, direct, names, [""] * len(names), [tf.constant(float(n)) for n in range(10_000)]
-    )
+    numbers = range(10_000)
+    names = [f"model/layer-{n // 10}/v{n % 10}/.ATTRIBUTES/VARIABLE_VALUE" for n in numbers]
+    check(tmp_path, direct, names, [""] * len(names), [tf.constant(float(n)) for n in numbers])
+
+
+def test_a_tensor_of_more_than_2_gib(tmp_path, direct):
+    tensors = [tf.constant(np.resize(np.arange(251, dtype=np.uint8), (2 << 30) + 5)), tf.ones(3)]
+    check(tmp_path, direct, ["a", "b"], ["", ""], tensors)
+
+
+def test_many_strings_are_written_by_tensorflow(tmp_path):
+    words = tf.strings.as_string(tf.range(direct_writer._MOST_STRINGS + 1))
+    writer = DirectWriter(durable=True)
+    writer._other = Unused()
+    with pytest.raises(AssertionError, match="the op was used"):
+        writer.write(str(tmp_path / "b"), ["x"], [""], [words])
+    writer.write(str(tmp_path / "b"), ["x"], [""], [words[1:]])
 
 
 def test_an_iterator_is_written_by_tensorflow(tmp_path):
@@ -168,12 +185,43 @@ def test_an_error_of_the_disk_names_the_file(tmp_path, direct):
     assert caught.value.errno == errno.ENOENT
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_is_an_error_with_the_path(tmp_path, direct):
-    (tmp_path / "b.data-00000-of-00001").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"No space left on device.*b\.data") as caught:
-        direct.write(str(tmp_path / "b"), ["x"], [""], [tf.ones(3)])
-    assert caught.value.errno == errno.ENOSPC
+def test_what_does_not_fit_is_an_error_with_the_path(tmp_path, direct):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large.*b\.data") as caught:
+            direct.write(str(tmp_path / "b"), ["x"], [""], [tf.ones(1000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert os.listdir(tmp_path) == ["b.data-00000-of-00001"]  # and no index
+
+
+def test_a_file_that_exists_is_not_written_to(tmp_path, direct):
+    """Two processes that take the same worker's place must not write to one file."""
+    direct.write(str(tmp_path / "b"), ["x"], [""], [tf.ones(3)])
+    before = (tmp_path / "b.data-00000-of-00001").read_bytes()
+    with pytest.raises(FileExistsError):
+        direct.write(str(tmp_path / "b"), ["x"], [""], [tf.zeros(3)])
+    assert (tmp_path / "b.data-00000-of-00001").read_bytes() == before
+
+
+@pytest.mark.parametrize("strings", [[], [""], ["a" * 200, "", "b" * 70_000]])
+def test_as_much_is_reserved_as_is_written(tmp_path, direct, monkeypatch, strings):
+    reserved = []
+    monkeypatch.setattr(disk_hints, "preallocate", lambda _, size: reserved.append(size))
+    tensors = [tf.constant(strings, tf.string), tf.ones((3, 4))]
+    direct.write(str(tmp_path / "b"), ["s", "x"], ["", ""], tensors)
+    assert reserved == [(tmp_path / "b.data-00000-of-00001").stat().st_size]
+
+
+@pytest.mark.parametrize(
+    ("keys", "specs"), [(["x", "x"], ["", ""]), (["x", "y"], ["6 2 0,4:-", ""])]
+)
+def test_a_plan_that_makes_no_sense_leaves_no_index(tmp_path, direct, keys, specs):
+    with pytest.raises(ValueError, match=r"twice|shape"):
+        direct.write(str(tmp_path / "b"), keys, specs, [tf.ones((3, 2)), tf.ones(2)])
+    assert not (tmp_path / "b.index").exists()
 
 
 def test_without_the_hints_the_files_are_the_same(tmp_path, direct, monkeypatch):
@@ -181,10 +229,41 @@ def test_without_the_hints_the_files_are_the_same(tmp_path, direct, monkeypatch)
     test_tensors_around_the_size_of_a_chunk(tmp_path, direct)
 
 
-def test_space_that_a_file_cannot_have_is_refused_at_once(tmp_path):
-    with open(tmp_path / "f", "wb") as file, pytest.raises(OSError, match=r"space|large"):
-        disk_hints.preallocate(file.fileno(), 1 << 62)
+class Failing:
+    """A function of the C library that fails."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def __call__(self, *arguments):
+        ctypes.set_errno(self.code)
+        return -1
+
+
+def test_after_a_reservation_in_vain_nothing_is_reserved(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_hints, "_function", lambda name: Failing(errno.ENOSPC))
+    with open(tmp_path / "f", "wb") as file:
+        file.write(b"as if reserved")
+        file.flush()
+        with pytest.raises(OSError, match="No space left"):
+            disk_hints.preallocate(file.fileno(), 1 << 62)
     assert (tmp_path / "f").stat().st_size == 0
+
+
+def test_a_file_system_without_hints_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_hints, "_function", lambda name: Failing(errno.EOPNOTSUPP))
+    with open(tmp_path / "f", "wb") as file:
+        disk_hints.preallocate(file.fileno(), 100)
+        disk_hints.begin_writeback(file.fileno(), 0, 100)
+
+
+def test_an_error_of_the_early_writing_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_hints, "_function", lambda name: Failing(errno.EIO))
+    with (
+        open(tmp_path / "f", "wb") as file,
+        pytest.raises(OSError, match="Input/output error"),
+    ):
+        disk_hints.begin_writeback(file.fileno(), 0, 100)
 
 
 def test_reserved_space_does_not_change_the_size(tmp_path):
