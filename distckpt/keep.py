@@ -289,6 +289,8 @@ def parse(text: str) -> KeepPolicy:
 
 def _why(error: Exception) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
+    if text.startswith("malformed node"):
+        return "an argument is neither a number nor a text in quotes"
     return text.removesuffix(".").replace(".__init__()", "()")
 
 

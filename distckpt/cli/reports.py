@@ -12,6 +12,9 @@ import click
 if TYPE_CHECKING:
     from distckpt.inspection.inventory import Item
 
+NOTHING_TO_RESTORE = (
+    "No checkpoint can be restored: a job that starts here ends with an error until that is mended."
+)
 _said: list[str] = []
 
 

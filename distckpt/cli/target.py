@@ -41,6 +41,9 @@ def find_directory(argument: str) -> tuple[Storage, str]:
     """
     path = portable.absolute(argument)
     storage = storage_for(path)
+    if storage.is_directory(path):
+        return storage, path
+    _refuse_checkpoint(storage, path, argument)
     _refuse_obstacles(storage, path)
     if not storage.is_directory(path):
         hint = nearest(posixpath.basename(path), _folders(storage, posixpath.dirname(path)))
@@ -48,6 +51,27 @@ def find_directory(argument: str) -> tuple[Storage, str]:
             f"{argument} does not exist.{hint or ' Give the directory that a job saves to.'}"
         )
     return storage, path
+
+
+def _refuse_checkpoint(storage: Storage, path: str, argument: str) -> None:
+    """Raises DirectoryError if `path` is a checkpoint, or one of its files, not a directory."""
+    directory, name = posixpath.split(path)
+    with contextlib.suppress(OSError):
+        for checkpoint in listings.classify(storage.list(directory)).checkpoints:
+            if name == checkpoint or name.startswith(f"{checkpoint}."):
+                what = "is a checkpoint" if name == checkpoint else f"is a file of {checkpoint}"
+                raise DirectoryError(
+                    f"{argument} {what}. This command takes the directory: {directory}"
+                )
+
+
+def is_in_use(storage: Storage, directory: str) -> bool:
+    """Returns whether jobs save to `directory`, or have saved there."""
+    with contextlib.suppress(OSError):
+        names = storage.list(directory)
+        found = listings.classify(names).checkpoints.values()
+        return layout.PRIVATE_FOLDER in names or any(files.has_manifest for files in found)
+    return False
 
 
 def with_checkpoints_below(storage: Storage, directory: str) -> list[str]:
@@ -64,11 +88,12 @@ def with_checkpoints_below(storage: Storage, directory: str) -> list[str]:
 def nothing_in(storage: Storage, directory: str, argument: str) -> str:
     """Returns what to say of a directory without checkpoints."""
     below = with_checkpoints_below(storage, directory)
+    where = directory if argument.rstrip("/") == "." else argument
     if not below:
-        return f"There is no checkpoint in {argument}."
-    paths = ", ".join(layout.join(argument.rstrip("/"), name) for name in below[:10])
+        return f"There is no checkpoint in {where}."
+    paths = ", ".join(layout.join(where.rstrip("/"), name) for name in below[:10])
     more = f" and {len(below) - 10} more" if len(below) > 10 else ""
-    return f"There is no checkpoint in {argument}, but there are some in {paths}{more}."
+    return f"There is no checkpoint in {where}, but there are some in {paths}{more}."
 
 
 def _folders(storage: Storage, directory: str) -> list[str]:
@@ -163,8 +188,8 @@ def _newest_without_index(storage: Storage, directory: str, catalog: Catalog) ->
 
 def _lost_index(target: Target) -> str:
     return (
-        f"{target.path} has lost its index, {layout.index_name(target.name)}: without it, the "
-        "checkpoint cannot be read."
+        f"{target.path} has lost its index, {layout.index_name(target.name)}. Without it, the "
+        "checkpoint cannot be read, and a restore skips it. Copy the index back from a backup."
     )
 
 

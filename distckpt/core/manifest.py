@@ -224,5 +224,5 @@ class Manifest:
         raise ManifestError(
             f"{self.index.name} is not the index that the manifest of {self.name} was written for "
             f"(checksum {index_crc32c:#010x}, expected {self.index.crc32c:#010x}). The checkpoint "
-            "is damaged or was overwritten by another program; restore an older one."
+            "is damaged or was overwritten by another program."
         )

@@ -59,8 +59,8 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
         found, version = body["format"], body["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(
-            f"{source} is not a readable manifest ({reason(error)}). The file is damaged; "
-            "the checkpoint cannot be trusted. Restore an older one."
+            f"{source} is not a readable manifest ({reason(error)}). The file is damaged, and a "
+            "restore skips the checkpoint."
         ) from None
     if found != FORMAT:
         raise ManifestError(f"{source} is not a distckpt manifest (its format is {found!r}).")
@@ -72,18 +72,18 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
     if not verified and (version == VERSION or manifest_checksum.FIELD in body):
         raise ManifestError(
             f"{source} was changed after it was written: its checksum is not in its place. "
-            "Nothing that it names is read or deleted. Restore an older checkpoint."
+            "Nothing that it names is read or deleted, and a restore skips the checkpoint."
         )
     try:
         return _from_json(body, entries, verified)
     except ManifestError as error:
         raise ManifestError(
-            f"{source}: {error} Nothing that it names is read or deleted. Restore an older "
+            f"{source}: {error} Nothing that it names is read or deleted, and a restore skips the "
             "checkpoint."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ManifestError(
-            f"{source} is damaged ({reason(error)}). Restore an older checkpoint."
+            f"{source} is damaged ({reason(error)}), and a restore skips the checkpoint."
         ) from None
 
 

@@ -164,7 +164,7 @@ class Catalog:
         index = layout.index_name(latest.rpartition("/")[2])
         why = self.quarantined().get(latest, f"there is no {index} in its directory")
         if names:
-            _log.warning("%s names %s, but %s; trying others.", path, latest, why)
+            _log.warning("%s names %s, but %s.", path, latest, why)
             return
         raise RestoreError(
             f"{path} names {latest!r} as the newest checkpoint, but {why}. If it is "

@@ -115,6 +115,6 @@ class ExclusiveAccess:
 def in_use(directory: str, who: owner_record.Owner) -> str:
     """Returns the error message for a directory whose owner may be running."""
     return (
-        f"A job may be saving to {directory}: {who}. Stop it first. If it has ended, say so with "
-        "--take-over; if it is still running, it stops at its next save."
+        f"A job may be saving to {directory}: {who}. Stop it first. If it has ended, repeat the "
+        "command with --take-over. (If it is running after all, its next save then fails.)"
     )

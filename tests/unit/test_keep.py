@@ -210,3 +210,8 @@ def test_bad_arguments_are_refused(make, text):
 def test_a_text_that_is_no_policy_is_refused(text):
     with pytest.raises(ConfigurationError):
         keep.parse(text)
+
+
+def test_a_metric_without_quotes_is_explained():
+    with pytest.raises(ConfigurationError, match="neither a number nor a text in quotes"):
+        keep.parse("Best(3, val_loss)")

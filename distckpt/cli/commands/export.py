@@ -11,9 +11,10 @@ import click
 
 from distckpt.cli import completion, output
 from distckpt.cli.commands.show import choose, open_tensors
-from distckpt.cli.target import find_checkpoint
+from distckpt.cli.target import find_checkpoint, is_in_use
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import portable
+from distckpt.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from distckpt.reading.tensors import Tensor
@@ -56,7 +57,6 @@ def export_command(
     float8 become float32, which is exact; safetensors needs as much memory as the tensors.
     """
     from distckpt.inspection import export
-    from distckpt.storage.local import LocalStorage
 
     target = find_checkpoint(checkpoint)
     tensors = open_tensors(target)
@@ -65,6 +65,7 @@ def export_command(
         raise ConfigurationError(f"No tensor of {target.path} matches {pattern!r}.")
     form = form or _form_of(out)
     path = portable.absolute(out)
+    _refuse_directory_in_use(path)
     total = sum(tensor.bytes for tensor in chosen)
     with _bar(target.name, total) as advance:
         left_out = export.export(
@@ -84,6 +85,15 @@ def export_command(
         output.print_json(document)
     else:
         _print(document, left_out)
+
+
+def _refuse_directory_in_use(path: str) -> None:
+    """Raises ConfigurationError if an export could replace a checkpoint of a job, or confuse it."""
+    storage, directory = LocalStorage(), os.path.dirname(path)
+    if is_in_use(storage, directory):
+        raise ConfigurationError(
+            f"{directory} is the checkpoint directory of a job. Give OUT in another directory."
+        )
 
 
 def _print(document: dict[str, Any], left_out: list[Tensor]) -> None:

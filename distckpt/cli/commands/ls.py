@@ -100,6 +100,8 @@ def _print_items(found: Inventory, now: float, why: bool) -> None:
     for item in found.items:
         if item.problem:
             click.echo(f"{item.name}: {item.problem}")
+    if found.items and not any(item.newest for item in found.items):
+        click.echo(reports.NOTHING_TO_RESTORE)
 
 
 def _workers(item: Item) -> str:

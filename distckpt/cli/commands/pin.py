@@ -28,8 +28,8 @@ Examples:
 def pin_command(checkpoint: str, reason: str, as_json: bool) -> None:
     """Protect CHECKPOINT (or a directory's newest) from retention until it is unpinned.
 
-    Works at any time, also while a job saves to the directory. A damaged checkpoint is pinned, too;
-    then the exit code is 1.
+    Works at any time, also while a job saves to the directory. A damaged checkpoint is pinned, too,
+    if it has its index; then the exit code is 1.
     """
     from distckpt.core.pins_and_leases import Pin
     from distckpt.directory import pinning

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, reports
 from distckpt.cli.target import find_checkpoint, find_directory, nothing_in
 from distckpt.core import layout, listings
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
@@ -90,9 +90,10 @@ def _sum_up(directory: str, results: list[dict[str, str | bool]]) -> None:
         click.echo(f"{count}: all good.")
         return
     click.echo(f"{count}: {len(results) - len(bad)} good, {len(bad)} damaged.")
+    skipped = "A restore skips the damaged ones."
     click.echo(
-        "A restore skips the damaged ones. Copy their files back from a backup, or move them away: "
-        + ", ".join(f"{name}.*" for name in bad)
+        f"{skipped if len(bad) < len(results) else reports.NOTHING_TO_RESTORE} Copy their files "
+        f"back from a backup, or move them away: {', '.join(f'{name}.*' for name in bad)}"
     )
 
 

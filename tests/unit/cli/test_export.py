@@ -140,6 +140,17 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path):
     assert os.listdir(out) == []
 
 
+@pytest.mark.parametrize("out", ["ckpt-4", "best", "best.npz"])
+def test_nothing_is_written_into_the_directory_of_a_job(shell, run, out):
+    """An export named ckpt-4 would replace a checkpoint, and be taken for one."""
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    said = shell("export", run / "ckpt-5", run / out, "--force", code=2)
+    assert said == (
+        f"Error: {run} is the checkpoint directory of a job. Give OUT in another directory.\n"
+    )
+    assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+
+
 def test_the_values_are_those_of_the_newest(shell, run, tmp_path):
     shell("export", run, tmp_path / "x.npz", "--to", "npz")
     with np.load(tmp_path / "x.npz") as found:

@@ -220,3 +220,18 @@ def test_a_directory_of_plain_tensorflow(shell, tmp_path):
     assert (first["newest"], last["newest"]) == (False, True)
     assert last["time"] is not None
     assert pathlib.Path(last["path"] + ".index").exists()
+
+
+@pytest.mark.parametrize("command", ["ls", "watch", "prune", "gc", "timeline"])
+@pytest.mark.parametrize(
+    ("name", "what"), [("ckpt-5", "is a checkpoint"), ("ckpt-5.index", "is a file of ckpt-5")]
+)
+def test_a_checkpoint_in_place_of_a_directory(shell, run, command, name, what):
+    """Nobody is told to move the index of a good checkpoint away."""
+    said = shell(command, run / name, code=2)
+    assert said == f"Error: {run / name} {what}. This command takes the directory: {run}\n"
+
+
+def test_the_current_directory_is_named(tmp_path):
+    done = subprocess.run([SCRIPT, "ls"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"There is no checkpoint in {tmp_path}.\n"

@@ -137,3 +137,11 @@ def test_ctrl_c_in_the_middle(tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
+
+
+def test_if_all_are_damaged_the_commands_say_what_a_job_would_do(shell, run):
+    for name in ("ckpt-2", "ckpt-3", "ckpt-4", "ckpt-5"):
+        os.truncate(data_file(run, name), 1)
+    for command in (["ls", run], ["verify", run, "--all"]):
+        said = shell(*command, code=1)
+        assert said.count("No checkpoint can be restored: a job that starts here ends with") == 1
