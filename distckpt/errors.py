@@ -229,15 +229,6 @@ class Failure:
         successor = error.successor if isinstance(error, SupersededError) else ""
         return cls(kind, message, worker, trace, successor)
 
-    def naming(self, checkpoint: str) -> Failure:
-        """Returns this failure of a save with the checkpoint's name in its text.
-
-        The error of an asynchronous save is raised by a later call.
-        """
-        if checkpoint in self.message:
-            return self
-        return dataclasses.replace(self, message=f"save() of {checkpoint}: {self.message}")
-
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Failure:
         """Returns the failure written by `to_json`."""

@@ -198,6 +198,7 @@ class Saving:
             check=held.check,
             own=held.own,
             moment=joined.moment,
+            in_background=joined.call.background,
         )
         chief = None
         if self._job.coordinator.is_chief:

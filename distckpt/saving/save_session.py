@@ -203,7 +203,7 @@ class SaveSession:
             case actions.AwaitOutcome():
                 return self._take_outcome(self._waiting.for_outcome())
             case actions.Finish(failure):
-                self._failure = failure and failure.naming(self._subject.name)
+                self._failure = self._subject.name_in(failure)
         return None
 
     # --- Steps ----------------------------------------------------------------------------------
@@ -278,8 +278,7 @@ class SaveSession:
 
     def _tell(self, failure: Failure | None, warning: str = "") -> None:
         assert self._chief is not None
-        failure = failure and failure.naming(self._subject.name)
-        self._outcome = self._chief.outcome(failure, warning)
+        self._outcome = self._chief.outcome(self._subject.name_in(failure), warning)
         text = messages.to_json(self._outcome)
         try:
             self._coordinator.publish(self._keys.outcome, text)

@@ -113,6 +113,7 @@ class Histories(RuleBasedStateMachine):
         self.observer = observer
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="distckpt-"))
         self.now = 1_700_000_000.0
+        self.operations = 0
         self.patch = mock.patch("time.time", self.clock)
         self.patch.start()
         self.theirs, self.ours = Side(self.root / "theirs"), Side(self.root / "ours")
@@ -129,6 +130,8 @@ class Histories(RuleBasedStateMachine):
 
     def both(self, operation):
         """Applies `operation` to both sides; the results must be equal."""
+        self.operations += 1
+        self.now += 1e-5 * self.operations  # no two at one instant, even if the clock goes back
         result, expected = operation(self.ours), operation(self.theirs)
         assert result == expected
         return result
