@@ -54,7 +54,7 @@ def test_the_call_after_a_failure_on_one_worker_saves(
 @pytest.mark.parametrize("fault", [wrong_options, in_a_function, unreadable_state])
 @pytest.mark.parametrize("guilty", [0, 1])
 def test_nobody_waits_for_a_worker_whose_call_was_wrong(tmp_path, monkeypatch, fault, guilty):
-    job = Job(2, tmp_path, options={"save_deadline": 60})
+    job = Job(2, tmp_path, options={"save_deadline": 300})
 
     def program(worker):
         worker.train()
@@ -63,10 +63,10 @@ def test_nobody_waits_for_a_worker_whose_call_was_wrong(tmp_path, monkeypatch, f
         else:
             worker.save()
 
-    began = time.monotonic()
     job.run(program)
-    assert time.monotonic() - began < 20
-    assert all(len(worker.errors) == 1 for worker in job.workers)
+    for worker in job.workers:
+        (error,) = worker.errors
+        assert not isinstance(error, DeadlineExceededError)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), (1.0, 2.0)])
