@@ -136,7 +136,8 @@ class BackgroundSave:
         except BaseException as error:
             _let_go(error)
             self._error = error
-            _log.error("%s failed in the background: %s", what, error)
+            text = str(error).removeprefix(f"{what}: ")
+            _log.error("%s failed in the background: %s", what, text)
         finally:
             done.set()
 

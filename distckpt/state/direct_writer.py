@@ -27,6 +27,7 @@ from distckpt.core import layout
 from distckpt.core.tensorflow_format import crc32c
 from distckpt.core.tensorflow_format.bundle_index import StoredTensor, make_index
 from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
+from distckpt.core.tensorflow_format.leveldb_table import encode_varint
 from distckpt.runtime import disk_hints
 from distckpt.state.base import BundleWriter
 from distckpt.state.shards import OpWriter
@@ -118,7 +119,7 @@ def _stored_size(tensor: Any) -> int:
     if size is not None:
         return size
     lengths = [len(string) for string in _strings(tensor)]
-    return sum(lengths) + sum(len(_varint(length)) for length in lengths) + 4
+    return sum(lengths) + sum(len(encode_varint(length)) for length in lengths) + 4
 
 
 def _size(tensor: Any) -> int | None:
@@ -216,7 +217,7 @@ def _write_strings(file: _DataFile, tensor: Any) -> int:
     strings = _strings(tensor)
     lengths = b"".join(struct.pack("<I" if n < 1 << 32 else "<Q", n) for n in map(len, strings))
     crc = crc32c.extend(0, lengths)
-    file.append(b"".join(map(_varint, map(len, strings))), 0)
+    file.append(b"".join(map(encode_varint, map(len, strings))), 0)
     crc = file.append(struct.pack("<I", crc32c.mask(crc)), crc)
     for string in strings:
         crc = file.append(string, crc)
@@ -226,12 +227,3 @@ def _write_strings(file: _DataFile, tensor: Any) -> int:
 def _strings(tensor: Any) -> Sequence[bytes]:
     flat: Iterable[bytes] = np.asarray(tensor.numpy(), dtype=object).reshape(-1)
     return list(flat)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -39,7 +39,7 @@ def table_of(content: bytes) -> bytes:
 def strings(*contents: bytes) -> bytes:
     """Returns the bytes of a tensor of strings in a data file, and their checksum."""
     lengths = b"".join(struct.pack("<I", len(content)) for content in contents)
-    head = b"".join(leveldb_table._encode_varint(len(content)) for content in contents)
+    head = b"".join(leveldb_table.encode_varint(len(content)) for content in contents)
     rest = _masked(lengths) + b"".join(contents)
     return head + rest + _masked(lengths + rest)
 
@@ -50,7 +50,7 @@ def variants(*contents: bytes) -> bytes:
     for content in contents:
         covered += struct.pack("<Q", len(content)) + content
         checksum = _masked(covered)
-        out += leveldb_table._encode_varint(len(content)) + content + checksum
+        out += leveldb_table.encode_varint(len(content)) + content + checksum
         covered += checksum
     return out + _masked(covered)
 

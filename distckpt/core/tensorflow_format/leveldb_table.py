@@ -224,7 +224,7 @@ class _BlockWriter:
         else:
             shared = _shared(self._last, key)
         for number in (shared, len(key) - shared, len(value)):
-            self._content += _encode_varint(number)
+            self._content += encode_varint(number)
         self._content += key[shared:]
         self._content += value
         self._last = key
@@ -273,10 +273,11 @@ def _footer(meta: _Handle, index: _Handle) -> bytes:
 
 
 def _encode_handle(handle: _Handle) -> bytes:
-    return _encode_varint(handle.offset) + _encode_varint(handle.size)
+    return encode_varint(handle.offset) + encode_varint(handle.size)
 
 
-def _encode_varint(number: int) -> bytes:
+def encode_varint(number: int) -> bytes:
+    """Returns a number in the encoding of LevelDB and protocol buffers, 7 bits to a byte."""
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

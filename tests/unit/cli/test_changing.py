@@ -389,9 +389,7 @@ def test_ctrl_c_while_it_asks_changes_nothing(run):
         seen = ""
         while "[y/N]" not in seen:
             seen += process.stdout.read(1)
-        process.stdin.write("\x03")
-        process.stdin.flush()
-        process.communicate(timeout=30)
+        process.communicate("\x03", timeout=30)
     assert content(run) == before
 
 

@@ -10,7 +10,13 @@ import tensorflow as tf
 
 import distckpt
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.errors import ConfigurationError, DirectoryError, StateMismatchError, WorkerLostError
+from distckpt.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    DirectoryError,
+    StateMismatchError,
+    WorkerLostError,
+)
 from distckpt.policies import EverySteps
 from distckpt.storage.local import LocalStorage
 
@@ -198,8 +204,7 @@ def test_an_interrupt_while_the_background_save_begins_is_told_as_it_ends(
     tmp_path, monkeypatch, interrupted, begun
 ):
     """A save that never begins on one worker fails at once on all; one that goes on, on none."""
-    deadline = 60.0
-    job = Job(2, tmp_path, options={"save_deadline": deadline, "enable_async": True})
+    job = Job(2, tmp_path, options={"save_deadline": 300.0, "enable_async": True})
     victim, start = job.workers[interrupted], threading.Thread.start
     background = victim.manager._operations.background
     struck, entered, hold = [], threading.Event(), threading.Event()
@@ -225,9 +230,7 @@ def test_an_interrupt_while_the_background_save_begins_is_told_as_it_ends(
         finish(session, joined, **options)
 
     monkeypatch.setattr(victim.manager._operations._saving, "_finish", slow_finish)
-
     monkeypatch.setattr(threading.Thread, "start", interrupt)
-    began = time.monotonic()
 
     def program(worker):
         for _ in range(6):
@@ -242,7 +245,7 @@ def test_an_interrupt_while_the_background_save_begins_is_told_as_it_ends(
 
     job.run(program)
     assert struck
-    assert time.monotonic() - began < deadline
+    assert not any(isinstance(e, DeadlineExceededError) for w in job.workers for e in w.errors)
     assert sorted(job.saved().values()) == ([1, 2, 3, 4, 5, 6] if begun else [1, 2, 4, 5, 6])
     told = [str(error) for error in job.workers[1 - interrupted].errors]
     assert ["KeyboardInterrupt" in text for text in told] == ([] if begun else [True])

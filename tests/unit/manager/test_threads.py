@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -55,23 +56,30 @@ def test_a_callback_that_calls_the_manager_is_refused(tmp_path, options):
     worker.manager.sync()
 
 
+@contextlib.contextmanager
+def held_in_the_background(step):
+    """Holds a step of the committer in background threads: yields (it is there, let it go on)."""
+    is_there, go_on = threading.Event(), threading.Event()
+    original = getattr(Committer, step)
+
+    def hold(self, *arguments):
+        if threading.current_thread() is not threading.main_thread():
+            is_there.set()
+            assert go_on.wait(60)
+        return original(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Committer, step, hold)
+        yield is_there, go_on
+
+
 def test_an_older_save_of_another_manager_is_not_committed_over_a_newer_one(tmp_path):
     """As when a cell of a notebook is run again while its save is in flight."""
     job = Job(1, tmp_path, options={"enable_async": True}, counted="nothing")
     old = job.workers[0]
     new = Worker(InProcessJob(1), 0, tmp_path, counted="nothing")
     new.train(2)
-    go_on, is_there = threading.Event(), threading.Event()
-
-    def hold(self, *arguments):
-        if threading.current_thread() is not threading.main_thread():
-            is_there.set()
-            assert go_on.wait(60)
-        return merge(self, *arguments)
-
-    merge = Committer.merge
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Committer, "merge", hold)
+    with held_in_the_background("merge") as (is_there, go_on):
         assert old.manager.save() == f"{tmp_path}/ckpt-1"
         assert is_there.wait(60)
         assert new.manager.save() == f"{tmp_path}/ckpt-1"
@@ -89,17 +97,7 @@ def test_no_save_of_a_name_begins_while_another_manager_commits_it(tmp_path):
     old = job.workers[0]
     new = Worker(InProcessJob(1), 0, tmp_path, counted="nothing")
     new.train(2)
-    go_on, is_there = threading.Event(), threading.Event()
-
-    def hold(self, *arguments):
-        if threading.current_thread() is not threading.main_thread():
-            is_there.set()
-            assert go_on.wait(60)
-        return prepare(self, *arguments)
-
-    prepare = Committer._prepare
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Committer, "_prepare", hold)
+    with held_in_the_background("_prepare") as (is_there, go_on):
         assert old.manager.save() == f"{tmp_path}/ckpt-1"
         assert is_there.wait(60)
         with pytest.raises(SaveFailedError, match="is just committing ckpt-1; nothing was saved"):
