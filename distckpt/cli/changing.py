@@ -13,6 +13,7 @@ from distckpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from distckpt.inspection.inventory import Item
+    from distckpt.storage.base import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +64,26 @@ def size_of(items: Sequence[Item]) -> int:
 def to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Returns what ``--json`` prints about checkpoints that are removed."""
     return [{"name": item.name, "step": item.step, "bytes": item.bytes} for item in items]
+
+
+def check_not_in_use(storage: Storage, directory: str, *, take_over: bool) -> None:
+    """Refuses if a job may be running, before a long check or a question. Never writes.
+
+    The command checks again when it takes the directory.
+    """
+    from distckpt.maintenance import exclusive_access
+
+    exclusive_access.check_not_in_use(storage, directory, take_over=take_over)
+
+
+def mention_owner(storage: Storage, directory: str) -> None:
+    """Says after a dry run that a job may be running, so the command itself would refuse."""
+    from distckpt.maintenance.exclusive_access import in_use
+    from distckpt.ownership import owner_record
+
+    owner = owner_record.find(storage, directory)
+    if owner is not None and owner.may_run:
+        click.echo(in_use(directory, owner))
 
 
 def check_can_ask(*, as_json: bool) -> None:

@@ -21,6 +21,7 @@ from distckpt.maintenance.pending_folder import pending_folder
 from distckpt.maintenance.rollback import Rollbacks
 from distckpt.ownership import owner_record
 from distckpt.ownership.fencing import Ownership
+from distckpt.ownership.owner_record import Owner
 from distckpt.storage.base import Storage
 
 
@@ -63,9 +64,7 @@ class ExclusiveAccess:
 
     def __enter__(self) -> ExclusiveAccess:
         """Takes the directory, and settles a dead job's unfinished attempts."""
-        before = owner_record.find(self._storage, self._directory)
-        if before is not None and before.may_run and not self._take_over:
-            raise DirectoryInUseError(in_use(self._directory, before))
+        before = check_not_in_use(self._storage, self._directory, take_over=self._take_over)
         self.ownership.take_from(before, only_deletes=self._only_deletes)
         self._storage.freshen(self._directory)
         self._cleanup.finish_all()
@@ -112,7 +111,24 @@ class ExclusiveAccess:
             yield attempt, folder
 
 
-def in_use(directory: str, who: owner_record.Owner) -> str:
+def check_not_in_use(storage: Storage, directory: str, *, take_over: bool) -> Owner | None:
+    """Checks that no job is running; returns the last owner. Any process; never writes.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      take_over: Whether a last owner that may be running counts as ended.
+
+    Raises:
+      DirectoryInUseError: A job may be running there.
+    """
+    owner = owner_record.find(storage, directory)
+    if owner is not None and owner.may_run and not take_over:
+        raise DirectoryInUseError(in_use(directory, owner))
+    return owner
+
+
+def in_use(directory: str, who: Owner) -> str:
     """Returns the error message for a directory whose owner may be running."""
     return (
         f"A job may be saving to {directory}: {who}. Stop it first. If it has ended, repeat the "

@@ -40,9 +40,8 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
     checkpoints. The first save of a job removes most of them, too. Foreign files are shown and
     kept.
     """
-    from distckpt.maintenance.exclusive_access import ExclusiveAccess, in_use
+    from distckpt.maintenance.exclusive_access import ExclusiveAccess
     from distckpt.maintenance.garbage import Garbage
-    from distckpt.ownership import owner_record
 
     storage, path = find_directory(directory)
     found = Garbage(storage, path, time.time()).find()
@@ -56,9 +55,8 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
         output.print_json(_document(path, ours, found, dry_run))
         return
     _print(directory, ours, found, dry_run)
-    who = owner_record.find(storage, path) if dry_run and ours else None
-    if who is not None and who.may_run:
-        click.echo(in_use(directory, who))
+    if dry_run and ours:
+        changing.mention_owner(storage, path)
 
 
 def _document(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, reports
+from distckpt.cli import changing, completion, output, reports, table
+from distckpt.cli.commands.verify import verify_all_bytes
 from distckpt.cli.target import find_directory, nothing_in
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _EPILOG = f"""\b
 Examples:
   distckpt prune /checkpoints/run-1 --dry-run
+  distckpt prune /checkpoints/run-1 --max-to-keep 2 --verify
   distckpt prune /checkpoints/run-1 --max-to-keep 2 --yes
   distckpt prune /checkpoints/run-1 --keep "EverySteps(1000) | Best(3, 'val_loss')" --dry-run
 
@@ -42,6 +44,9 @@ Examples:
     metavar="POLICY",
     help="Also keep what this policy of distckpt.keep keeps.",
 )
+@click.option(
+    "--verify", "verifies", is_flag=True, help="First read every byte of what the rules keep."
+)
 @changing.dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask, unless more than half would be deleted.")
 @click.option("--force", is_flag=True, help="With --yes: do not ask in any case.")
@@ -51,6 +56,7 @@ def prune_command(
     directory: str,
     max_to_keep: int | None,
     keep: str | None,
+    verifies: bool,
     dry_run: bool,
     yes: bool,
     force: bool,
@@ -63,9 +69,9 @@ def prune_command(
     manifest. With --keep alone, the job's own max_to_keep applies, too. The newest checkpoint, the
     last verified one, pinned and leased ones, and those that retention does not manage (`distckpt
     ls` --json: "listed") are always kept. If a checkpoint that would be kept lacks bytes, nothing
-    is deleted.
+    is deleted. Only --verify finds changed bytes; without it, the deleted checkpoints may be the
+    only good ones.
     """
-    from distckpt.core.manifest import Retention
     from distckpt.inspection import inventory
 
     storage, path = find_directory(directory)
@@ -73,69 +79,178 @@ def prune_command(
     if not found.items and not as_json:
         click.echo(nothing_in(storage, path, directory))
         return
+    plan = _plan(storage, path, found, max_to_keep, keep)
+    if plan.victims and not dry_run:
+        changing.check_not_in_use(storage, path, take_over=take_over)
+    verified = _verify(storage, path, plan, show=not as_json) if verifies and plan.victims else []
+    if not as_json:
+        if keep is not None and max_to_keep is None and plan.rules.max_to_keep is not None:
+            most = f"max_to_keep={plan.rules.max_to_keep}"
+            click.echo(f"The job's {most} applies, too; see --max-to-keep.")
+        _show(plan, directory, dry_run=dry_run, verified=len(verified))
+    gone: Collection[str] = plan.victims
+    if plan.victims and not dry_run:
+        _ask(plan.deleted, _listed(found), yes=yes, force=force, as_json=as_json)
+        gone = _delete(storage, path, plan, take_over)
+    elif plan.victims and not as_json:
+        changing.mention_owner(storage, path)
+    _finish(path, plan, gone, verified, dry_run=dry_run, as_json=as_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is to be deleted, and why.
+
+    Attributes:
+      found: The directory.
+      rules: The rules that were given, or those of the job.
+      victims: The names of the checkpoints to delete.
+      why: Why each checkpoint is kept or deleted: name → reason.
+    """
+
+    found: Inventory
+    rules: Retention
+    victims: frozenset[str]
+    why: dict[str, str]
+
+    @property
+    def deleted(self) -> list[Item]:
+        """The checkpoints to delete."""
+        return [item for item in self.found.items if item.name in self.victims]
+
+    @property
+    def counted(self) -> list[Item]:
+        """The checkpoints that retention manages and keeps."""
+        return [i for i in self.found.items if i.listed and i.name not in self.victims]
+
+
+def _plan(
+    storage: Storage, path: str, found: Inventory, max_to_keep: int | None, keep: str | None
+) -> _Plan:
+    """Plans what to delete, and checks that it is safe as far as sizes and indexes tell."""
+    from distckpt.core.manifest import Retention
+
     rules = _rules(found, path, max_to_keep, keep) if found.items else Retention(None, None, "")
     _check_metrics(found, rules.keep)
-    victims = {kept.name for kept in _managed(storage, path, rules).decide().victims}
-    items = [item for item in found.items if item.name in victims]
-    _check_rest(found, victims)
-    if not as_json:
-        if keep is not None and max_to_keep is None and rules.max_to_keep is not None:
-            most = f"max_to_keep={rules.max_to_keep}"
-            click.echo(f"The job's {most} applies, too; see --max-to-keep.")
-        _show(items, directory, dry_run=dry_run)
-    gone = victims
-    if victims and not dry_run:
-        _ask(items, _listed(found), yes=yes, force=force, as_json=as_json)
-        gone = _delete(storage, path, rules, take_over)
-    _finish(path, found, rules, gone, dry_run=dry_run, as_json=as_json)
+    managed = _managed(storage, path, rules)
+    victims = frozenset(kept.name for kept in managed.decide().victims)
+    plan = _Plan(found, rules, victims, _reasons(storage, path, found, rules, managed))
+    _check_rest(plan)
+    return plan
 
 
-def _delete(storage: Storage, path: str, rules: Retention, take_over: bool) -> set[str]:
+def _reasons(
+    storage: Storage, path: str, found: Inventory, rules: Retention, managed: ManagedCheckpoints
+) -> dict[str, str]:
+    from distckpt.directory.catalog import Catalog, View
+    from distckpt.inspection import keep_reasons
+    from distckpt.storage.retrying_reader import RetryingReader
+
+    view = View(managed.active, managed.latest, managed.last_preserved)
+    verified = Catalog(RetryingReader(storage), path, brief=True, warns=False).verified()
+    why = keep_reasons.explain(found.items, managed.rules, view, verified, time.time())
+    deleted = keep_reasons.of_deletion(rules)
+    return {name: deleted if w == keep_reasons.DELETED else w for name, w in why.items()}
+
+
+def _verify(storage: Storage, path: str, plan: _Plan, *, show: bool) -> list[str]:
+    """Reads every byte of the checkpoints that are kept and counted; returns their names."""
+    for item in plan.counted:
+        problem, _ = verify_all_bytes(storage, path, item.name, show=show)
+        if problem:
+            raise CheckpointDamagedError(_refusal(item.name, problem))
+    return [item.name for item in plan.counted]
+
+
+def _delete(storage: Storage, path: str, plan: _Plan, take_over: bool) -> set[str]:
     """Deletes what the rules do not keep; returns the names of what is gone."""
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
 
     with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
-        managed = _managed(storage, path, rules)  # as it is now, by the rules that were shown
+        managed = _managed(storage, path, plan.rules)
+        now = {kept.name for kept in managed.decide().victims}
+        if not now <= plan.victims:  # what was shown, and checked, is not what is there
+            raise ConfigurationError(
+                f"{path} has changed meanwhile: nothing was deleted. Repeat the command."
+            )
         before = {kept.name for kept in managed.active}
         access.prune(managed)
     return before - {kept.name for kept in managed.active}
 
 
-def _check_rest(found: Inventory, victims: set[str]) -> None:
+def _check_rest(plan: _Plan) -> None:
     """Refuses to delete good checkpoints while a damaged one counts as one that is kept."""
-    for item in reports.damaged(found.items) if victims else ():
-        if item.listed and item.name not in victims:
-            raise CheckpointDamagedError(
-                f"{item.name} is damaged, but would count as a checkpoint that is kept: "
-                f"{item.problem} Nothing was deleted. Move it away first: {item.name}.*"
-            )
+    damaged = reports.damaged(plan.counted)
+    if plan.victims and damaged:
+        raise CheckpointDamagedError(_refusal(damaged[0].name, damaged[0].problem))
 
 
-def _show(items: Sequence[Item], directory: str, *, dry_run: bool) -> None:
-    if items:
-        changing.show(items, "would be deleted" if dry_run else "to delete")
-    else:
+def _refusal(name: str, problem: str) -> str:
+    return (
+        f"{name} is damaged, but would count as a checkpoint that is kept: {problem} "
+        f"Nothing was deleted. Move it away first: {name}.*"
+    )
+
+
+def _show(plan: _Plan, directory: str, *, dry_run: bool, verified: int) -> None:
+    """Shows what is kept and deleted, by which rule, and what was checked."""
+    if not plan.victims:
         click.echo(f"Nothing to delete in {directory}.")
+        return
+    deleted = "would be deleted" if dry_run else "to delete"
+    table.print_table(
+        ["", "checkpoint", "step", "size", "why"],
+        [
+            [
+                deleted if item.name in plan.victims else "kept",
+                item.name,
+                "-" if item.step is None else str(item.step),
+                output.size(item.bytes),
+                plan.why[item.name],
+            ]
+            for item in plan.found.items
+        ],
+        right="llrrl",
+        hide=("size",),
+    )
+    count, size = len(plan.victims), output.size(changing.size_of(plan.deleted))
+    click.echo(f"{size} in {output.plural(count, 'checkpoint')} {deleted}.")
+    if verified:
+        what = output.plural(verified, "checkpoint")
+        click.echo(f"Every byte of {what} that the rules keep was verified.")
+    else:
+        click.echo(
+            "Of the checkpoints that are kept, only the sizes and indexes were checked; "
+            f"`distckpt verify {directory} --all` or --verify checks their bytes."
+        )
 
 
 def _finish(
-    path: str, found: Inventory, rules: Retention, gone: set[str], *, dry_run: bool, as_json: bool
+    path: str,
+    plan: _Plan,
+    gone: Collection[str],
+    verified: list[str],
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Says what was deleted, and what is damaged, and ends the command."""
-    from distckpt.inspection import inventory
+    from distckpt.inspection import keep_reasons
 
-    deleted = [item for item in found.items if item.name in gone]
-    kept = [item for item in found.items if item.name not in gone]
+    deleted = [item for item in plan.found.items if item.name in gone]
+    kept = [item for item in plan.found.items if item.name not in gone]
     damaged = reports.damaged(kept)
     if as_json:
         output.print_json(
             {
                 "directory": path,
                 "dry_run": dry_run,
-                "rules": inventory.describe(*dataclasses.astuple(rules)),
+                "rules": keep_reasons.describe(plan.rules),
                 "deleted": changing.to_json(deleted),
                 "bytes": changing.size_of(deleted),
                 "kept": [item.name for item in kept],
+                "why": plan.why,
+                "verified": verified,
                 "damaged": reports.damage_to_json(damaged),
             }
         )

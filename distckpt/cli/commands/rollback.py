@@ -60,6 +60,9 @@ def rollback_command(
     storage, path = find_directory(directory)
     name = find_checkpoint(layout.join(path, name.rpartition("/")[2])).name
     later = _items(storage, path, _later(storage, path, name))
+    is_needed = bool(later) or _has_begun(storage, path)
+    if is_needed and not dry_run:
+        changing.check_not_in_use(storage, path, take_over=take_over)
     _verify(storage, path, name, show=not as_json)
     if later and not as_json:
         verbs = ("to delete", "would be deleted") if delete else ("to set aside", _WOULD)
@@ -67,7 +70,7 @@ def rollback_command(
         for item in reports.damaged(later):
             reports.damage(item.name, item.problem)
     folder = None
-    if not dry_run and (later or _has_begun(storage, path)):
+    if is_needed and not dry_run:
         if later and not yes:
             _ask(name, later, delete, as_json)
         folder = _go_back(storage, path, name, delete, take_over)
@@ -85,6 +88,8 @@ def rollback_command(
         )
     elif not later or not dry_run:
         _explain(path, name, folder, delete, already=not later and folder is None)
+    else:
+        changing.mention_owner(storage, path)
 
 
 def _items(storage: Storage, path: str, names: Sequence[str]) -> list[Item]:
