@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from distckpt.cli import output, table
+from distckpt.core import layout
 from distckpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from distckpt.core.rollback_record import Rollback
     from distckpt.inspection.inventory import Item
     from distckpt.storage.base import Storage
 
@@ -84,6 +87,26 @@ def mention_owner(storage: Storage, directory: str) -> None:
     owner = owner_record.find(storage, directory)
     if owner is not None and owner.may_run:
         click.echo(in_use(directory, owner))
+
+
+def say_finished(directory: str, what: Rollback | None) -> None:
+    """Says what an unfinished rollback, which this command has finished, has moved where."""
+    if what is None:
+        return
+    folder = layout.join(directory, what.folder)
+    names = ", ".join(what.names)
+    click.echo(f"Finished an interrupted rollback to {what.to}: {names} moved to {folder}.")
+    say_how_to_undo(directory, folder)
+
+
+def say_how_to_undo(directory: str, folder: str) -> None:
+    """Says how to move back what a rollback has moved to `folder`."""
+    if "://" in directory:
+        click.echo("To undo that, before anything is saved here, move its files back.")
+        return
+    here, there = shlex.quote(directory), shlex.quote(folder)
+    click.echo("To undo that, before anything is saved here:")
+    click.echo(f"  mv {there}/* {here}/ && rmdir {there}")
 
 
 def check_can_ask(*, as_json: bool) -> None:

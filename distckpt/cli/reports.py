@@ -41,6 +41,12 @@ def error(text: str) -> None:
     click.echo(f"Error: {text}", err=True)
 
 
+def warning(text: str) -> None:
+    """Prints a warning."""
+    _said.append(text)
+    click.echo(f"Warning: {text}", err=True)
+
+
 def damage(name: str, problem: str) -> None:
     """Prints what is wrong with a checkpoint."""
     _said.append(problem)

@@ -13,7 +13,8 @@ from distckpt.core.pins_and_leases import Lease, Pin
 from distckpt.directory.catalog import Catalog, View
 from distckpt.directory.holds import Holds
 from distckpt.errors import DistckptError
-from distckpt.inspection import damage, keep_reasons
+from distckpt.inspection import damage, keep_reasons, set_aside
+from distckpt.inspection.set_aside import SetAside
 from distckpt.ownership import owner_record
 from distckpt.ownership.owner_record import Owner
 from distckpt.storage.base import Storage
@@ -22,7 +23,8 @@ from distckpt.storage.retrying_reader import RetryingReader
 COMMITTED = "committed"  # with a manifest that is in force
 UNMANAGED = "unmanaged"  # a plain TensorFlow checkpoint
 QUARANTINED = "quarantined"  # failed to restore, and has not changed since
-DAMAGED = "damaged"  # its manifest or index is damaged or missing
+DAMAGED = "damaged"  # its manifest or index is damaged or missing, or a file is cut off
+DELETED = "deleted"  # plain TensorFlow has deleted it, except for its manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,8 @@ class Item:
 
     Attributes:
       name: Its name.
-      state: COMMITTED, UNMANAGED, QUARANTINED or DAMAGED.
-      problem: Why it is quarantined or damaged; else "".
+      state: COMMITTED, UNMANAGED, QUARANTINED, DAMAGED or DELETED.
+      problem: Why it is quarantined, damaged or deleted; else "".
       bytes: The size of all its files except the manifest.
       newest: Whether a restore would take it first.
       listed: Whether retention manages it.
@@ -113,12 +115,14 @@ class Inventory:
       unfinished: Saves in progress, by age.
       owner: The process that saves there, or was the last to save; None if none ever has.
       rules: The job's retention in words; "" if unknown.
+      set_aside: The folders of rollbacks, oldest first.
     """
 
     items: tuple[Item, ...]
     unfinished: tuple[Unfinished, ...]
     owner: Owner | None
     rules: str
+    set_aside: tuple[SetAside, ...]
 
 
 def take(storage: Storage, directory: str, now: float) -> Inventory:
@@ -139,7 +143,8 @@ def take(storage: Storage, directory: str, now: float) -> Inventory:
     items, rules = _explain(found, catalog, view, now)
     pending = catalog.listing().pending
     running = tuple(_unfinished(storage, directory, one, who) for one in pending)
-    return Inventory(items, running, who, rules)
+    folders = set_aside.look(storage, directory, catalog.listing().others)
+    return Inventory(items, running, who, rules, folders)
 
 
 class _Items:
@@ -177,7 +182,9 @@ class _Items:
     def _item(self, name: str) -> Item:
         manifest, problem = damage.of(self._storage, self._directory, name, self._catalog)
         state = UNMANAGED if manifest is None else COMMITTED
-        if problem:
+        if damage.is_deleted(name, self._catalog):
+            state, problem = DELETED, damage.DELETED
+        elif problem:
             state = DAMAGED
         elif name in self._quarantined:
             state, problem = QUARANTINED, self._quarantined[name]
@@ -187,7 +194,7 @@ class _Items:
             name=name,
             state=state,
             problem=problem,
-            bytes=manifest.bytes if manifest else self._size(name),
+            bytes=manifest.bytes if manifest and state != DELETED else self._size(name),
             newest=False,
             listed=name in self._listed,
             manifest=manifest,
@@ -209,7 +216,10 @@ def _explain(
     newest = max((i.manifest for i in items if i.manifest), key=lambda m: m.order, default=None)
     rules = newest.retention if newest else None
     why = keep_reasons.explain(items, rules, view, catalog.verified(), now)
-    explained = tuple(dataclasses.replace(item, why=why[item.name]) for item in items)
+    explained = tuple(
+        dataclasses.replace(item, why="" if item.state == DELETED else why[item.name])
+        for item in items
+    )
     return explained, keep_reasons.describe(rules) if rules is not None else ""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from distckpt.core.rollback_record import Rollback
 from distckpt.directory.attempt_cleanup import AttemptCleanup
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.directory.pruner import Pruner
@@ -37,8 +38,8 @@ class ExclusiveAccess:
 
     Attributes:
       rollbacks: Does rollbacks there.
-      finished: The path of the set-aside folder of another process's unfinished rollback that was
-        finished on entering; None if there was none.
+      finished: Another process's unfinished rollback that was finished on entering; None if there
+        was none.
 
     Raises:
       DirectoryInUseError: (on entering) A job may be running there, or has just begun.
@@ -60,7 +61,7 @@ class ExclusiveAccess:
         self.ownership = Ownership(storage, directory, durable=True)
         self._cleanup = AttemptCleanup(storage, directory, self.ownership, durable=True)
         self.rollbacks = Rollbacks(storage, directory, self.ownership, durable=True)
-        self.finished: str | None = None
+        self.finished: Rollback | None = None
 
     def __enter__(self) -> ExclusiveAccess:
         """Takes the directory, and settles a dead job's unfinished attempts."""

@@ -10,6 +10,7 @@ import click
 
 from distckpt import exit_codes
 from distckpt.cli import completion, output
+from distckpt.cli.target import refuse_checkpoint
 from distckpt.errors import ConfigurationError, DistckptError, explain
 from distckpt.runtime import portable
 
@@ -94,6 +95,7 @@ def doctor_command(
         storage = storage_for(path)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
+    refuse_checkpoint(storage, path, directory)
     findings = Findings(show=not as_json)
     findings.take(examine(storage, path))
     if findings.good:

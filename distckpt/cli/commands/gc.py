@@ -11,8 +11,10 @@ import click
 
 from distckpt.cli import changing, completion, output, table
 from distckpt.cli.target import find_directory
+from distckpt.core import layout
 
 if TYPE_CHECKING:
+    from distckpt.core.rollback_record import Rollback
     from distckpt.maintenance.garbage import Leftover
 
 _EPILOG = f"""\b
@@ -37,8 +39,8 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
     """Remove the leftovers of dead jobs in DIRECTORY, but no checkpoint.
 
     Leftovers are unfinished saves, deletions and files, and notes, pins and leases of deleted
-    checkpoints. The first save of a job removes most of them, too. Foreign files are shown and
-    kept.
+    checkpoints. An interrupted rollback is finished. The first save of a job does most of this,
+    too. Foreign files are shown and kept.
     """
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
     from distckpt.maintenance.garbage import Garbage
@@ -46,15 +48,18 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
     storage, path = find_directory(directory)
     found = Garbage(storage, path, time.time()).find()
     ours = [leftover for leftover in found if not leftover.foreign]
+    rollback: Rollback | None = None
     if ours and not dry_run:
         with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
             access.clean_up(time.time())
+            rollback = access.finished
         left = {leftover.name for leftover in Garbage(storage, path, time.time()).find()}
         ours = [leftover for leftover in ours if leftover.name not in left]
     if as_json:
-        output.print_json(_document(path, ours, found, dry_run))
+        output.print_json({**_document(path, ours, found, dry_run), **_finished(path, rollback)})
         return
     _print(directory, ours, found, dry_run)
+    changing.say_finished(path, rollback)
     if dry_run and ours:
         changing.mention_owner(storage, path)
 
@@ -68,6 +73,15 @@ def _document(
         "removed": [dataclasses.asdict(leftover) for leftover in ours],
         "left": [dataclasses.asdict(leftover) for leftover in found if leftover.foreign],
     }
+
+
+def _finished(path: str, rollback: Rollback | None) -> dict[str, object]:
+    """Returns what ``--json`` prints about an interrupted rollback that was finished."""
+    if rollback is None:
+        return {"finished": None}
+    folder = layout.join(path, rollback.folder)
+    names = list(rollback.names)
+    return {"finished": {"newest": rollback.to, "checkpoints": names, "folder": folder}}
 
 
 def _print(

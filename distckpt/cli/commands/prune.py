@@ -17,6 +17,7 @@ from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
 if TYPE_CHECKING:
     from distckpt.core.manifest import Retention
+    from distckpt.core.rollback_record import Rollback
     from distckpt.directory.managed_checkpoints import ManagedCheckpoints
     from distckpt.inspection.inventory import Inventory, Item
     from distckpt.storage.base import Storage
@@ -91,7 +92,9 @@ def prune_command(
     gone: Collection[str] = plan.victims
     if plan.victims and not dry_run:
         _ask(plan.deleted, _listed(found), yes=yes, force=force, as_json=as_json)
-        gone = _delete(storage, path, plan, take_over)
+        gone, rollback = _delete(storage, path, plan, take_over)
+        if not as_json:
+            changing.say_finished(path, rollback)
     elif plan.victims and not as_json:
         changing.mention_owner(storage, path)
     _finish(path, plan, gone, verified, dry_run=dry_run, as_json=as_json)
@@ -129,11 +132,14 @@ def _plan(
 ) -> _Plan:
     """Plans what to delete, and checks that it is safe as far as sizes and indexes tell."""
     from distckpt.core.manifest import Retention
+    from distckpt.inspection import inventory
 
     rules = _rules(found, path, max_to_keep, keep) if found.items else Retention(None, None, "")
     _check_metrics(found, rules.keep)
     managed = _managed(storage, path, rules)
     victims = frozenset(kept.name for kept in managed.decide().victims)
+    there = tuple(item for item in found.items if item.state != inventory.DELETED)
+    found = dataclasses.replace(found, items=there)
     plan = _Plan(found, rules, victims, _reasons(storage, path, found, rules, managed))
     _check_rest(plan)
     return plan
@@ -162,8 +168,14 @@ def _verify(storage: Storage, path: str, plan: _Plan, *, show: bool) -> list[str
     return [item.name for item in plan.counted]
 
 
-def _delete(storage: Storage, path: str, plan: _Plan, take_over: bool) -> set[str]:
-    """Deletes what the rules do not keep; returns the names of what is gone."""
+def _delete(
+    storage: Storage, path: str, plan: _Plan, take_over: bool
+) -> tuple[set[str], Rollback | None]:
+    """Deletes what the rules do not keep.
+
+    Returns:
+      The names of what is gone, and the interrupted rollback that was finished before, if any.
+    """
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
 
     with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
@@ -175,7 +187,7 @@ def _delete(storage: Storage, path: str, plan: _Plan, take_over: bool) -> set[st
             )
         before = {kept.name for kept in managed.active}
         access.prune(managed)
-    return before - {kept.name for kept in managed.active}
+    return before - {kept.name for kept in managed.active}, access.finished
 
 
 def _check_rest(plan: _Plan) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -125,7 +124,9 @@ def _go_back(storage: Storage, path: str, name: str, delete: bool, take_over: bo
     from distckpt.maintenance.rollback_plan import RollbackPlanner
 
     with ExclusiveAccess(storage, path, take_over=take_over) as access:
-        rollbacks, folder = access.rollbacks, access.finished
+        rollbacks, folder = access.rollbacks, None
+        if access.finished is not None:
+            folder = layout.join(path, access.finished.folder)
         planner = RollbackPlanner(storage, path, name, time.time())  # as it is now
         later = planner.later()
         if later:
@@ -145,12 +146,7 @@ def _explain(path: str, name: str, folder: str | None, delete: bool, *, already:
         click.echo("Later checkpoints are deleted.")
         return
     click.echo(f"Later checkpoints are in {folder}, a checkpoint directory of its own.")
-    if "://" in path:
-        click.echo("To undo that, before anything is saved here, move its files back.")
-        return
-    here, there = shlex.quote(path), shlex.quote(folder)
-    click.echo("To undo that, before anything is saved here:")
-    click.echo(f"  mv {there}/* {here}/ && rmdir {there}")
+    changing.say_how_to_undo(path, folder)
 
 
 def _ask(name: str, later: Sequence[Item], delete: bool, as_json: bool) -> None:

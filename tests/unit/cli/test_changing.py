@@ -92,6 +92,16 @@ def test_a_job_on_this_host_is_looked_for(shell, run, command):
     shell(*arguments(command, run, plain))
 
 
+def test_a_job_that_has_ended_without_being_waited_for_is_not_running(shell, run):
+    """A zombie, as in a container whose first process waits for nobody."""
+    make_work(run)
+    with subprocess.Popen(["true"]) as job:
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        who = {"host": socket.gethostname(), "pid": job.pid, "since": 4e9}
+        (run / ".distckpt" / "terms" / "00000001.json").write_text(json.dumps(who))
+        shell("gc", run)
+
+
 def test_another_process_of_the_same_number_is_not_the_job(shell, run):
     make_work(run)
     who = {"host": socket.gethostname(), "pid": os.getpid(), "since": 1.0}
@@ -208,6 +218,16 @@ def test_pin_and_unpin(shell, run):
     assert "There is no checkpoint 'ckpt-1'" in shell("pin", run / "ckpt-1", code=2)
 
 
+def test_unpin_says_what_is_pinned(shell, run):
+    assert f"Nothing is pinned in {run}." in shell("unpin", run / "ckpt-3", code=2)
+    shell("pin", run / "ckpt-3")
+    with distckpt.Reader(run) as reader:
+        reader.open("ckpt-4")  # a lease is no pin
+        assert "is not pinned. Did you mean ckpt-3?" in shell("unpin", run / "ckpt-4", code=2)
+    assert "is not pinned. Pinned: ckpt-3." in shell("unpin", run / "best", code=2)
+    assert f"is not pinned. Pinned: {run / 'ckpt-3'}." in shell("unpin", run, code=2)
+
+
 def test_a_pin_needs_no_end_of_the_job_and_does_not_stop_it(shell, tmp_path):
     step = tf.Variable(0, dtype=tf.int64)
     manager = distckpt.CheckpointManager(tf.train.Checkpoint(step=step), tmp_path / "run", 1)
@@ -243,6 +263,27 @@ def test_the_step_can_be_said(shell, run):
     plain = make_work(run)
     shell("import", plain, "--step", "77")
     assert Catalog(LocalStorage(), str(run)).manifest("old-3").step == 77
+
+
+def test_it_warns_if_an_older_one_becomes_the_newest(shell, run):
+    """A copy without TensorFlow's file and without manifests: only what is imported counts."""
+    assert shell("import", make_work(run), code=0)
+    for file in [run / "checkpoint", *run.glob("*.manifest.json"), *run.glob("old-3.*")]:
+        file.unlink()
+    done = shell.run("import", run / "ckpt-3")
+    assert "is now committed: step 3" in done.stdout
+    assert done.stderr == (
+        "Warning: A restore now takes ckpt-3 first, although its step 3 is below step 5 of ckpt-5. "
+        f"To change that: distckpt import {run / 'ckpt-5'}\n"
+    )
+    assert shell.json("ls", run)["checkpoints"][1]["newest"]
+    done = shell.run("import", run / "ckpt-5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shell.json("ls", run)["checkpoints"][-1]["newest"]
+    found = shell.json("import", run / "ckpt-4", "--step", "60")
+    assert not found["newest"]
+    done = shell.run("rollback", run, "ckpt-4", "--yes")
+    assert done.returncode == 0
 
 
 def test_a_damaged_one_is_not_imported(shell, run):
