@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from distckpt.cli import output, table
+from distckpt.cli import output, reports, table
 from distckpt.core import layout
 from distckpt.errors import ConfigurationError
 
@@ -86,7 +86,7 @@ def mention_owner(storage: Storage, directory: str) -> None:
 
     owner = owner_record.find(storage, directory)
     if owner is not None and owner.may_run:
-        click.echo(in_use(directory, owner))
+        reports.say(in_use(directory, owner))
 
 
 def say_finished(directory: str, what: Rollback | None) -> None:
@@ -95,7 +95,7 @@ def say_finished(directory: str, what: Rollback | None) -> None:
         return
     folder = layout.join(directory, what.folder)
     names = ", ".join(what.names)
-    click.echo(f"Finished an interrupted rollback to {what.to}: {names} moved to {folder}.")
+    reports.say(f"Finished an interrupted rollback to {what.to}: {names} moved to {folder}.")
     say_how_to_undo(directory, folder)
 
 
@@ -106,7 +106,7 @@ def say_how_to_undo(directory: str, folder: str) -> None:
         return
     here, there = shlex.quote(directory), shlex.quote(folder)
     click.echo("To undo that, before anything is saved here:")
-    click.echo(f"  mv {there}/* {here}/ && rmdir {there}")
+    reports.say(f"  mv {there}/* {here}/ && rmdir {there}")
 
 
 def check_can_ask(*, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import difflib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from distckpt.cli import unfinished
+from distckpt.cli import shown_paths, unfinished
 from distckpt.core import layout, listings
 from distckpt.errors import CheckpointDamagedError, ConfigurationError, DirectoryError
 from distckpt.runtime import portable
@@ -41,6 +41,7 @@ def find_directory(argument: str) -> tuple[Storage, str]:
       DirectoryError: The directory does not exist.
     """
     path = portable.absolute(argument)
+    shown_paths.remember(path, argument)
     storage = storage_for(path)
     if storage.is_directory(path):
         return storage, path
@@ -57,6 +58,7 @@ def find_directory(argument: str) -> tuple[Storage, str]:
 def refuse_checkpoint(storage: Storage, path: str, argument: str) -> None:
     """Raises DirectoryError if `path` is a checkpoint, or one of its files, not a directory."""
     directory, name = posixpath.split(path)
+    shown_paths.remember(directory, posixpath.dirname(argument))
     with contextlib.suppress(OSError):
         if storage.is_directory(path):
             return
@@ -125,6 +127,7 @@ def find_checkpoint(argument: str, *, without_index: bool = False) -> Target:
     storage = storage_for(path)
     _refuse_pending_folder(storage, path)
     if storage.is_directory(path):
+        shown_paths.remember(path, argument)
         return _newest(storage, path, argument, without_index=without_index)
     target = named(argument)
     _refuse_obstacles(storage, target.directory)
@@ -157,6 +160,7 @@ def named(argument: str) -> Target:
     """Returns the checkpoint named by its path, index or manifest; it need not exist."""
     path = portable.absolute(argument)
     directory, name = posixpath.split(path)
+    shown_paths.remember(directory, posixpath.dirname(argument))
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return Target(storage_for(path), directory, name)

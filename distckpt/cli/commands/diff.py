@@ -74,7 +74,7 @@ def diff_command(first: str, second: str, most: int | None, as_json: bool) -> No
             if target.path in problems:
                 reports.damage(target.path, problems.pop(target.path))
             elif not _has_manifest(target):
-                click.echo(f"{target.path} has no manifest: its index was compared.")
+                reports.say(f"{target.path} has no manifest: its index was compared.")
     output.end(wrong=wrong)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distckpt import exit_codes
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, reports, shown_paths
 from distckpt.cli.target import refuse_checkpoint
 from distckpt.errors import ConfigurationError, DistckptError, explain
 from distckpt.runtime import portable
@@ -91,6 +91,7 @@ def doctor_command(
 
     wanted = parse_size(free) if free is not None else 0
     path = portable.absolute(directory)
+    shown_paths.remember(path, directory)
     try:
         storage = storage_for(path)
     except ConfigurationError as error:
@@ -157,7 +158,7 @@ def show(finding: Finding) -> None:
     """Prints a finding on one line."""
     colour, mark = _MARKS[_result(finding)]
     mark = click.style(mark, fg=colour, bold=not finding.good)
-    click.echo(f"{mark} {finding.check}: {finding.text}")
+    reports.say(f"{mark} {finding.check}: {finding.text}")
 
 
 def parse_size(text: str) -> int:

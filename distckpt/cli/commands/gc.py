@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, table
+from distckpt.cli import changing, completion, output, reports, table
 from distckpt.cli.target import find_directory
 from distckpt.core import layout
 
@@ -58,7 +58,7 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
     if as_json:
         output.print_json({**_document(path, ours, found, dry_run), **_finished(path, rollback)})
         return
-    _print(directory, ours, found, dry_run)
+    _print(path, ours, found, dry_run)
     changing.say_finished(path, rollback)
     if dry_run and ours:
         changing.mention_owner(storage, path)
@@ -84,9 +84,7 @@ def _finished(path: str, rollback: Rollback | None) -> dict[str, object]:
     return {"finished": {"newest": rollback.to, "checkpoints": names, "folder": folder}}
 
 
-def _print(
-    directory: str, ours: Sequence[Leftover], found: Sequence[Leftover], dry_run: bool
-) -> None:
+def _print(path: str, ours: Sequence[Leftover], found: Sequence[Leftover], dry_run: bool) -> None:
     verb = "would be removed" if dry_run else "removed"
     rows = [(verb, one) for one in ours] + [("kept", one) for one in found if one.foreign]
     if rows:
@@ -97,7 +95,7 @@ def _print(
             hide=("size",),
         )
     if not ours:
-        click.echo(f"Nothing {'else ' if rows else ''}is left over in {directory}.")
+        reports.say(f"Nothing {'else ' if rows else ''}is left over in {path}.")
         return
     total = output.size(sum(one.bytes for one in ours))
     click.echo(f"{total} {'would be' if dry_run else 'was'} freed.")

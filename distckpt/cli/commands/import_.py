@@ -66,7 +66,7 @@ def import_command(checkpoint: str, step: int | None, take_over: bool, as_json: 
         output.print_json({"checkpoint": target.path, **of_it})
     else:
         changing.say_finished(target.directory, access.finished)
-        click.echo(
+        reports.say(
             f"{target.path} is now committed: step {manifest.step}, "
             f"{output.plural(count, 'tensor')}, {output.size(size)}."
         )

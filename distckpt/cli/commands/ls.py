@@ -124,9 +124,9 @@ def _print_set_aside(one: SetAside, existing: Collection[str], directory: str) -
     text = f"Set aside by a rollback, in {folder}: {', '.join(one.checkpoints)}."
     if free:
         source, target = shlex.quote(layout.join(folder, free[-1])), shlex.quote(directory)
-        click.echo(f"{text} To bring back {free[-1]}: mv {source}.* {target}/")
+        reports.say(f"{text} To bring back {free[-1]}: mv {source}.* {target}/")
     else:
-        click.echo(f"{text} Others of these names were saved since: restore them from there.")
+        reports.say(f"{text} Others of these names were saved since: restore them from there.")
 
 
 def _workers(item: Item) -> str:

@@ -44,7 +44,7 @@ def pin_command(checkpoint: str, reason: str, as_json: bool) -> None:
     if as_json:
         output.print_json({**_document(target, pinned=True, changed=new), "problem": problem})
     else:
-        click.echo(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
+        reports.say(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
         if problem:
             reports.damage(target.name, problem)
     output.end(wrong=bool(problem))
@@ -72,7 +72,7 @@ def unpin_command(checkpoint: str, as_json: bool) -> None:
     if as_json:
         output.print_json(_document(target, pinned=False, changed=True))
     else:
-        click.echo(f"{target.path} is no longer pinned.")
+        reports.say(f"{target.path} is no longer pinned.")
 
 
 def _hint(target: Target) -> str:

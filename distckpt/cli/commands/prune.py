@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, reports, table
+from distckpt.cli import changing, completion, output, prune_plan, reports, table
 from distckpt.cli.commands.verify import verify_all_bytes
 from distckpt.cli.target import find_directory, nothing_in
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
 if TYPE_CHECKING:
-    from distckpt.core.manifest import Retention
     from distckpt.core.rollback_record import Rollback
-    from distckpt.directory.managed_checkpoints import ManagedCheckpoints
     from distckpt.inspection.inventory import Inventory, Item
     from distckpt.storage.base import Storage
 
@@ -80,7 +77,7 @@ def prune_command(
     if not found.items and not as_json:
         click.echo(nothing_in(storage, path, directory))
         return
-    plan = _plan(storage, path, found, max_to_keep, keep)
+    plan = prune_plan.make(storage, path, found, max_to_keep, keep)
     if plan.victims and not dry_run:
         changing.check_not_in_use(storage, path, take_over=take_over)
     verified = _verify(storage, path, plan, show=not as_json) if verifies and plan.victims else []
@@ -100,111 +97,39 @@ def prune_command(
     _finish(path, plan, gone, verified, dry_run=dry_run, as_json=as_json)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is to be deleted, and why.
-
-    Attributes:
-      found: The directory.
-      rules: The rules that were given, or those of the job.
-      victims: The names of the checkpoints to delete.
-      why: Why each checkpoint is kept or deleted: name → reason.
-    """
-
-    found: Inventory
-    rules: Retention
-    victims: frozenset[str]
-    why: dict[str, str]
-
-    @property
-    def deleted(self) -> list[Item]:
-        """The checkpoints to delete."""
-        return [item for item in self.found.items if item.name in self.victims]
-
-    @property
-    def counted(self) -> list[Item]:
-        """The checkpoints that retention manages and keeps."""
-        return [i for i in self.found.items if i.listed and i.name not in self.victims]
-
-
-def _plan(
-    storage: Storage, path: str, found: Inventory, max_to_keep: int | None, keep: str | None
-) -> _Plan:
-    """Plans what to delete, and checks that it is safe as far as sizes and indexes tell."""
-    from distckpt.core.manifest import Retention
-    from distckpt.inspection import inventory
-
-    rules = _rules(found, path, max_to_keep, keep) if found.items else Retention(None, None, "")
-    _check_metrics(found, rules.keep)
-    managed = _managed(storage, path, rules)
-    victims = frozenset(kept.name for kept in managed.decide().victims)
-    there = tuple(item for item in found.items if item.state != inventory.DELETED)
-    found = dataclasses.replace(found, items=there)
-    plan = _Plan(found, rules, victims, _reasons(storage, path, found, rules, managed))
-    _check_rest(plan)
-    return plan
-
-
-def _reasons(
-    storage: Storage, path: str, found: Inventory, rules: Retention, managed: ManagedCheckpoints
-) -> dict[str, str]:
-    from distckpt.directory.catalog import Catalog, View
-    from distckpt.inspection import keep_reasons
-    from distckpt.storage.retrying_reader import RetryingReader
-
-    view = View(managed.active, managed.latest, managed.last_preserved)
-    verified = Catalog(RetryingReader(storage), path, brief=True, warns=False).verified()
-    why = keep_reasons.explain(found.items, managed.rules, view, verified, time.time())
-    deleted = keep_reasons.of_deletion(rules)
-    return {name: deleted if w == keep_reasons.DELETED else w for name, w in why.items()}
-
-
-def _verify(storage: Storage, path: str, plan: _Plan, *, show: bool) -> list[str]:
+def _verify(storage: Storage, path: str, plan: prune_plan.Plan, *, show: bool) -> list[str]:
     """Reads every byte of the checkpoints that are kept and counted; returns their names."""
     for item in plan.counted:
         problem, _ = verify_all_bytes(storage, path, item.name, show=show)
         if problem:
-            raise CheckpointDamagedError(_refusal(item.name, problem))
+            raise CheckpointDamagedError(prune_plan.refusal(item.name, problem))
     return [item.name for item in plan.counted]
 
 
 def _delete(
-    storage: Storage, path: str, plan: _Plan, take_over: bool
+    storage: Storage, path: str, plan: prune_plan.Plan, take_over: bool
 ) -> tuple[set[str], Rollback | None]:
     """Deletes what the rules do not keep.
 
     Returns:
       The names of what is gone, and the interrupted rollback that was finished before, if any.
     """
+    from distckpt.inspection import inventory
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
 
     with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
-        managed = _managed(storage, path, plan.rules)
-        now = {kept.name for kept in managed.decide().victims}
-        if not now <= plan.victims:  # what was shown, and checked, is not what is there
+        found = inventory.take(storage, path, time.time())
+        now = prune_plan.by(storage, path, found, plan.rules)
+        if not now.victims <= plan.victims:  # only what was shown may be deleted
             raise ConfigurationError(
                 f"{path} has changed meanwhile: nothing was deleted. Repeat the command."
             )
-        before = {kept.name for kept in managed.active}
-        access.prune(managed)
-    return before - {kept.name for kept in managed.active}, access.finished
+        before = {kept.name for kept in now.managed.active}
+        access.prune(now.managed)
+    return before - {kept.name for kept in now.managed.active}, access.finished
 
 
-def _check_rest(plan: _Plan) -> None:
-    """Refuses to delete good checkpoints while a damaged one counts as one that is kept."""
-    damaged = reports.damaged(plan.counted)
-    if plan.victims and damaged:
-        raise CheckpointDamagedError(_refusal(damaged[0].name, damaged[0].problem))
-
-
-def _refusal(name: str, problem: str) -> str:
-    return (
-        f"{name} is damaged, but would count as a checkpoint that is kept: {problem} "
-        f"Nothing was deleted. Move it away first: {name}.*"
-    )
-
-
-def _show(plan: _Plan, directory: str, *, dry_run: bool, verified: int) -> None:
+def _show(plan: prune_plan.Plan, directory: str, *, dry_run: bool, verified: int) -> None:
     """Shows what is kept and deleted, by which rule, and what was checked."""
     if not plan.victims:
         click.echo(f"Nothing to delete in {directory}.")
@@ -239,7 +164,7 @@ def _show(plan: _Plan, directory: str, *, dry_run: bool, verified: int) -> None:
 
 def _finish(
     path: str,
-    plan: _Plan,
+    plan: prune_plan.Plan,
     gone: Collection[str],
     verified: list[str],
     *,
@@ -272,64 +197,6 @@ def _finish(
         for item in damaged:
             reports.damage(item.name, item.problem)
     output.end(wrong=bool(damaged))
-
-
-def _rules(found: Inventory, path: str, max_to_keep: int | None, keep: str | None) -> Retention:
-    """Returns the rules of the command line, or else those of the job."""
-    from distckpt.core.manifest import Retention
-
-    if keep is None and max_to_keep is None:
-        rules = _rules_of_job(found, path)
-    else:
-        if keep is not None and max_to_keep is None:
-            of_job = _recorded(found)
-            max_to_keep = of_job.max_to_keep if of_job else None
-        rules = Retention(max_to_keep, None, keep or "")
-    if not rules.keep and rules.max_to_keep is None:
-        raise ConfigurationError(
-            f"The job keeps all checkpoints in {path}. Give --max-to-keep or --keep."
-        )
-    return rules
-
-
-def _check_metrics(found: Inventory, keep: str) -> None:
-    from distckpt.keep import Checkpoint, check_metrics, parse
-
-    if keep:
-        manifests = [item.manifest for item in found.items if item.manifest and item.listed]
-        checkpoints = [
-            Checkpoint(name=m.name, time=m.committed_at, metrics=m.metrics) for m in manifests
-        ]
-        check_metrics(parse(keep), checkpoints)
-
-
-def _managed(storage: Storage, path: str, rules: Retention) -> ManagedCheckpoints:
-    """Returns the managed checkpoints, with the rules to apply to them."""
-    from distckpt.directory.managed_checkpoints import ManagedCheckpoints
-    from distckpt.keep import KeepPolicy, LastVerified, parse
-
-    policy: KeepPolicy = LastVerified()
-    if rules.keep:
-        policy = parse(rules.keep) | policy
-    return ManagedCheckpoints(
-        storage, path, rules.max_to_keep, rules.every_hours, durable=True, keep=policy
-    )
-
-
-def _rules_of_job(found: Inventory, path: str) -> Retention:
-    rules = _recorded(found)
-    if rules is None:
-        text = f"in {path} records what the job keeps. Give --max-to-keep or --keep."
-        if reports.damaged(found.items):
-            raise CheckpointDamagedError(f"No undamaged manifest {text}")
-        raise ConfigurationError(f"No manifest {text}")
-    return rules
-
-
-def _recorded(found: Inventory) -> Retention | None:
-    manifests = [item.manifest for item in found.items if item.manifest]
-    newest = max(manifests, key=lambda m: m.order, default=None)
-    return newest.retention if newest else None
 
 
 def _listed(found: Inventory) -> int:

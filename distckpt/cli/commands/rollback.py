@@ -145,7 +145,7 @@ def _explain(path: str, name: str, folder: str | None, delete: bool, *, already:
     if delete:
         click.echo("Later checkpoints are deleted.")
         return
-    click.echo(f"Later checkpoints are in {folder}, a checkpoint directory of its own.")
+    reports.say(f"Later checkpoints are in {folder}, a checkpoint directory of its own.")
     changing.say_how_to_undo(path, folder)
 
 

@@ -73,7 +73,7 @@ def verify_command(
             _write_note(storage, directory, name)
         if not as_json:
             path = layout.join(directory, name)
-            click.echo(f"{_mark(not problem)} {path}: {problem or _SAID[said]}")
+            reports.say(f"{_mark(not problem)} {path}: {problem or _SAID[said]}")
     if as_json:
         output.print_json({"directory": directory, "checkpoints": results})
     elif all_of_them:

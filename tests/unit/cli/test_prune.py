@@ -153,8 +153,9 @@ def test_a_running_job_is_named_before_a_question(shell, run):
         assert "Cannot ask" in shell(*command, "--take-over", code=2)
 
 
-def test_what_changes_while_it_asks_is_not_deleted(shell, run):
-    """Only what was shown may be deleted."""
+@pytest.mark.parametrize("change", ["unpin", "damage"])
+def test_what_changes_while_it_asks_is_not_deleted(shell, run, change):
+    """Only what was shown may be deleted, and only while the rest is good."""
     shell("pin", run / "ckpt-2")
     command = f"{SCRIPT} prune {run} --max-to-keep 2"
     with subprocess.Popen(
@@ -166,8 +167,15 @@ def test_what_changes_while_it_asks_is_not_deleted(shell, run):
         seen = ""
         while "[y/N]" not in seen:
             seen += process.stdout.read(1)
-        shell("unpin", run / "ckpt-2")
+        if change == "unpin":
+            shell("unpin", run / "ckpt-2")
+        else:
+            os.truncate(run / DATA, 1000)
         seen = process.communicate("y\n", timeout=30)[0]
-    assert process.returncode == 2
-    assert "has changed meanwhile: nothing was deleted" in seen
+    if change == "unpin":
+        assert process.returncode == 2
+        assert "has changed meanwhile: nothing was deleted" in seen
+    else:
+        assert process.returncode == 1
+        assert "ckpt-5 is damaged" in seen
     assert names(run) == ["ckpt-2", "ckpt-3", "ckpt-4", "ckpt-5"]
