@@ -52,7 +52,7 @@ def test_of_damaged_data_the_checksums_are_compared(shell, run, damage):
         problem = f"{DATA} is missing."
     else:
         flip(run / DATA, 5000)
-        problem = f"{run / DATA}: 'values/.ATTRIBUTES/VARIABLE_VALUE' is damaged"
+        problem = f"{run / DATA}: Tensor 'values/.ATTRIBUTES/VARIABLE_VALUE' is damaged"
     text = shell("diff", run / "ckpt-4", run / "ckpt-5", code=1)
     assert rows(text)["values"].endswith("changed, by the checksums")
     assert "3 different, 1 the same" in text
