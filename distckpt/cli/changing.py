@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from distckpt.cli import output, table
+from distckpt.cli import output, reports, table
+from distckpt.core import layout
 from distckpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from distckpt.core.rollback_record import Rollback
     from distckpt.inspection.inventory import Item
+    from distckpt.storage.base import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +67,46 @@ def size_of(items: Sequence[Item]) -> int:
 def to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Returns what ``--json`` prints about checkpoints that are removed."""
     return [{"name": item.name, "step": item.step, "bytes": item.bytes} for item in items]
+
+
+def check_not_in_use(storage: Storage, directory: str, *, take_over: bool) -> None:
+    """Refuses if a job may be running, before a long check or a question. Never writes.
+
+    The command checks again when it takes the directory.
+    """
+    from distckpt.maintenance import exclusive_access
+
+    exclusive_access.check_not_in_use(storage, directory, take_over=take_over)
+
+
+def mention_owner(storage: Storage, directory: str) -> None:
+    """Says after a dry run that a job may be running, so the command itself would refuse."""
+    from distckpt.maintenance.exclusive_access import in_use
+    from distckpt.ownership import owner_record
+
+    owner = owner_record.find(storage, directory)
+    if owner is not None and owner.may_run:
+        reports.say(in_use(directory, owner))
+
+
+def say_finished(directory: str, what: Rollback | None) -> None:
+    """Says what an unfinished rollback, which this command has finished, has moved where."""
+    if what is None:
+        return
+    folder = layout.join(directory, what.folder)
+    names = ", ".join(what.names)
+    reports.say(f"Finished an interrupted rollback to {what.to}: {names} moved to {folder}.")
+    say_how_to_undo(directory, folder)
+
+
+def say_how_to_undo(directory: str, folder: str) -> None:
+    """Says how to move back what a rollback has moved to `folder`."""
+    if "://" in directory:
+        click.echo("To undo that, before anything is saved here, move its files back.")
+        return
+    here, there = shlex.quote(directory), shlex.quote(folder)
+    click.echo("To undo that, before anything is saved here:")
+    reports.say(f"  mv {there}/* {here}/ && rmdir {there}")
 
 
 def check_can_ask(*, as_json: bool) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distckpt.cli import shown_paths
+
 if TYPE_CHECKING:
     from distckpt.inspection.inventory import Item
 
@@ -22,6 +24,7 @@ _said: list[str] = []
 def warnings_at_the_end() -> Iterator[None]:
     """Collects the warnings of the library, and prints those that say something new."""
     _said.clear()
+    shown_paths.forget()
     handler = _Collector()
     logger = logging.getLogger("distckpt")
     logger.addHandler(handler)
@@ -31,20 +34,30 @@ def warnings_at_the_end() -> Iterator[None]:
         logger.removeHandler(handler)
         for text in handler.texts:
             if not any(one in text for one in _said):
-                _said.append(text)
-                click.echo(f"Warning: {text}", err=True)
+                warning(text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Prints a text, with paths as the user has given them."""
+    click.echo(shown_paths.shown(text), err=err)
 
 
 def error(text: str) -> None:
     """Prints the error that ends a command."""
     _said.append(text)
-    click.echo(f"Error: {text}", err=True)
+    say(f"Error: {text}", err=True)
+
+
+def warning(text: str) -> None:
+    """Prints a warning."""
+    _said.append(text)
+    say(f"Warning: {text}", err=True)
 
 
 def damage(name: str, problem: str) -> None:
     """Prints what is wrong with a checkpoint."""
     _said.append(problem)
-    click.echo(f"{name} is damaged: {problem}")
+    say(f"{name} is damaged: {problem}")
 
 
 def damaged(items: Sequence[Item]) -> list[Item]:

@@ -7,6 +7,7 @@ import difflib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
+from distckpt.cli import shown_paths, unfinished
 from distckpt.core import layout, listings
 from distckpt.errors import CheckpointDamagedError, ConfigurationError, DirectoryError
 from distckpt.runtime import portable
@@ -40,10 +41,11 @@ def find_directory(argument: str) -> tuple[Storage, str]:
       DirectoryError: The directory does not exist.
     """
     path = portable.absolute(argument)
+    shown_paths.remember(path, argument)
     storage = storage_for(path)
     if storage.is_directory(path):
         return storage, path
-    _refuse_checkpoint(storage, path, argument)
+    refuse_checkpoint(storage, path, argument)
     _refuse_obstacles(storage, path)
     if not storage.is_directory(path):
         hint = nearest(posixpath.basename(path), _folders(storage, posixpath.dirname(path)))
@@ -53,10 +55,13 @@ def find_directory(argument: str) -> tuple[Storage, str]:
     return storage, path
 
 
-def _refuse_checkpoint(storage: Storage, path: str, argument: str) -> None:
+def refuse_checkpoint(storage: Storage, path: str, argument: str) -> None:
     """Raises DirectoryError if `path` is a checkpoint, or one of its files, not a directory."""
     directory, name = posixpath.split(path)
+    shown_paths.remember(directory, posixpath.dirname(argument))
     with contextlib.suppress(OSError):
+        if storage.is_directory(path):
+            return
         for checkpoint in listings.classify(storage.list(directory)).checkpoints:
             if name == checkpoint or name.startswith(f"{checkpoint}."):
                 what = "is a checkpoint" if name == checkpoint else f"is a file of {checkpoint}"
@@ -120,7 +125,9 @@ def find_checkpoint(argument: str, *, without_index: bool = False) -> Target:
     """
     path = portable.absolute(argument)
     storage = storage_for(path)
+    _refuse_pending_folder(storage, path)
     if storage.is_directory(path):
+        shown_paths.remember(path, argument)
         return _newest(storage, path, argument, without_index=without_index)
     target = named(argument)
     _refuse_obstacles(storage, target.directory)
@@ -133,6 +140,16 @@ def find_checkpoint(argument: str, *, without_index: bool = False) -> Target:
     return target
 
 
+def _refuse_pending_folder(storage: Storage, path: str) -> None:
+    """Raises ConfigurationError if `path` is the folder of an unfinished save."""
+    pending = unfinished.parse_path(path)
+    if pending is None or not storage.is_directory(path):
+        return
+    directory, name = pending
+    what = unfinished.describe(storage, directory, name)
+    raise ConfigurationError(what or f"{path} is the folder of a save or deletion of {name}.")
+
+
 def _refuse_obstacles(storage: Storage, directory: str) -> None:
     obstacle = obstacles.find(storage, directory)
     if obstacle is not None:
@@ -143,6 +160,7 @@ def named(argument: str) -> Target:
     """Returns the checkpoint named by its path, index or manifest; it need not exist."""
     path = portable.absolute(argument)
     directory, name = posixpath.split(path)
+    shown_paths.remember(directory, posixpath.dirname(argument))
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return Target(storage_for(path), directory, name)
@@ -179,11 +197,25 @@ def _newest_without_index(storage: Storage, directory: str, catalog: Catalog) ->
     files = catalog.listing().checkpoints.values()
     if all(one.has_index for one in files if one.has_manifest):
         return None
-    found = [damage.intact(storage, directory, one.name) for one in files if one.has_manifest]
+    found = [
+        damage.intact(storage, directory, one.name)
+        for one in files
+        if one.has_manifest and not damage.is_deleted(one.name, catalog)
+    ]
     newest = max((m for m in found if m is not None), key=lambda m: m.order, default=None)
     if newest is None or catalog.listing().checkpoints[newest.name].has_index:
         return None
     return newest.name
+
+
+def was_deleted(storage: Storage, directory: str, name: str) -> bool:
+    """Returns whether plain TensorFlow has deleted a checkpoint, except for its manifest."""
+    from distckpt.directory.catalog import Catalog
+    from distckpt.inspection import damage
+    from distckpt.storage.retrying_reader import RetryingReader
+
+    catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
+    return damage.is_deleted(name, catalog)
 
 
 def _lost_index(target: Target) -> str:
@@ -197,10 +229,19 @@ def _check_is_there(target: Target, *, without_index: bool) -> None:
     storage, directory, name = target
     found = listings.classify(storage.list(directory)).checkpoints
     known = [n for n, files in found.items() if files.has_index]
-    if name in known or (without_index and name in found and found[name].has_manifest):
+    if name in known:
+        return
+    if was_deleted(storage, directory, name):
+        raise ConfigurationError(
+            f"{target.path} was deleted by TensorFlow's manager; only its manifest is left."
+        )
+    if without_index and name in found and found[name].has_manifest:
         return
     if name in found:
         raise CheckpointDamagedError(_lost_index(target))
+    unsaved = unfinished.describe(storage, directory, name)
+    if unsaved:
+        raise ConfigurationError(unsaved)
     hint = nearest(name, [*known, *_folders(storage, directory)])
     if not hint and known:
         hint = f" The newest by number is {known[-1]}."

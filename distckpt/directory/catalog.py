@@ -126,6 +126,11 @@ class Catalog:
             self._pointer_data()  # read first: what it names must exist in the listing
         return listings.classify(self._names(self._directory))
 
+    def named(self) -> frozenset[str] | None:
+        """Returns what TensorFlow's file names, whether it exists or not; None without the file."""
+        state = self._state(self._pointer_data())
+        return None if state is None else frozenset((state.latest, *state.paths))
+
     def candidates(self, now: float) -> list[str]:
         """Returns the names of checkpoints to try to restore, newest first.
 
@@ -227,7 +232,7 @@ class Catalog:
         folder = layout.quarantine_folder(self._directory)
         return {
             **verification_notes.read(self._storage, folder, self.index_crc32c),
-            **self._leaving(),
+            **self.leaving(),
         }
 
     def rollback(self) -> Rollback | None:
@@ -240,7 +245,7 @@ class Catalog:
             self._warn(str(error))
             return None
 
-    def _leaving(self) -> dict[str, str]:
+    def leaving(self) -> dict[str, str]:
         """Returns the checkpoints that an unfinished rollback is setting aside: name → reason."""
         begun = self.rollback()
         if begun is None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from distckpt.core import layout, listings, pins_and_leases
 from distckpt.core.pins_and_leases import Lease, Pin
+from distckpt.directory.catalog import Catalog
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import host
 from distckpt.storage.base import Storage
+from distckpt.storage.retrying_reader import RetryingReader
 
 # A deletion that finds a pin is undone at once; this is the time to see that, even on NFS.
 PATIENCE = 5.0
@@ -113,6 +115,7 @@ def _place(storage: Storage, directory: str, hold: Pin | Lease, path: str) -> No
     storage.write(path, pins_and_leases.render(hold), durable=True)
     storage.freshen(directory)
     storage.flush_directory(directory)  # the commit may not have been announced yet
+    _refuse_set_aside(storage, directory, hold.name, path)
     deadline = host.monotonic() + PATIENCE
     while _state(storage, directory, hold.name) != there:
         if host.monotonic() >= deadline:
@@ -122,6 +125,18 @@ def _place(storage: Storage, directory: str, hold: Pin | Lease, path: str) -> No
             )
         host.sleep(_PAUSE)
         storage.freshen(directory)
+
+
+def _refuse_set_aside(storage: Storage, directory: str, name: str, path: str) -> None:
+    """Removes the hold at `path` and raises ConfigurationError if a rollback moves `name` away.
+
+    The rollback looks for holds before it begins; this process looks for the rollback after it has
+    written its hold.
+    """
+    why = Catalog(RetryingReader(storage), directory, warns=False).leaving().get(name)
+    if why is not None:
+        storage.remove(path)
+        raise ConfigurationError(f"{name} in {directory} cannot be pinned or leased: {why}.")
 
 
 def _state(storage: Storage, directory: str, name: str) -> bool | None:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from distckpt.core import layout
 from distckpt.core.manifest import Manifest
+from distckpt.core.tensorflow_format import bundle
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.checkpoint_files import read_manifest
-from distckpt.errors import DistckptError, reason
+from distckpt.errors import CheckpointDamagedError, DistckptError, reason
 from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import RetryingReader
+
+# What is said of a checkpoint for which `is_deleted` is true.
+DELETED = "Deleted by TensorFlow's manager; only the manifest is left."
 
 
 def look(storage: Storage, directory: str, name: str) -> str:
@@ -33,12 +37,25 @@ def of(
         manifest = catalog.manifest(name)
     except DistckptError as error:
         return intact(storage, directory, name), str(error)
-    problem = _wrong_file(storage, directory, manifest) if manifest else ""
-    if manifest and problem:
+    if manifest is None:
+        return None, _too_short(storage, directory, name)
+    problem = _wrong_file(storage, directory, manifest)
+    if problem:
         now = intact(storage, directory, name)
         if now is None or now.attempt != manifest.attempt:
             problem = ""  # somebody has just deleted or replaced the checkpoint
     return manifest, problem
+
+
+def is_deleted(name: str, catalog: Catalog) -> bool:
+    """Returns whether plain TensorFlow's manager has deleted a checkpoint, except its manifest.
+
+    That manager first takes the checkpoint out of TensorFlow's file, then removes index and data.
+    """
+    found, named = catalog.listing().checkpoints.get(name), catalog.named()
+    if found is None or not found.has_manifest or found.has_index or found.data:
+        return False
+    return named is not None and name not in named
 
 
 def intact(storage: Storage, directory: str, name: str) -> Manifest | None:
@@ -47,6 +64,38 @@ def intact(storage: Storage, directory: str, name: str) -> Manifest | None:
         return read_manifest(storage, directory, name, entries=False)
     except (DistckptError, OSError):
         return None
+
+
+def _too_short(storage: Storage, directory: str, name: str) -> str:
+    """Returns which file of a plain checkpoint is missing or ends too early, or ""."""
+    path = layout.join(directory, layout.index_name(name))
+    try:
+        index = bundle.read_index(storage.read(path))
+    except FileNotFoundError:
+        return ""  # somebody has just deleted it
+    except OSError as error:
+        return f"{layout.index_name(name)} cannot be read: {reason(error)}."
+    except CheckpointDamagedError as error:
+        return f"{path}: {error}"
+    ends: dict[int, int] = {}
+    for entry in index.stored:
+        ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
+    for shard, end in sorted(ends.items()):
+        file = layout.data_name(name, shard, index.num_shards)
+        problem = _shorter(storage, directory, file, end)
+        if problem:
+            return problem if storage.exists(path) else ""
+    return ""
+
+
+def _shorter(storage: Storage, directory: str, file: str, wanted: int) -> str:
+    try:
+        size = storage.size(layout.join(directory, file))
+    except FileNotFoundError:
+        return f"{file} is missing."
+    except OSError as error:
+        return f"{file} cannot be read: {reason(error)}."
+    return f"{file} has {size} bytes instead of {wanted}." if size < wanted else ""
 
 
 def _wrong_file(storage: Storage, directory: str, manifest: Manifest) -> str:

@@ -23,7 +23,7 @@ from distckpt.errors import ConfigurationError, UnsupportedOptionError
 from distckpt.reading.tensors import Tensor, Tensors
 from distckpt.runtime import portable
 from distckpt.storage.base import Storage
-from distckpt.storage.temporary import temporary_path
+from distckpt.storage.temporary import named_errors, temporary_path
 
 if TYPE_CHECKING:
     from distckpt.core.tensorflow_format.tensor_values import Array
@@ -165,13 +165,16 @@ def _complete(path: str) -> Iterator[IO[bytes]]:
     Like `Storage.write`, for content that is too large for memory.
     """
     temporary = temporary_path(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
+    with named_errors(temporary, path):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.OPEN
+        descriptor = os.open(temporary, flags, 0o666)
     try:
         with open(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with named_errors(temporary, path):
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

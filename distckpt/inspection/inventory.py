@@ -7,15 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from distckpt.core import attempts, layout, retention
+from distckpt.core import attempts, layout
 from distckpt.core.manifest import Manifest
 from distckpt.core.pins_and_leases import Lease, Pin
-from distckpt.core.retention import Kept
-from distckpt.directory.catalog import Catalog
+from distckpt.directory.catalog import Catalog, View
 from distckpt.directory.holds import Holds
-from distckpt.errors import ConfigurationError, DistckptError
-from distckpt.inspection import damage
-from distckpt.keep import Checkpoint, parse
+from distckpt.errors import DistckptError
+from distckpt.inspection import damage, keep_reasons, set_aside
+from distckpt.inspection.set_aside import SetAside
 from distckpt.ownership import owner_record
 from distckpt.ownership.owner_record import Owner
 from distckpt.storage.base import Storage
@@ -24,7 +23,8 @@ from distckpt.storage.retrying_reader import RetryingReader
 COMMITTED = "committed"  # with a manifest that is in force
 UNMANAGED = "unmanaged"  # a plain TensorFlow checkpoint
 QUARANTINED = "quarantined"  # failed to restore, and has not changed since
-DAMAGED = "damaged"  # its manifest or index is damaged or missing
+DAMAGED = "damaged"  # its manifest or index is damaged or missing, or a file is cut off
+DELETED = "deleted"  # plain TensorFlow has deleted it, except for its manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Item:
 
     Attributes:
       name: Its name.
-      state: COMMITTED, UNMANAGED, QUARANTINED or DAMAGED.
-      problem: Why it is quarantined or damaged; else "".
+      state: COMMITTED, UNMANAGED, QUARANTINED, DAMAGED or DELETED.
+      problem: Why it is quarantined, damaged or deleted; else "".
       bytes: The size of all its files except the manifest.
       newest: Whether a restore would take it first.
       listed: Whether retention manages it.
@@ -115,12 +115,14 @@ class Inventory:
       unfinished: Saves in progress, by age.
       owner: The process that saves there, or was the last to save; None if none ever has.
       rules: The job's retention in words; "" if unknown.
+      set_aside: The folders of rollbacks, oldest first.
     """
 
     items: tuple[Item, ...]
     unfinished: tuple[Unfinished, ...]
     owner: Owner | None
     rules: str
+    set_aside: tuple[SetAside, ...]
 
 
 def take(storage: Storage, directory: str, now: float) -> Inventory:
@@ -136,22 +138,27 @@ def take(storage: Storage, directory: str, now: float) -> Inventory:
     """
     catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
     who = owner_record.find(storage, directory)
-    items, rules = _explain(_Items(storage, directory, catalog, now).all(), catalog, now)
+    view = catalog.view(now)
+    found = _Items(storage, directory, catalog, view, now).all()
+    items, rules = _explain(found, catalog, view, now)
     pending = catalog.listing().pending
     running = tuple(_unfinished(storage, directory, one, who) for one in pending)
-    return Inventory(items, running, who, rules)
+    folders = set_aside.look(storage, directory, catalog.listing().others)
+    return Inventory(items, running, who, rules, folders)
 
 
 class _Items:
     """Makes the items for the checkpoints of a directory."""
 
-    def __init__(self, storage: Storage, directory: str, catalog: Catalog, now: float) -> None:
+    def __init__(
+        self, storage: Storage, directory: str, catalog: Catalog, view: View, now: float
+    ) -> None:
         self._storage = storage
         self._directory = directory
         self._catalog = catalog
         self._found = catalog.listing().checkpoints
         self._now = now
-        self._listed = {kept.name: kept.timestamp for kept in catalog.view(now).active}
+        self._listed = {kept.name: kept.timestamp for kept in view.active}
         self._quarantined = catalog.quarantined()
         self._holds = Holds(storage, directory).all()
 
@@ -175,7 +182,9 @@ class _Items:
     def _item(self, name: str) -> Item:
         manifest, problem = damage.of(self._storage, self._directory, name, self._catalog)
         state = UNMANAGED if manifest is None else COMMITTED
-        if problem:
+        if damage.is_deleted(name, self._catalog):
+            state, problem = DELETED, damage.DELETED
+        elif problem:
             state = DAMAGED
         elif name in self._quarantined:
             state, problem = QUARANTINED, self._quarantined[name]
@@ -185,7 +194,7 @@ class _Items:
             name=name,
             state=state,
             problem=problem,
-            bytes=manifest.bytes if manifest else self._size(name),
+            bytes=manifest.bytes if manifest and state != DELETED else self._size(name),
             newest=False,
             listed=name in self._listed,
             manifest=manifest,
@@ -200,73 +209,18 @@ class _Items:
         return sum(size_of(self._storage, layout.join(self._directory, file)) for file in files)
 
 
-def _explain(items: Sequence[Item], catalog: Catalog, now: float) -> tuple[tuple[Item, ...], str]:
+def _explain(
+    items: Sequence[Item], catalog: Catalog, view: View, now: float
+) -> tuple[tuple[Item, ...], str]:
     """Adds to each item why it is kept or deleted, by the rules in the newest manifest."""
     newest = max((i.manifest for i in items if i.manifest), key=lambda m: m.order, default=None)
     rules = newest.retention if newest else None
-    reasons: dict[str, list[str]] = {item.name: _held(item) for item in items}
-    listed = [item for item in items if item.listed]
-    listed.sort(key=lambda item: item.time or 0.0)
-    text = ""
-    if rules is not None:
-        text = describe(rules.max_to_keep, rules.every_hours, rules.keep)
-        most = 1 if rules.max_to_keep is None and rules.keep else rules.max_to_keep
-        newest_ones = "the newest" if most == 1 else f"one of the {most} newest"
-        for item in listed[-most:] if most else listed:
-            reasons[item.name].append(newest_ones if most else "all are kept")
-        for name, why in _kept(rules.keep, facts(listed, catalog), now).items():
-            reasons[name].append(why)
+    why = keep_reasons.explain(items, rules, view, catalog.verified(), now)
     explained = tuple(
-        dataclasses.replace(item, why=_why(item, reasons[item.name], rules is not None))
+        dataclasses.replace(item, why="" if item.state == DELETED else why[item.name])
         for item in items
     )
-    return explained, text
-
-
-def facts(listed: Sequence[Item], catalog: Catalog) -> list[Checkpoint]:
-    """Returns what a policy may know about checkpoints, given oldest first."""
-    verified = catalog.verified()
-    return [
-        retention.facts(Kept(i.name, i.time or 0.0), i.manifest, verified=i.name in verified)
-        for i in listed
-    ]
-
-
-def describe(max_to_keep: int | None, every_hours: float | None, keep: str) -> str:
-    """Returns the rules of retention in words."""
-    parts = [f"max_to_keep={max_to_keep}"]
-    if every_hours:
-        parts.append(f"keep_checkpoint_every_n_hours={every_hours:g}")
-    if keep:
-        parts.append(f"keep={keep}")
-    return ", ".join(parts)
-
-
-def _kept(keep: str, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
-    if not keep:
-        return {}
-    try:
-        return parse(keep).reasons(checkpoints, now)
-    except ConfigurationError:  # a user's own policy
-        return {c.name: f"{keep} decides" for c in checkpoints}
-
-
-def _held(item: Item) -> list[str]:
-    reasons = []
-    if item.pin is not None:
-        reasons.append("pinned" + (f" ({item.pin.reason})" if item.pin.reason else ""))
-    reasons += [f"being read on {lease.host} (pid {lease.pid})" for lease in item.leases]
-    return reasons
-
-
-def _why(item: Item, reasons: list[str], known: bool) -> str:
-    if item.state in (QUARANTINED, DAMAGED) and not item.listed:
-        return "not counted, and never deleted: it may be useful for a repair"
-    if reasons:
-        return "; ".join(reasons)
-    if not item.listed:
-        return "not managed: never deleted"
-    return "deleted by the next save" if known else ""
+    return explained, keep_reasons.describe(rules) if rules is not None else ""
 
 
 def _unfinished(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from distckpt.core.rollback_record import Rollback
 from distckpt.directory.attempt_cleanup import AttemptCleanup
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.directory.pruner import Pruner
@@ -21,6 +22,7 @@ from distckpt.maintenance.pending_folder import pending_folder
 from distckpt.maintenance.rollback import Rollbacks
 from distckpt.ownership import owner_record
 from distckpt.ownership.fencing import Ownership
+from distckpt.ownership.owner_record import Owner
 from distckpt.storage.base import Storage
 
 
@@ -36,8 +38,8 @@ class ExclusiveAccess:
 
     Attributes:
       rollbacks: Does rollbacks there.
-      finished: The path of the set-aside folder of another process's unfinished rollback that was
-        finished on entering; None if there was none.
+      finished: Another process's unfinished rollback that was finished on entering; None if there
+        was none.
 
     Raises:
       DirectoryInUseError: (on entering) A job may be running there, or has just begun.
@@ -59,13 +61,11 @@ class ExclusiveAccess:
         self.ownership = Ownership(storage, directory, durable=True)
         self._cleanup = AttemptCleanup(storage, directory, self.ownership, durable=True)
         self.rollbacks = Rollbacks(storage, directory, self.ownership, durable=True)
-        self.finished: str | None = None
+        self.finished: Rollback | None = None
 
     def __enter__(self) -> ExclusiveAccess:
         """Takes the directory, and settles a dead job's unfinished attempts."""
-        before = owner_record.find(self._storage, self._directory)
-        if before is not None and before.may_run and not self._take_over:
-            raise DirectoryInUseError(in_use(self._directory, before))
+        before = check_not_in_use(self._storage, self._directory, take_over=self._take_over)
         self.ownership.take_from(before, only_deletes=self._only_deletes)
         self._storage.freshen(self._directory)
         self._cleanup.finish_all()
@@ -112,7 +112,24 @@ class ExclusiveAccess:
             yield attempt, folder
 
 
-def in_use(directory: str, who: owner_record.Owner) -> str:
+def check_not_in_use(storage: Storage, directory: str, *, take_over: bool) -> Owner | None:
+    """Checks that no job is running; returns the last owner. Any process; never writes.
+
+    Args:
+      storage: Where the directory is.
+      directory: Its absolute path or URL.
+      take_over: Whether a last owner that may be running counts as ended.
+
+    Raises:
+      DirectoryInUseError: A job may be running there.
+    """
+    owner = owner_record.find(storage, directory)
+    if owner is not None and owner.may_run and not take_over:
+        raise DirectoryInUseError(in_use(directory, owner))
+    return owner
+
+
+def in_use(directory: str, who: Owner) -> str:
     """Returns the error message for a directory whose owner may be running."""
     return (
         f"A job may be saving to {directory}: {who}. Stop it first. If it has ended, repeat the "

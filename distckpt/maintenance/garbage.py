@@ -12,7 +12,7 @@ from distckpt.core import layout, listings, pins_and_leases
 from distckpt.core.pins_and_leases import Lease
 from distckpt.directory import verification_notes
 from distckpt.directory.catalog import Catalog
-from distckpt.inspection import inventory
+from distckpt.inspection import inventory, set_aside
 from distckpt.ownership import owner_record
 from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import RetryingReader
@@ -95,8 +95,11 @@ class Garbage:
 
     def _rollback(self) -> Iterator[Leftover]:
         path = layout.rollback_path(self._directory)
-        if self._storage.exists(path):
-            yield self._file(path, "of an unfinished rollback, which gc finishes")
+        if not self._storage.exists(path):
+            return
+        what = Catalog(RetryingReader(self._storage), self._directory, warns=False).rollback()
+        why = f" to {what.to}: sets aside {', '.join(what.names)}" if what is not None else ""
+        yield self._file(path, f"of an unfinished rollback{why}")
 
     def _temporaries(self) -> Iterator[Leftover]:
         private = layout.private_folders(self._directory)[1:]
@@ -113,17 +116,23 @@ class Garbage:
 
     def _holds(self) -> Iterator[Leftover]:
         folder = layout.holds_folder(self._directory)
+        there = self._there | self._set_aside()
         for name in self._names(folder):
             said = layout.parse_hold_name(name)
             if said is None:
                 continue
             path = layout.join(folder, name)
             checkpoint, token = said
-            if checkpoint not in self._there:
+            if checkpoint not in there:
                 kind = "pin" if token is None else "lease"
                 yield self._file(path, f"a {kind} of {checkpoint}, which does not exist")
             elif token is not None and not self._still_holds(path, name):
                 yield self._file(path, f"a lease on {checkpoint} that has expired")
+
+    def _set_aside(self) -> set[str]:
+        """Returns what rollbacks have set aside: a pin holds again when it is moved back."""
+        folders = set_aside.look(self._storage, self._directory, self._listing.others)
+        return {name for folder in folders for name in folder.checkpoints}
 
     def _still_holds(self, path: str, name: str) -> bool:
         try:

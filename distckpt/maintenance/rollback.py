@@ -17,13 +17,19 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 
-from distckpt.core import layout, rollback_record
+from distckpt.core import layout, listings, rollback_record
 from distckpt.core.manifest import Manifest
 from distckpt.core.rollback_record import Leaving, Rollback
 from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.directory.attempt_cleanup import AttemptCleanup
 from distckpt.directory.checkpoint_files import CheckpointFiles, read_index_record, read_manifest
-from distckpt.errors import CheckpointDamagedError, DirectoryError, ManifestError
+from distckpt.directory.holds import Holds
+from distckpt.errors import (
+    CheckpointDamagedError,
+    ConfigurationError,
+    DirectoryError,
+    ManifestError,
+)
 from distckpt.maintenance.pending_folder import pending_folder
 from distckpt.ownership.fencing import Ownership
 from distckpt.storage.base import Storage
@@ -64,13 +70,14 @@ class Rollbacks:
             self._ownership.stage(staged, rollback_record.render(what))
             self._storage.rename(staged, self._path)
             self._flush(layout.join(self._directory, layout.PRIVATE_FOLDER))
-        return self.finish() or layout.join(self._directory, what.folder)
+        self.finish()
+        return layout.join(self._directory, what.folder)
 
-    def finish(self) -> str | None:
+    def finish(self) -> Rollback | None:
         """Finishes an unfinished rollback. May be called repeatedly.
 
         Returns:
-          The path of the set-aside folder; None if no rollback has begun.
+          The rollback; None if none has begun.
 
         Raises:
           DirectoryError: The file of the rollback is damaged, or a link is in the way.
@@ -100,17 +107,24 @@ class Rollbacks:
             self._flush(layout.join(self._directory, layout.PRIVATE_FOLDER))
         if not self._storage.list(mine):
             self._storage.remove_tree(mine)
-        return target
+        return what
 
     def delete(self, folder: str) -> None:
-        """Deletes a set-aside folder; `folder` is the path that `finish` has returned.
+        """Deletes a set-aside folder; `folder` is the path that `run` has returned.
 
         The folder moves into a pending folder, which the next owner removes if this one dies.
 
         Raises:
+          ConfigurationError: One of its checkpoints was pinned or leased just before the rollback.
           SupersededError: Another process has taken over the directory.
           OSError: The storage failed.
         """
+        held = Holds(self._storage, self._directory).held()
+        for name in listings.classify(self._storage.list(folder)).checkpoints:
+            if name in held:
+                raise ConfigurationError(
+                    f"{name} is {held[name]}, so nothing was deleted; it is in {folder}."
+                )
         with self._pending() as (_, pending):
             self._ownership.check()
             self._storage.rename(folder, layout.join(pending, "set-aside"))

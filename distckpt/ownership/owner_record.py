@@ -157,7 +157,10 @@ def find(storage: Reader, directory: str) -> Owner | None:
 
 def _runs(pid: int, since: float) -> bool:
     try:
-        return bool(psutil.Process(pid).create_time() <= since + _SLACK)
+        process = psutil.Process(pid)
+        # A zombie has ended; only its parent has not asked for its exit code yet.
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not is_zombie and bool(process.create_time() <= since + _SLACK)
     except psutil.NoSuchProcess:
         return False
     except (psutil.Error, ValueError, OverflowError):

@@ -67,17 +67,22 @@ class Tensors:
       storage: Where to read.
       directory: The absolute path or URL of the checkpoint's directory.
       name: The checkpoint.
+      trusts_index: Whether the manifest is not read, so that its damage does not matter.
 
     Raises:
       CheckpointDamagedError: The index or the manifest is damaged.
       OSError: The index cannot be read.
     """
 
-    def __init__(self, storage: Reader, directory: str, name: str) -> None:
+    def __init__(
+        self, storage: Reader, directory: str, name: str, *, trusts_index: bool = False
+    ) -> None:
         self._storage = storage
         self._directory = directory
         self.name = name
-        self.manifest: Manifest | None = Catalog(storage, directory, brief=True).manifest(name)
+        self.manifest: Manifest | None = None
+        if not trusts_index:
+            self.manifest = Catalog(storage, directory, brief=True).manifest(name)
         path = layout.join(directory, layout.index_name(name))
         self.index_data = storage.read(path)
         self._index = bundle.read_index(self.index_data)

@@ -16,7 +16,7 @@ import stat
 
 from distckpt.runtime import portable
 from distckpt.storage import base
-from distckpt.storage.temporary import temporary_path
+from distckpt.storage.temporary import named_errors, temporary_path
 
 # Errors of link() on file systems without hard links (FAT, SMB, some FUSE mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -79,7 +79,8 @@ class LocalStorage(base.Storage):
         """See base; a link at `path` is replaced, not followed."""
         temporary = _written(path, data, durable)
         try:
-            os.replace(temporary, path)
+            with named_errors(temporary, path):
+                os.replace(temporary, path)
         except BaseException:
             _discard(temporary)
             raise
@@ -104,7 +105,8 @@ class LocalStorage(base.Storage):
         """See base."""
         path = temporary_path(f"{directory}/fresh")
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666))
+            with named_errors(path, directory):
+                os.close(_create(path))
         finally:
             _discard(path)
 
@@ -171,7 +173,8 @@ def _written(path: str, data: bytes, durable: bool) -> str:
     """Returns the path of a new temporary file next to `path` that holds `data`."""
     temporary = temporary_path(path)
     # Not `tempfile`: it makes files that only the owner may read.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
+    with named_errors(temporary, path):
+        descriptor = _create(temporary)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -182,6 +185,11 @@ def _written(path: str, data: bytes, durable: bool) -> str:
         _discard(temporary)
         raise
     return temporary
+
+
+def _create(path: str) -> int:
+    """Creates a file; returns its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666)
 
 
 def _place(temporary: str, path: str) -> None:
@@ -199,7 +207,7 @@ def _place(temporary: str, path: str) -> None:
 
 
 def _place_without_links(temporary: str, path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.OPEN, 0o666))
+    os.close(_create(path))
     try:
         os.replace(temporary, path)
     except BaseException:

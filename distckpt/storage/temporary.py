@@ -6,8 +6,10 @@ reused, and a clean-up may recognise and remove it by its name.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import secrets
+from collections.abc import Iterator
 
 _PREFIX = "."
 _SUFFIX = ".tmp"
@@ -22,6 +24,17 @@ def temporary_path(path: str) -> str:
     directory, name = posixpath.split(path)
     temporary = f"{_beginning(name)}{secrets.token_hex(8)}{_SUFFIX}"
     return posixpath.join(directory, temporary)
+
+
+@contextlib.contextmanager
+def named_errors(temporary: str, path: str) -> Iterator[None]:
+    """Lets an OSError about `temporary` name `path`, the file that the user knows."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename != temporary:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def is_temporary_of(name: str, path: str) -> bool:

@@ -8,11 +8,12 @@ import click
 
 from distckpt.cli import completion, output, reports, table
 from distckpt.cli.commands.show import open_tensors
-from distckpt.cli.target import find_checkpoint
+from distckpt.cli.target import Target, find_checkpoint
+from distckpt.core import layout
 
 if TYPE_CHECKING:
     from distckpt.inspection.diff import Difference
-    from distckpt.reading.tensors import Tensor
+    from distckpt.reading.tensors import Tensor, Tensors
 
 _EPILOG = """\b
 Examples:
@@ -22,7 +23,7 @@ Examples:
 \b
 Exit codes:
   0            the tensors are the same, bit for bit
-  1            tensors differ, or a tensor that must be read is damaged
+  1            tensors differ, or a checkpoint is damaged
   2            not done: wrong usage, no such checkpoint, no rights
   130          interrupted (Ctrl-C)
 """
@@ -40,15 +41,22 @@ def diff_command(first: str, second: str, most: int | None, as_json: bool) -> No
 
     Tensors in only one checkpoint, or of different types or shapes, come first; then changed
     tensors, sorted by the norm of the change relative to the norm of the old value. How a tensor is
-    divided between files and workers does not matter. Tensors with equal checksums are not read.
+    divided between files and workers does not matter. Tensors with equal checksums are not read, so
+    bytes that have changed on the disk are not noticed: `distckpt verify` finds them. What is
+    damaged is compared by the checksums in its index.
     """
     from distckpt.inspection import damage, diff
 
     targets = [find_checkpoint(first), find_checkpoint(second)]
-    found = list(diff.compare(*map(open_tensors, targets)))
+    found = list(diff.compare(*map(_open, targets)))
     unlike = sorted((d for d in found if d.kind != diff.SAME), key=diff.by_size)
     problems = {t.path: problem for t in targets if (problem := damage.look(*t))}
+    for target in targets:
+        unread = [d.problem for d in found if d.problem.startswith(f"{target.path}.")]
+        if unread:
+            problems.setdefault(target.path, unread[0])
     shown = unlike if most is None else unlike[:most]
+    wrong = bool(unlike or problems)
     if as_json:
         output.print_json(
             {
@@ -62,9 +70,29 @@ def diff_command(first: str, second: str, most: int | None, as_json: bool) -> No
         )
     else:
         _print(shown, len(unlike), len(found) - len(unlike))
-        for path, problem in problems.items():
-            reports.damage(path, problem)
-    output.end(wrong=bool(unlike or problems))
+        for target in dict.fromkeys(targets):
+            if target.path in problems:
+                reports.damage(target.path, problems.pop(target.path))
+            elif not _has_manifest(target):
+                reports.say(f"{target.path} has no manifest: its index was compared.")
+    output.end(wrong=wrong)
+
+
+def _open(target: Target) -> Tensors:
+    """Returns the tensors of a checkpoint; by its index alone if its manifest is damaged."""
+    from distckpt.errors import CheckpointDamagedError
+    from distckpt.reading.tensors import Tensors
+    from distckpt.storage.retrying_reader import RetryingReader
+
+    try:
+        return open_tensors(target)
+    except CheckpointDamagedError:
+        storage, directory, name = target
+        return Tensors(RetryingReader(storage), directory, name, trusts_index=True)
+
+
+def _has_manifest(target: Target) -> bool:
+    return target.storage.exists(layout.join(target.directory, layout.manifest_name(target.name)))
 
 
 def _print(shown: list[Difference], different: int, same: int) -> None:
@@ -90,8 +118,10 @@ def _key(difference: Difference) -> str:
 
 
 def _what(difference: Difference) -> str:
-    from distckpt.inspection.diff import OTHER_KIND
+    from distckpt.inspection.diff import CHANGED, OTHER_KIND
 
+    if difference.problem and difference.kind == CHANGED:
+        return "changed, by the checksums"
     if difference.kind != OTHER_KIND:
         return difference.kind
     assert difference.left is not None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from distckpt import exit_codes
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, reports, shown_paths
+from distckpt.cli.target import refuse_checkpoint
 from distckpt.errors import ConfigurationError, DistckptError, explain
 from distckpt.runtime import portable
 
@@ -90,10 +91,12 @@ def doctor_command(
 
     wanted = parse_size(free) if free is not None else 0
     path = portable.absolute(directory)
+    shown_paths.remember(path, directory)
     try:
         storage = storage_for(path)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
+    refuse_checkpoint(storage, path, directory)
     findings = Findings(show=not as_json)
     findings.take(examine(storage, path))
     if findings.good:
@@ -155,7 +158,7 @@ def show(finding: Finding) -> None:
     """Prints a finding on one line."""
     colour, mark = _MARKS[_result(finding)]
     mark = click.style(mark, fg=colour, bold=not finding.good)
-    click.echo(f"{mark} {finding.check}: {finding.text}")
+    reports.say(f"{mark} {finding.check}: {finding.text}")
 
 
 def parse_size(text: str) -> int:

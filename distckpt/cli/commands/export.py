@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distckpt.cli import completion, output
+from distckpt.cli import completion, output, reports, shown_paths
 from distckpt.cli.commands.show import choose, open_tensors
 from distckpt.cli.target import find_checkpoint, is_in_use
 from distckpt.errors import ConfigurationError
@@ -65,6 +65,7 @@ def export_command(
         raise ConfigurationError(f"No tensor of {target.path} matches {pattern!r}.")
     form = form or _form_of(out)
     path = portable.absolute(out)
+    shown_paths.remember(path, out)
     _refuse_directory_in_use(path)
     total = sum(tensor.bytes for tensor in chosen)
     with _bar(target.name, total) as advance:
@@ -98,7 +99,7 @@ def _refuse_directory_in_use(path: str) -> None:
 
 def _print(document: dict[str, Any], left_out: list[Tensor]) -> None:
     count, size = output.plural(document["tensors"], "tensor"), output.size(document["bytes"])
-    click.echo(f"{document['out']}: {count}, {size}")
+    reports.say(f"{document['out']}: {count}, {size}")
     if left_out:
         names = ", ".join(tensor.short_key for tensor in left_out[:3])
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, table
+from distckpt.cli import changing, completion, output, reports, table
 from distckpt.cli.target import find_directory
+from distckpt.core import layout
 
 if TYPE_CHECKING:
+    from distckpt.core.rollback_record import Rollback
     from distckpt.maintenance.garbage import Leftover
 
 _EPILOG = f"""\b
@@ -37,28 +39,29 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
     """Remove the leftovers of dead jobs in DIRECTORY, but no checkpoint.
 
     Leftovers are unfinished saves, deletions and files, and notes, pins and leases of deleted
-    checkpoints. The first save of a job removes most of them, too. Foreign files are shown and
-    kept.
+    checkpoints. An interrupted rollback is finished. The first save of a job does most of this,
+    too. Foreign files are shown and kept.
     """
-    from distckpt.maintenance.exclusive_access import ExclusiveAccess, in_use
+    from distckpt.maintenance.exclusive_access import ExclusiveAccess
     from distckpt.maintenance.garbage import Garbage
-    from distckpt.ownership import owner_record
 
     storage, path = find_directory(directory)
     found = Garbage(storage, path, time.time()).find()
     ours = [leftover for leftover in found if not leftover.foreign]
+    rollback: Rollback | None = None
     if ours and not dry_run:
         with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
             access.clean_up(time.time())
+            rollback = access.finished
         left = {leftover.name for leftover in Garbage(storage, path, time.time()).find()}
         ours = [leftover for leftover in ours if leftover.name not in left]
     if as_json:
-        output.print_json(_document(path, ours, found, dry_run))
+        output.print_json({**_document(path, ours, found, dry_run), **_finished(path, rollback)})
         return
-    _print(directory, ours, found, dry_run)
-    who = owner_record.find(storage, path) if dry_run and ours else None
-    if who is not None and who.may_run:
-        click.echo(in_use(directory, who))
+    _print(path, ours, found, dry_run)
+    changing.say_finished(path, rollback)
+    if dry_run and ours:
+        changing.mention_owner(storage, path)
 
 
 def _document(
@@ -72,9 +75,16 @@ def _document(
     }
 
 
-def _print(
-    directory: str, ours: Sequence[Leftover], found: Sequence[Leftover], dry_run: bool
-) -> None:
+def _finished(path: str, rollback: Rollback | None) -> dict[str, object]:
+    """Returns what ``--json`` prints about an interrupted rollback that was finished."""
+    if rollback is None:
+        return {"finished": None}
+    folder = layout.join(path, rollback.folder)
+    names = list(rollback.names)
+    return {"finished": {"newest": rollback.to, "checkpoints": names, "folder": folder}}
+
+
+def _print(path: str, ours: Sequence[Leftover], found: Sequence[Leftover], dry_run: bool) -> None:
     verb = "would be removed" if dry_run else "removed"
     rows = [(verb, one) for one in ours] + [("kept", one) for one in found if one.foreign]
     if rows:
@@ -85,7 +95,7 @@ def _print(
             hide=("size",),
         )
     if not ours:
-        click.echo(f"Nothing {'else ' if rows else ''}is left over in {directory}.")
+        reports.say(f"Nothing {'else ' if rows else ''}is left over in {path}.")
         return
     total = output.size(sum(one.bytes for one in ours))
     click.echo(f"{total} {'would be' if dry_run else 'was'} freed.")

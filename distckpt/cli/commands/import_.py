@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output
+from distckpt.cli import changing, completion, output, reports
 from distckpt.cli.commands.verify import verify_all_bytes
 from distckpt.cli.target import Target, find_checkpoint
+from distckpt.core import layout
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
+
+if TYPE_CHECKING:
+    from distckpt.inspection.inventory import Item
 
 _EPILOG = f"""\b
 Examples:
@@ -55,14 +60,42 @@ def import_command(checkpoint: str, step: int | None, take_over: bool, as_json: 
     with ExclusiveAccess(target.storage, target.directory, take_over=take_over) as access:
         manifest = adopt(access, target.storage, target.directory, read)
     count, size = len(manifest.entries), manifest.bytes
+    newest, later = _newest_and_later(target, manifest.step)
     if as_json:
-        of_it = {"step": manifest.step, "tensors": count, "bytes": size}
+        of_it = {"step": manifest.step, "tensors": count, "bytes": size, "newest": newest}
         output.print_json({"checkpoint": target.path, **of_it})
     else:
-        click.echo(
+        changing.say_finished(target.directory, access.finished)
+        reports.say(
             f"{target.path} is now committed: step {manifest.step}, "
             f"{output.plural(count, 'tensor')}, {output.size(size)}."
         )
+    if newest and later is not None:
+        verb = "import" if later.manifest is None else "rollback"
+        path = f"{target.directory}{'/' if later.manifest is None else ' '}{later.name}"
+        reports.warning(
+            f"A restore now takes {target.name} first, although its step {manifest.step} is below "
+            f"step {_step(later)} of {later.name}. To change that: distckpt {verb} {path}"
+        )
+
+
+def _newest_and_later(target: Target, step: int) -> tuple[bool, Item | None]:
+    """Returns whether a restore takes a checkpoint first, and the good one of the last step.
+
+    The second is None if its step is not later than `step`.
+    """
+    from distckpt.inspection import inventory
+
+    items = inventory.take(target.storage, target.directory, time.time()).items
+    is_newest = any(item.newest and item.name == target.name for item in items)
+    good = [i for i in items if i.state in (inventory.COMMITTED, inventory.UNMANAGED)]
+    last = max(good, key=_step, default=None)
+    return is_newest, last if last is not None and _step(last) > step else None
+
+
+def _step(item: Item) -> int:
+    """Returns the step of a checkpoint; without a manifest, the number in its name."""
+    return item.step if item.step is not None else layout.split_number(item.name)[1] or 0
 
 
 def _check_is_plain(target: Target) -> float:

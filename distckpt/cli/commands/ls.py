@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import click
 
 from distckpt.cli import completion, output, reports, table
 from distckpt.cli.target import find_directory, nothing_in
+from distckpt.core import layout
 
 if TYPE_CHECKING:
     from distckpt.inspection.inventory import Inventory, Item
+    from distckpt.inspection.set_aside import SetAside
 
 _EPILOG = f"""\b
 Examples:
@@ -40,8 +43,9 @@ def ls_command(directory: str, why: bool, as_json: bool) -> None:
     """List the checkpoints in DIRECTORY and saves in progress. Changes nothing.
 
     A checkpoint is "committed" if its manifest exists, "unmanaged" if plain TensorFlow wrote it,
-    "quarantined" if it failed to restore, and "damaged" if its manifest or index cannot be trusted.
-    "*" marks the checkpoint that a restore takes first. `distckpt verify` checks the bytes.
+    "quarantined" if it failed to restore, "damaged" if its manifest or index cannot be trusted or a
+    file lacks bytes, and "deleted" if plain TensorFlow has deleted all but its manifest. "*" marks
+    the checkpoint that a restore takes first. `distckpt verify` checks the bytes.
     """
     from distckpt.inspection import inventory
 
@@ -52,14 +56,16 @@ def ls_command(directory: str, why: bool, as_json: bool) -> None:
     if as_json:
         output.print_json(_document(found, path))
         output.end(wrong=bool(damaged))
-    if not found.items and not found.unfinished:
+    if found.items or found.unfinished:
+        _print_items(found, now, why)
+    else:
         click.echo(nothing_in(storage, path, directory))
-        return
-    _print_items(found, now, why)
+    for folder in found.set_aside:
+        _print_set_aside(folder, {item.name for item in found.items}, directory)
     for save in found.unfinished:
         state = "in progress" if save.running else "left over (`distckpt gc` removes it)"
         click.echo(f"{save.name}: a save of term {save.term}, {state}, {output.size(save.bytes)}")
-    if why:
+    if why and found.items:
         click.echo(f"\nThe job keeps: {found.rules or 'unknown; no manifest records it'}")
     output.end(wrong=bool(damaged))
 
@@ -69,6 +75,10 @@ def _document(found: Inventory, path: str) -> dict[str, object]:
         "directory": path,
         "checkpoints": [
             {**item.to_json(), "path": os.path.join(path, item.name)} for item in found.items
+        ],
+        "set_aside": [
+            {**dataclasses.asdict(one), "folder": os.path.join(path, one.folder)}
+            for one in found.set_aside
         ],
         "unfinished": [dataclasses.asdict(save) for save in found.unfinished],
         "owner": dataclasses.asdict(found.owner) if found.owner else None,
@@ -87,7 +97,7 @@ def _print_items(found: Inventory, now: float, why: bool) -> None:
         ("workers", "r", _workers),
         ("took", "r", _took),
         *((name, "r", functools.partial(_metric, name=name)) for name in metrics),
-        ("state", "l", lambda item: click.style(item.state, fg=_COLOURS[item.state])),
+        ("state", "l", lambda item: click.style(item.state, fg=_COLOURS.get(item.state))),
     ]
     if any(item.pin or item.leases for item in found.items):
         columns.append(("held", "l", _held))
@@ -97,11 +107,26 @@ def _print_items(found: Inventory, now: float, why: bool) -> None:
     hide = ("workers", "took", "size", *reversed(metrics), "saved", "held")
     right = "".join(column[1] for column in columns)
     table.print_table([column[0] for column in columns], rows, right, hide)
+    problems: dict[str, list[str]] = {}
     for item in found.items:
-        if item.problem:
-            click.echo(f"{item.name}: {item.problem}")
+        problems.setdefault(item.problem, []).append(item.name)
+    problems.pop("", None)
+    for problem, names in problems.items():
+        click.echo(f"{', '.join(names)}: {problem}")
     if found.items and not any(item.newest for item in found.items):
         click.echo(reports.NOTHING_TO_RESTORE)
+
+
+def _print_set_aside(one: SetAside, existing: Collection[str], directory: str) -> None:
+    """Says what a rollback has set aside, and how to bring one back."""
+    folder = layout.join(directory, one.folder)
+    free = [name for name in one.checkpoints if name not in existing]
+    text = f"Set aside by a rollback, in {folder}: {', '.join(one.checkpoints)}."
+    if free:
+        source, target = shlex.quote(layout.join(folder, free[-1])), shlex.quote(directory)
+        reports.say(f"{text} To bring back {free[-1]}: mv {source}.* {target}/")
+    else:
+        reports.say(f"{text} Others of these names were saved since: restore them from there.")
 
 
 def _workers(item: Item) -> str:

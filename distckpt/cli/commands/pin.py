@@ -8,6 +8,7 @@ import click
 
 from distckpt.cli import completion, output, reports
 from distckpt.cli.target import Target, find_checkpoint, find_directory, named, nearest
+from distckpt.core import layout
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import portable
 
@@ -43,7 +44,7 @@ def pin_command(checkpoint: str, reason: str, as_json: bool) -> None:
     if as_json:
         output.print_json({**_document(target, pinned=True, changed=new), "problem": problem})
     else:
-        click.echo(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
+        reports.say(f"{target.path} is pinned." if new else f"{target.path} was already pinned.")
         if problem:
             reports.damage(target.name, problem)
     output.end(wrong=bool(problem))
@@ -63,17 +64,31 @@ def unpin_command(checkpoint: str, as_json: bool) -> None:
     The checkpoint itself need not exist any more.
     """
     from distckpt.directory import pinning
-    from distckpt.directory.holds import Holds
 
     target = named(checkpoint)
     find_directory(target.directory)
     if not pinning.unpin(target.storage, target.directory, target.name):
-        pins = [hold.name for hold in Holds(target.storage, target.directory).all()]
-        raise ConfigurationError(f"{target.path} is not pinned.{nearest(target.name, pins)}")
+        raise ConfigurationError(f"{target.path} is not pinned.{_hint(target)}")
     if as_json:
         output.print_json(_document(target, pinned=False, changed=True))
     else:
-        click.echo(f"{target.path} is no longer pinned.")
+        reports.say(f"{target.path} is no longer pinned.")
+
+
+def _hint(target: Target) -> str:
+    """Returns what to say after "… is not pinned."."""
+    from distckpt.core.pins_and_leases import Pin
+    from distckpt.directory.holds import Holds
+
+    storage, directory, name = target
+    if storage.is_directory(target.path):  # the user means a checkpoint in it
+        directory, name = target.path, ""
+    pins = sorted(h.name for h in Holds(storage, directory).all() if isinstance(h, Pin))
+    if not pins:
+        return f" Nothing is pinned in {directory}."
+    shown = [layout.join(directory, one) for one in pins] if not name else pins
+    more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return nearest(name, pins) or f" Pinned: {', '.join(shown[:10])}{more}."
 
 
 def _document(target: Target, *, pinned: bool, changed: bool) -> dict[str, object]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from distckpt.cli import changing, completion, output, reports
+from distckpt.cli import changing, completion, output, prune_plan, reports, table
+from distckpt.cli.commands.verify import verify_all_bytes
 from distckpt.cli.target import find_directory, nothing_in
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
 if TYPE_CHECKING:
-    from distckpt.core.manifest import Retention
-    from distckpt.directory.managed_checkpoints import ManagedCheckpoints
+    from distckpt.core.rollback_record import Rollback
     from distckpt.inspection.inventory import Inventory, Item
     from distckpt.storage.base import Storage
 
 _EPILOG = f"""\b
 Examples:
   distckpt prune /checkpoints/run-1 --dry-run
+  distckpt prune /checkpoints/run-1 --max-to-keep 2 --verify
   distckpt prune /checkpoints/run-1 --max-to-keep 2 --yes
   distckpt prune /checkpoints/run-1 --keep "EverySteps(1000) | Best(3, 'val_loss')" --dry-run
 
@@ -42,6 +42,9 @@ Examples:
     metavar="POLICY",
     help="Also keep what this policy of distckpt.keep keeps.",
 )
+@click.option(
+    "--verify", "verifies", is_flag=True, help="First read every byte of what the rules keep."
+)
 @changing.dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask, unless more than half would be deleted.")
 @click.option("--force", is_flag=True, help="With --yes: do not ask in any case.")
@@ -51,6 +54,7 @@ def prune_command(
     directory: str,
     max_to_keep: int | None,
     keep: str | None,
+    verifies: bool,
     dry_run: bool,
     yes: bool,
     force: bool,
@@ -63,9 +67,9 @@ def prune_command(
     manifest. With --keep alone, the job's own max_to_keep applies, too. The newest checkpoint, the
     last verified one, pinned and leased ones, and those that retention does not manage (`distckpt
     ls` --json: "listed") are always kept. If a checkpoint that would be kept lacks bytes, nothing
-    is deleted.
+    is deleted. Only --verify finds changed bytes; without it, the deleted checkpoints may be the
+    only good ones.
     """
-    from distckpt.core.manifest import Retention
     from distckpt.inspection import inventory
 
     storage, path = find_directory(directory)
@@ -73,69 +77,117 @@ def prune_command(
     if not found.items and not as_json:
         click.echo(nothing_in(storage, path, directory))
         return
-    rules = _rules(found, path, max_to_keep, keep) if found.items else Retention(None, None, "")
-    _check_metrics(found, rules.keep)
-    victims = {kept.name for kept in _managed(storage, path, rules).decide().victims}
-    items = [item for item in found.items if item.name in victims]
-    _check_rest(found, victims)
+    plan = prune_plan.make(storage, path, found, max_to_keep, keep)
+    if plan.victims and not dry_run:
+        changing.check_not_in_use(storage, path, take_over=take_over)
+    verified = _verify(storage, path, plan, show=not as_json) if verifies and plan.victims else []
     if not as_json:
-        if keep is not None and max_to_keep is None and rules.max_to_keep is not None:
-            most = f"max_to_keep={rules.max_to_keep}"
+        if keep is not None and max_to_keep is None and plan.rules.max_to_keep is not None:
+            most = f"max_to_keep={plan.rules.max_to_keep}"
             click.echo(f"The job's {most} applies, too; see --max-to-keep.")
-        _show(items, directory, dry_run=dry_run)
-    gone = victims
-    if victims and not dry_run:
-        _ask(items, _listed(found), yes=yes, force=force, as_json=as_json)
-        gone = _delete(storage, path, rules, take_over)
-    _finish(path, found, rules, gone, dry_run=dry_run, as_json=as_json)
+        _show(plan, directory, dry_run=dry_run, verified=len(verified))
+    gone: Collection[str] = plan.victims
+    if plan.victims and not dry_run:
+        _ask(plan.deleted, _listed(found), yes=yes, force=force, as_json=as_json)
+        gone, rollback = _delete(storage, path, plan, take_over)
+        if not as_json:
+            changing.say_finished(path, rollback)
+    elif plan.victims and not as_json:
+        changing.mention_owner(storage, path)
+    _finish(path, plan, gone, verified, dry_run=dry_run, as_json=as_json)
 
 
-def _delete(storage: Storage, path: str, rules: Retention, take_over: bool) -> set[str]:
-    """Deletes what the rules do not keep; returns the names of what is gone."""
+def _verify(storage: Storage, path: str, plan: prune_plan.Plan, *, show: bool) -> list[str]:
+    """Reads every byte of the checkpoints that are kept and counted; returns their names."""
+    for item in plan.counted:
+        problem, _ = verify_all_bytes(storage, path, item.name, show=show)
+        if problem:
+            raise CheckpointDamagedError(prune_plan.refusal(item.name, problem))
+    return [item.name for item in plan.counted]
+
+
+def _delete(
+    storage: Storage, path: str, plan: prune_plan.Plan, take_over: bool
+) -> tuple[set[str], Rollback | None]:
+    """Deletes what the rules do not keep.
+
+    Returns:
+      The names of what is gone, and the interrupted rollback that was finished before, if any.
+    """
+    from distckpt.inspection import inventory
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
 
     with ExclusiveAccess(storage, path, take_over=take_over, only_deletes=True) as access:
-        managed = _managed(storage, path, rules)  # as it is now, by the rules that were shown
-        before = {kept.name for kept in managed.active}
-        access.prune(managed)
-    return before - {kept.name for kept in managed.active}
-
-
-def _check_rest(found: Inventory, victims: set[str]) -> None:
-    """Refuses to delete good checkpoints while a damaged one counts as one that is kept."""
-    for item in reports.damaged(found.items) if victims else ():
-        if item.listed and item.name not in victims:
-            raise CheckpointDamagedError(
-                f"{item.name} is damaged, but would count as a checkpoint that is kept: "
-                f"{item.problem} Nothing was deleted. Move it away first: {item.name}.*"
+        found = inventory.take(storage, path, time.time())
+        now = prune_plan.by(storage, path, found, plan.rules)
+        if not now.victims <= plan.victims:  # only what was shown may be deleted
+            raise ConfigurationError(
+                f"{path} has changed meanwhile: nothing was deleted. Repeat the command."
             )
+        before = {kept.name for kept in now.managed.active}
+        access.prune(now.managed)
+    return before - {kept.name for kept in now.managed.active}, access.finished
 
 
-def _show(items: Sequence[Item], directory: str, *, dry_run: bool) -> None:
-    if items:
-        changing.show(items, "would be deleted" if dry_run else "to delete")
-    else:
+def _show(plan: prune_plan.Plan, directory: str, *, dry_run: bool, verified: int) -> None:
+    """Shows what is kept and deleted, by which rule, and what was checked."""
+    if not plan.victims:
         click.echo(f"Nothing to delete in {directory}.")
+        return
+    deleted = "would be deleted" if dry_run else "to delete"
+    table.print_table(
+        ["", "checkpoint", "step", "size", "why"],
+        [
+            [
+                deleted if item.name in plan.victims else "kept",
+                item.name,
+                "-" if item.step is None else str(item.step),
+                output.size(item.bytes),
+                plan.why[item.name],
+            ]
+            for item in plan.found.items
+        ],
+        right="llrrl",
+        hide=("size",),
+    )
+    count, size = len(plan.victims), output.size(changing.size_of(plan.deleted))
+    click.echo(f"{size} in {output.plural(count, 'checkpoint')} {deleted}.")
+    if verified:
+        what = output.plural(verified, "checkpoint")
+        click.echo(f"Every byte of {what} that the rules keep was verified.")
+    else:
+        click.echo(
+            "Of the checkpoints that are kept, only the sizes and indexes were checked; "
+            f"`distckpt verify {directory} --all` or --verify checks their bytes."
+        )
 
 
 def _finish(
-    path: str, found: Inventory, rules: Retention, gone: set[str], *, dry_run: bool, as_json: bool
+    path: str,
+    plan: prune_plan.Plan,
+    gone: Collection[str],
+    verified: list[str],
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Says what was deleted, and what is damaged, and ends the command."""
-    from distckpt.inspection import inventory
+    from distckpt.inspection import keep_reasons
 
-    deleted = [item for item in found.items if item.name in gone]
-    kept = [item for item in found.items if item.name not in gone]
+    deleted = [item for item in plan.found.items if item.name in gone]
+    kept = [item for item in plan.found.items if item.name not in gone]
     damaged = reports.damaged(kept)
     if as_json:
         output.print_json(
             {
                 "directory": path,
                 "dry_run": dry_run,
-                "rules": inventory.describe(*dataclasses.astuple(rules)),
+                "rules": keep_reasons.describe(plan.rules),
                 "deleted": changing.to_json(deleted),
                 "bytes": changing.size_of(deleted),
                 "kept": [item.name for item in kept],
+                "why": plan.why,
+                "verified": verified,
                 "damaged": reports.damage_to_json(damaged),
             }
         )
@@ -145,64 +197,6 @@ def _finish(
         for item in damaged:
             reports.damage(item.name, item.problem)
     output.end(wrong=bool(damaged))
-
-
-def _rules(found: Inventory, path: str, max_to_keep: int | None, keep: str | None) -> Retention:
-    """Returns the rules of the command line, or else those of the job."""
-    from distckpt.core.manifest import Retention
-
-    if keep is None and max_to_keep is None:
-        rules = _rules_of_job(found, path)
-    else:
-        if keep is not None and max_to_keep is None:
-            of_job = _recorded(found)
-            max_to_keep = of_job.max_to_keep if of_job else None
-        rules = Retention(max_to_keep, None, keep or "")
-    if not rules.keep and rules.max_to_keep is None:
-        raise ConfigurationError(
-            f"The job keeps all checkpoints in {path}. Give --max-to-keep or --keep."
-        )
-    return rules
-
-
-def _check_metrics(found: Inventory, keep: str) -> None:
-    from distckpt.keep import Checkpoint, check_metrics, parse
-
-    if keep:
-        manifests = [item.manifest for item in found.items if item.manifest and item.listed]
-        checkpoints = [
-            Checkpoint(name=m.name, time=m.committed_at, metrics=m.metrics) for m in manifests
-        ]
-        check_metrics(parse(keep), checkpoints)
-
-
-def _managed(storage: Storage, path: str, rules: Retention) -> ManagedCheckpoints:
-    """Returns the managed checkpoints, with the rules to apply to them."""
-    from distckpt.directory.managed_checkpoints import ManagedCheckpoints
-    from distckpt.keep import KeepPolicy, LastVerified, parse
-
-    policy: KeepPolicy = LastVerified()
-    if rules.keep:
-        policy = parse(rules.keep) | policy
-    return ManagedCheckpoints(
-        storage, path, rules.max_to_keep, rules.every_hours, durable=True, keep=policy
-    )
-
-
-def _rules_of_job(found: Inventory, path: str) -> Retention:
-    rules = _recorded(found)
-    if rules is None:
-        text = f"in {path} records what the job keeps. Give --max-to-keep or --keep."
-        if reports.damaged(found.items):
-            raise CheckpointDamagedError(f"No undamaged manifest {text}")
-        raise ConfigurationError(f"No manifest {text}")
-    return rules
-
-
-def _recorded(found: Inventory) -> Retention | None:
-    manifests = [item.manifest for item in found.items if item.manifest]
-    newest = max(manifests, key=lambda m: m.order, default=None)
-    return newest.retention if newest else None
 
 
 def _listed(found: Inventory) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -60,6 +59,9 @@ def rollback_command(
     storage, path = find_directory(directory)
     name = find_checkpoint(layout.join(path, name.rpartition("/")[2])).name
     later = _items(storage, path, _later(storage, path, name))
+    is_needed = bool(later) or _has_begun(storage, path)
+    if is_needed and not dry_run:
+        changing.check_not_in_use(storage, path, take_over=take_over)
     _verify(storage, path, name, show=not as_json)
     if later and not as_json:
         verbs = ("to delete", "would be deleted") if delete else ("to set aside", _WOULD)
@@ -67,7 +69,7 @@ def rollback_command(
         for item in reports.damaged(later):
             reports.damage(item.name, item.problem)
     folder = None
-    if not dry_run and (later or _has_begun(storage, path)):
+    if is_needed and not dry_run:
         if later and not yes:
             _ask(name, later, delete, as_json)
         folder = _go_back(storage, path, name, delete, take_over)
@@ -85,6 +87,8 @@ def rollback_command(
         )
     elif not later or not dry_run:
         _explain(path, name, folder, delete, already=not later and folder is None)
+    else:
+        changing.mention_owner(storage, path)
 
 
 def _items(storage: Storage, path: str, names: Sequence[str]) -> list[Item]:
@@ -120,7 +124,9 @@ def _go_back(storage: Storage, path: str, name: str, delete: bool, take_over: bo
     from distckpt.maintenance.rollback_plan import RollbackPlanner
 
     with ExclusiveAccess(storage, path, take_over=take_over) as access:
-        rollbacks, folder = access.rollbacks, access.finished
+        rollbacks, folder = access.rollbacks, None
+        if access.finished is not None:
+            folder = layout.join(path, access.finished.folder)
         planner = RollbackPlanner(storage, path, name, time.time())  # as it is now
         later = planner.later()
         if later:
@@ -139,13 +145,8 @@ def _explain(path: str, name: str, folder: str | None, delete: bool, *, already:
     if delete:
         click.echo("Later checkpoints are deleted.")
         return
-    click.echo(f"Later checkpoints are in {folder}, a checkpoint directory of its own.")
-    if "://" in path:
-        click.echo("To undo that, before anything is saved here, move its files back.")
-        return
-    here, there = shlex.quote(path), shlex.quote(folder)
-    click.echo("To undo that, before anything is saved here:")
-    click.echo(f"  mv {there}/* {here}/ && rmdir {there}")
+    reports.say(f"Later checkpoints are in {folder}, a checkpoint directory of its own.")
+    changing.say_how_to_undo(path, folder)
 
 
 def _ask(name: str, later: Sequence[Item], delete: bool, as_json: bool) -> None:

@@ -95,11 +95,11 @@ def choose(tensors: Tensors, pattern: str | None) -> list[Tensor]:
 def _print_head(target: Target, tensors: Tensors) -> None:
     m = tensors.manifest
     if m is None:
-        click.echo(f"{target.path}: a plain TensorFlow checkpoint\n")
+        reports.say(f"{target.path}: a plain TensorFlow checkpoint\n")
         return
     saved = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(m.committed_at))
     metrics = "".join(f", {name} {value:.6g}" for name, value in sorted(m.metrics.items()))
-    click.echo(f"{target.path}: step {m.step}{metrics}, saved {saved}, term {m.term}")
+    reports.say(f"{target.path}: step {m.step}{metrics}, saved {saved}, term {m.term}")
     for worker in m.workers:
         rate = f" at {output.size(worker.bytes / worker.seconds)}/s" if worker.seconds else ""
         click.echo(

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from distckpt.cli import completion, output, reports
+from distckpt.cli import completion, output, reports, shown_paths
 from distckpt.cli.target import find_directory, nothing_in
 from distckpt.errors import ConfigurationError
 from distckpt.runtime import portable
@@ -65,7 +65,9 @@ def timeline_command(directory: str, path: str | None, count: int, as_json: bool
     if path is not None and saves:
         from distckpt.inspection.timeline_picture import draw
 
-        draw(saves, portable.absolute(path))
+        picture = portable.absolute(path)
+        shown_paths.remember(picture, path)
+        draw(saves, picture)
     if not as_json:
         if not items:
             click.echo(nothing_in(storage, where, directory))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distckpt.cli import completion, output, reports
-from distckpt.cli.target import find_checkpoint, find_directory, nothing_in
+from distckpt.cli.target import find_checkpoint, find_directory, nothing_in, was_deleted
 from distckpt.core import layout, listings
 from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
@@ -73,7 +73,7 @@ def verify_command(
             _write_note(storage, directory, name)
         if not as_json:
             path = layout.join(directory, name)
-            click.echo(f"{_mark(not problem)} {path}: {problem or _SAID[said]}")
+            reports.say(f"{_mark(not problem)} {path}: {problem or _SAID[said]}")
     if as_json:
         output.print_json({"directory": directory, "checkpoints": results})
     elif all_of_them:
@@ -115,6 +115,7 @@ def _targets(argument: str, all_of_them: bool) -> tuple[Storage, str, list[str]]
     storage, directory = find_directory(argument)
     found = listings.classify(storage.list(directory)).checkpoints
     names = [n for n, files in found.items() if files.has_index or files.has_manifest]
+    names = [n for n in names if not was_deleted(storage, directory, n)]
     if not names:
         raise ConfigurationError(nothing_in(storage, directory, argument))
     return storage, directory, names

@@ -193,7 +193,10 @@ class Watcher:
         return [Change(now, BEGUN, f"{s.name}: {text}", {"name": s.name}) for s in began]
 
     def _of(self, found: Inventory, now: float) -> list[Change]:
-        items = {_key(item): item for item in found.items}
+        from distckpt.inspection import inventory
+
+        there = [item for item in found.items if item.state != inventory.DELETED]
+        items = {_key(item): item for item in there}
         before, self._items = self._items, items
         self.damaged = reports.damaged(found.items)
         if before is None:
@@ -208,7 +211,7 @@ class Watcher:
             for key, item in items.items()
             if key not in before
         ]
-        names = {item.name for item in found.items}
+        names = {item.name for item in there}
         gone = [item.name for item in before.values() if item.name not in names]
         return changes + [Change(now, DELETED, f"{n}: deleted", {"name": n}) for n in gone]
 

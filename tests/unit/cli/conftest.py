@@ -97,6 +97,13 @@ def content(directory):
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
+def restored(path):
+    """Returns step and first value of a checkpoint, restored by TensorFlow."""
+    step, values = tf.Variable(0, dtype=tf.int64), tf.Variable(tf.zeros(VALUES))
+    tf.train.Checkpoint(step=step, values=values).restore(str(path)).expect_partial()
+    return int(step), float(values[0])
+
+
 def flip(path, offset=100):
     """Flips one bit of a file."""
     data = bytearray(pathlib.Path(path).read_bytes())

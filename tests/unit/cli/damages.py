@@ -46,6 +46,16 @@ def edited(run):
     path.write_text(path.read_text().replace('"loss": 0.2', '"loss": 0.0'))
 
 
+def deleted_by_tensorflow(run):
+    """What TensorFlow's manager leaves of a checkpoint of ours that it has deleted."""
+    (run / "ckpt-5.index").unlink()
+    (run / DATA).unlink()
+    state = (run / "checkpoint").read_text().splitlines(keepends=True)
+    kept = [line.replace("ckpt-5", "ckpt-4") for line in state if 'paths: "ckpt-5"' not in line]
+    times = [line for line in kept if "timestamps" in line]
+    (run / "checkpoint").write_text("".join(line for line in kept if line != times[-1]))
+
+
 DATA = "ckpt-5.data-00000-of-00001"
 # Rows of the table in docs/exit_codes.md, each with what makes it: all about ckpt-5, the newest.
 KINDS = {
@@ -63,6 +73,7 @@ KINDS = {
         lambda run: os.truncate(run / DATA, 1000),
         lambda run: (run / DATA).unlink(),
     ],
+    "TensorFlow's manager has deleted a checkpoint": [deleted_by_tensorflow],
     "an index is missing or damaged": [
         lambda run: (run / "ckpt-5.index").unlink(),
         lambda run: (run / "ckpt-5.index").write_bytes(b"abc"),

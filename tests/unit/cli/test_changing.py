@@ -1,4 +1,4 @@
-"""gc, prune, pin, unpin, import: what they do, and that they never race a job."""
+"""gc, pin, unpin, import: what they do, and that they never race a job."""
 
 from __future__ import annotations
 
@@ -28,12 +28,6 @@ CHANGING = [
     ("import",),
     ("rollback", "ckpt-4", "--yes"),
 ]
-
-
-def restored(path):
-    step, values = tf.Variable(0, dtype=tf.int64), tf.Variable(tf.zeros(VALUES))
-    tf.train.Checkpoint(step=step, values=values).restore(str(path)).expect_partial()
-    return int(step), float(values[0])
 
 
 def make_work(run):
@@ -96,6 +90,16 @@ def test_a_job_on_this_host_is_looked_for(shell, run, command):
         assert "A job may be saving to" in shell(*arguments(command, run, plain), code=2)
         job.communicate(b"\n")
     shell(*arguments(command, run, plain))
+
+
+def test_a_job_that_has_ended_without_being_waited_for_is_not_running(shell, run):
+    """A zombie, as in a container whose first process waits for nobody."""
+    make_work(run)
+    with subprocess.Popen(["true"]) as job:
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        who = {"host": socket.gethostname(), "pid": job.pid, "since": 4e9}
+        (run / ".distckpt" / "terms" / "00000001.json").write_text(json.dumps(who))
+        shell("gc", run)
 
 
 def test_another_process_of_the_same_number_is_not_the_job(shell, run):
@@ -201,93 +205,6 @@ def test_a_dry_run_changes_nothing(shell, run):
     assert plain.name in names(run)
 
 
-# --- prune
-
-
-def test_prune_by_the_rules_of_the_job_finds_nothing(shell, run):
-    assert shell("prune", run, "--dry-run") == f"Nothing to delete in {run}.\n"
-
-
-def test_prune_by_other_rules(shell, run):
-    rules = ["--max-to-keep", "1", "--keep", "EverySteps(40)"]
-    text = shell("prune", run, *rules, "--yes")
-    assert "Deleted 2, kept 2." in text
-    assert names(run) == ["ckpt-4", "ckpt-5"]
-    assert restored(run / "ckpt-4") == (40, 4.0)
-    assert tf.train.latest_checkpoint(str(run)) == str(run / "ckpt-5")
-    state = tf.train.get_checkpoint_state(str(run))
-    assert [os.path.basename(p) for p in state.all_model_checkpoint_paths] == ["ckpt-4", "ckpt-5"]
-    assert "Nothing is left over" in shell("gc", run)
-
-
-def test_what_is_pinned_is_not_pruned(shell, run):
-    shell("pin", run / "ckpt-2")
-    shell("prune", run, "--max-to-keep", "1", "--yes")  # two of four are not more than half
-    assert names(run) == ["ckpt-2", "ckpt-5"]
-
-
-def test_prune_asks(shell, run):
-    text = shell("prune", run, "--max-to-keep", "1", code=2)
-    assert "give --yes or --dry-run" in text
-    command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
-    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "Delete 3 checkpoints" in done.stdout
-    assert "Nothing was changed." in done.stdout
-    assert len(names(run)) == 4
-
-
-def test_prune_keeps_good_checkpoints_while_a_damaged_one_counts_as_kept(shell, run):
-    """Otherwise only the damaged one would be left."""
-    os.truncate(run / "ckpt-5.data-00000-of-00001", 1000)
-    before = content(run)
-    for more in (["--dry-run"], ["--yes", "--force"]):
-        text = shell("prune", run, "--max-to-keep", "1", *more, code=1)
-        assert "ckpt-5 is damaged, but would count as a checkpoint that is kept" in text
-        assert "has 1000 bytes instead of 80283. Nothing was deleted." in text
-        assert content(run) == before
-    for file in run.glob("ckpt-5.*"):
-        file.unlink()
-    shell("prune", run, "--max-to-keep", "1", "--yes", "--force")
-    assert names(run) == ["ckpt-4"]
-
-
-def test_to_delete_more_than_half_needs_another_yes(shell, run):
-    text = shell("prune", run, "--max-to-keep", "1", "--yes", code=2)
-    assert "3 of 4 checkpoints, more than half" in text
-    assert "--yes --force" in text
-    command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
-    done = subprocess.run(command, input="y\nn\n", capture_output=True, text=True, timeout=60)
-    assert "3 of 4, more than half. Delete them?" in done.stdout
-    assert len(names(run)) == 4
-    shell("prune", run, "--max-to-keep", "1", "--yes", "--force")
-    assert names(run) == ["ckpt-5"]
-
-
-def test_a_policy_alone_keeps_what_the_job_keeps_too(shell, run):
-    text = shell("prune", run, "--keep", "EverySteps(40)", "--yes")
-    assert "The job's max_to_keep=3 applies, too" in text
-    assert "Deleted 1, kept 3." in text
-    assert names(run) == ["ckpt-3", "ckpt-4", "ckpt-5"]
-
-
-def test_a_misspelt_metric_deletes_nothing(shell, run):
-    before = content(run)
-    rules = ["--max-to-keep", "1", "--keep", "Best(1, 'los') | LastVerified()"]
-    text = shell("prune", run, *rules, "--yes", "--force", code=2)
-    assert "No checkpoint has the metric 'los'" in text
-    assert "there are: loss" in text
-    assert content(run) == before
-
-
-def test_prune_without_rules(shell, run):
-    for manifest in run.glob("*.manifest.json"):
-        manifest.unlink()
-    assert "No manifest" in shell("prune", run, code=2)
-    assert "is not a keep policy" in shell("prune", run, "--keep", "All()", code=2)
-    assert "0 is not in the range" in shell("prune", run, "--max-to-keep", "0", code=2)
-
-
 # --- pin
 
 
@@ -299,6 +216,16 @@ def test_pin_and_unpin(shell, run):
     assert "is no longer pinned" in shell("unpin", run / "ckpt-3")
     assert "is not pinned" in shell("unpin", run / "ckpt-3", code=2)
     assert "There is no checkpoint 'ckpt-1'" in shell("pin", run / "ckpt-1", code=2)
+
+
+def test_unpin_says_what_is_pinned(shell, run):
+    assert f"Nothing is pinned in {run}." in shell("unpin", run / "ckpt-3", code=2)
+    shell("pin", run / "ckpt-3")
+    with distckpt.Reader(run) as reader:
+        reader.open("ckpt-4")  # a lease is no pin
+        assert "is not pinned. Did you mean ckpt-3?" in shell("unpin", run / "ckpt-4", code=2)
+    assert "is not pinned. Pinned: ckpt-3." in shell("unpin", run / "best", code=2)
+    assert f"is not pinned. Pinned: {run / 'ckpt-3'}." in shell("unpin", run, code=2)
 
 
 def test_a_pin_needs_no_end_of_the_job_and_does_not_stop_it(shell, tmp_path):
@@ -336,6 +263,26 @@ def test_the_step_can_be_said(shell, run):
     plain = make_work(run)
     shell("import", plain, "--step", "77")
     assert Catalog(LocalStorage(), str(run)).manifest("old-3").step == 77
+
+
+def test_it_warns_if_an_older_one_becomes_the_newest(shell, run):
+    """A copy without TensorFlow's file and without manifests: only what is imported counts."""
+    for file in [run / "checkpoint", *run.glob("*.manifest.json")]:
+        file.unlink()
+    done = shell.run("import", run / "ckpt-3")
+    assert "is now committed: step 3" in done.stdout
+    assert done.stderr == (
+        "Warning: A restore now takes ckpt-3 first, although its step 3 is below step 5 of ckpt-5. "
+        f"To change that: distckpt import {run / 'ckpt-5'}\n"
+    )
+    assert shell.json("ls", run)["checkpoints"][1]["newest"]
+    done = shell.run("import", run / "ckpt-5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shell.json("ls", run)["checkpoints"][-1]["newest"]
+    found = shell.json("import", run / "ckpt-4", "--step", "60")
+    assert not found["newest"]
+    done = shell.run("rollback", run, "ckpt-4", "--yes")
+    assert done.returncode == 0
 
 
 def test_a_damaged_one_is_not_imported(shell, run):

@@ -177,3 +177,13 @@ def test_what_a_storage_lacks_is_named_and_nothing_stays(tmp_path, storage, chec
     assert (last.check, last.good) == (check, False)
     assert text in last.text
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("ckpt-5", "is a checkpoint"), ("ckpt-5.index", "is a file of ckpt-5")]
+)
+def test_a_checkpoint_is_refused_and_no_folder_is_made(shell, run, name, what):
+    before = sorted(os.listdir(run))
+    text = shell("doctor", run / name, code=2)
+    assert text == f"Error: {run / name} {what}. This command takes the directory: {run}\n"
+    assert sorted(os.listdir(run)) == before

@@ -173,3 +173,10 @@ def test_the_suffix_says_the_form(shell, run, tmp_path, suffix):
 def test_an_explicit_form_counts_more_than_the_suffix(shell, run, tmp_path):
     shell("export", run, tmp_path / "model.npz", "--to", "plain")
     assert (tmp_path / "model.npz.index").exists()
+
+
+def test_an_error_names_the_output_and_not_its_temporary_name(shell, run, tmp_path):
+    (tmp_path / "model.npz").mkdir()
+    text = shell("export", run, tmp_path / "model.npz", "--force", code=2)
+    assert text == f"Error: {tmp_path / 'model.npz'}: Is a directory.\n"
+    assert shell("export", run, "/proc/model.npz", code=2).startswith("Error: /proc/model.npz: ")

@@ -222,6 +222,49 @@ def test_a_directory_of_plain_tensorflow(shell, tmp_path):
     assert pathlib.Path(last["path"] + ".index").exists()
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone", "index"])
+def test_damage_of_a_plain_checkpoint(shell, run, damage):
+    for manifest in run.glob("*.manifest.json"):
+        manifest.unlink()
+    assert shell.json("ls", run)["checkpoints"][-1]["newest"]
+    file = run / "ckpt-5.data-00000-of-00001"
+    if damage == "cut":
+        os.truncate(file, 80_282)
+        problem = f"{file.name} has 80282 bytes instead of 80283."
+    elif damage == "gone":
+        file.unlink()
+        problem = f"{file.name} is missing."
+    else:
+        (run / "ckpt-5.index").write_text("no index")
+        problem = f"{run / 'ckpt-5.index'}: "
+    found = shell.json("ls", run, code=1)["checkpoints"]
+    assert [one["state"] for one in found] == ["unmanaged"] * 3 + ["damaged"]
+    assert found[-1]["problem"].startswith(problem)
+    assert found[-2]["newest"]
+
+
+def test_what_tensorflow_has_deleted_is_shown_as_deleted(shell, run):
+    """TensorFlow's own manager takes its turn, and keeps one checkpoint."""
+    import tensorflow as tf
+
+    state = tf.train.Checkpoint(v=tf.Variable(1.0))
+    manager = tf.train.CheckpointManager(state, str(run), 1)
+    manager.save(7)
+    manager.save(8)
+    found = shell.json("ls", run)["checkpoints"]
+    assert [one["state"] for one in found] == ["deleted"] * 4 + ["unmanaged"]
+    text = shell("ls", run, "--why")
+    why = "Deleted by TensorFlow's manager; only the manifest is left."
+    assert f"ckpt-2, ckpt-3, ckpt-4, ckpt-5: {why}" in text
+    assert shell("show", run).startswith(f"{run / 'ckpt-8'}: a plain TensorFlow checkpoint")
+    assert "1 checkpoint: all good." in shell("verify", run, "--all")
+    assert "was deleted by TensorFlow's manager" in shell("show", run / "ckpt-5", code=2)
+    text = (run / "checkpoint").read_text()
+    (run / "checkpoint").write_text(text + 'all_model_checkpoint_paths: "ckpt-5"\n')
+    found = shell.json("ls", run, code=1)["checkpoints"]
+    assert [one["name"] for one in found if one["state"] == "damaged"] == ["ckpt-5"]
+
+
 @pytest.mark.parametrize("command", ["ls", "watch", "prune", "gc", "timeline"])
 @pytest.mark.parametrize(
     ("name", "what"), [("ckpt-5", "is a checkpoint"), ("ckpt-5.index", "is a file of ckpt-5")]

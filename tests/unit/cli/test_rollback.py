@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -11,6 +12,7 @@ import tensorflow as tf
 from google_crc32c import value
 
 import distckpt
+from distckpt.core.pins_and_leases import Pin, render
 from distckpt.errors import SupersededError
 
 from .conftest import SCRIPT, VALUES, content, flip, names, owned_by
@@ -146,10 +148,87 @@ def test_one_that_was_interrupted_is_shown_and_finished_by_the_next(shell, run):
 def test_gc_finishes_one_that_was_interrupted(shell, run):
     shell("rollback", run, "ckpt-3", "--yes")
     interrupt(run)
-    shell("gc", run)
+    assert "of an unfinished rollback to ckpt-3: sets aside ckpt-5, ckpt-4" in shell(
+        "gc", run, "--dry-run"
+    )
+    text = shell("gc", run)
     assert names(run) == ["ckpt-2", "ckpt-3"]
     assert names(set_aside(run)) == ["ckpt-4", "ckpt-5"]
+    moved = f"ckpt-5, ckpt-4 moved to {set_aside(run)}."
+    assert f"Finished an interrupted rollback to ckpt-3: {moved}" in text
+    assert f"mv {set_aside(run)}/* {run}/ && rmdir {set_aside(run)}" in text
     assert "Nothing is left over" in shell("gc", run)
+
+
+@pytest.mark.parametrize("command", ["prune", "import", "gc --json"])
+def test_any_other_command_that_finishes_one_says_so(shell, run, command):
+    shell("rollback", run, "ckpt-3", "--yes")
+    interrupt(run)
+    if command == "prune":
+        text = shell("prune", run, "--max-to-keep", "1", "--yes")
+    elif command == "import":
+        (run / "ckpt-2.manifest.json").unlink()
+        text = shell("import", run / "ckpt-2")
+    else:
+        assert shell.json("gc", run)["finished"] == {
+            "newest": "ckpt-3",
+            "checkpoints": ["ckpt-5", "ckpt-4"],
+            "folder": str(set_aside(run)),
+        }
+        return
+    assert "Finished an interrupted rollback to ckpt-3: ckpt-5, ckpt-4 moved to" in text
+
+
+# --- Pins
+
+
+def test_what_an_unfinished_rollback_moves_cannot_be_pinned_before_it_is_finished(shell, run):
+    shell("rollback", run, "ckpt-3", "--yes")
+    interrupt(run)
+    before = content(run)
+    text = shell("pin", run / "ckpt-4", code=2)
+    assert "ckpt-4 in" in text
+    assert "it is being set aside by a rollback to ckpt-3, which is unfinished" in text
+    assert content(run) == before
+    shell("pin", run / "ckpt-3")
+    shell("gc", run)
+    shell("pin", set_aside(run) / "ckpt-4")
+
+
+def test_a_pin_that_came_just_before_a_rollback_survives_it(shell, run):
+    """The command looks for pins before it begins, and not again."""
+    shell("rollback", run, "ckpt-3", "--yes")
+    folder = set_aside(run)
+    pin = run / ".distckpt" / "holds" / "ckpt-4.pin.json"
+    pin.parent.mkdir(exist_ok=True)
+    pin.write_bytes(render(Pin("ckpt-4", "me@here", 1.0, "submitted")))
+    interrupt(run)
+    text = shell("rollback", run, "ckpt-3", "--delete", code=2)
+    assert f"ckpt-4 is pinned (submitted), so nothing was deleted; it is in {folder}." in text
+    assert "Nothing is left over" in shell("gc", run)
+    assert pin.exists()
+    for file in folder.glob("ckpt-4.*"):
+        file.rename(run / file.name)
+    assert "pinned (submitted)" in shell("ls", run, "--why")
+
+
+# --- ls
+
+
+def test_ls_names_what_was_set_aside_and_how_to_bring_one_back(shell, run):
+    shell("rollback", run, "ckpt-3", "--yes")
+    folder = set_aside(run)
+    found = shell.json("ls", run)["set_aside"]
+    assert found == [{"folder": str(folder), "checkpoints": ["ckpt-4", "ckpt-5"]}]
+    (line,) = [t for t in shell("ls", run).splitlines() if "Set aside" in t]
+    assert line.startswith(f"Set aside by a rollback, in {folder}: ckpt-4, ckpt-5. To bring back ")
+    subprocess.run(["sh", "-c", line.partition("ckpt-5: ")[2]], check=True)
+    shell("verify", run / "ckpt-5")
+    assert names(run) == ["ckpt-2", "ckpt-3", "ckpt-5"]
+    assert "To bring back ckpt-4: mv " in shell("ls", run)
+    for file in folder.glob("ckpt-4.*"):
+        shutil.copy(file, run)
+    assert "Others of these names were saved since: restore them from there." in shell("ls", run)
 
 
 def interrupt(run):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from .conftest import content, flip
+from .conftest import flip, owned_by
 
 
 def test_the_newest_or_a_named_one(shell, run):
@@ -65,34 +65,31 @@ def test_what_is_damaged_is_not_shown(shell, run):
     assert "Error: " in shell("show", run / "ckpt-5", code=1)
 
 
-def test_two_checkpoints_are_compared(shell, run):
-    before = content(run)
-    text = shell("diff", run / "ckpt-4", run / "ckpt-5", code=1)
-    assert "3 different, 1 the same" in text
-    rows = [line.split() for line in text.splitlines()[1:-1]]
-    assert [row[0] for row in rows] == ["save_counter", "step", "values"]
-    assert rows[2][1] == "1"
-    assert "0 different, 4 the same" in shell("diff", run / "ckpt-5", run)
-    assert "... and 2 more" in shell("diff", run / "ckpt-4", run, "--most", "1", code=1)
-    document = shell.json("diff", run / "ckpt-4", run / "ckpt-5", code=1)
-    assert document["different"] == 3
-    assert document["differences"][1]["largest"] == 10.0
-    assert content(run) == before
-
-
-def test_what_is_in_one_alone_comes_first(shell, run, tmp_path):
-    tf.train.Checkpoint(step=tf.Variable(1.0), more=tf.Variable(1.0)).write(str(tmp_path / "other"))
-    lines = shell("diff", run, tmp_path / "other", code=1).splitlines()
-    text = "\n".join(lines)
-    assert "only in the first" in text
-    assert "only in the second" in text
-    assert "int64[], then float32[]" in text
-
-
 @pytest.mark.parametrize("command", ["show", "diff"])
 def test_names_that_are_not_there(shell, run, command):
     arguments = [run / "ckpt-7"] if command == "show" else [run, run / "ckpt-7"]
     assert "Did you mean ckpt-" in shell(command, *arguments, code=2)
+
+
+def test_a_save_that_is_not_complete_is_named_with_what_is_written(shell, run):
+    folder = run / "ckpt-6.pending-00000001-000006-ab"
+    folder.mkdir()
+    for file, size in {
+        "probe": 1,
+        "shard-00000-of-00002.data-00000-of-00001": 5000,
+        "shard-00001-of-00002.data-00000-of-00001": 3000,
+        "shard-00001-of-00002.index": 24,
+    }.items():
+        (folder / file).write_bytes(b"x" * size)
+    far = "writing, 7.84 KiB so far (worker 0: writing, 4.88 KiB; worker 1: written, 2.95 KiB)"
+    for path in (run / "ckpt-6", folder):
+        text = shell("show", path, code=2)
+        assert f"ckpt-6 was not saved completely, by a job that has ended (term 1): {far}." in text
+        assert "`distckpt gc` removes" in text
+    owned_by(run)
+    text = shell("verify", run / "ckpt-6", code=2)
+    assert text == f"Error: ckpt-6 is being saved (term 1): {far}.\n"
+    assert "There is no checkpoint 'ckpt-7'" in shell("show", run / "ckpt-7", code=2)
 
 
 def test_tensorflow_is_not_imported(run):
@@ -112,6 +109,5 @@ def test_a_data_file_that_is_missing_is_damage_of_the_checkpoint(shell, run):
     text = shell("show", run, code=1)
     assert "4 of 4 tensors" in text
     assert text.endswith("ckpt-5 is damaged: ckpt-5.data-00000-of-00001 is missing.\n")
-    for words in (["show", run, "--values"], ["diff", run / "ckpt-4", run / "ckpt-5"]):
-        text = shell(*words, code=1)
-        assert text.endswith("ckpt-5.data-00000-of-00001: No such file or directory.\n")
+    text = shell("show", run, "--values", code=1)
+    assert text.endswith("ckpt-5.data-00000-of-00001: No such file or directory.\n")

@@ -62,7 +62,8 @@ def roll_back(directory, name, storage=None):
         planner = RollbackPlanner(storage, str(directory), name, time.time())
         later = planner.later()
         if not later:
-            return access.finished
+            done = access.finished
+            return done and layout.join(str(directory), done.folder)
         return access.rollbacks.run(planner.plan(later, access.ownership.term))
 
 
