@@ -63,7 +63,8 @@ class ManagerOptions:
       keep: What to keep besides the `max_to_keep` newest checkpoints, see `distckpt.keep`. With
         ``max_to_keep=None`` the policy alone decides. Default: None; nothing else.
       write_threads: How many parts of a worker's share are written at the same time. A share of
-        less than 128 MiB is one part; each part is a file. Default: 4.
+        less than 128 MiB is one part; each part is a file. `check_replicas` computes as many
+        checksums at the same time. Default: 4.
       writer: What writes the data files. "distckpt": its own writer, which takes less time and
         memory; it leaves to TensorFlow's op ``SaveV2`` what only that can write (to a URL, or the
         state of a `tf.data` iterator). "tensorflow": ``SaveV2`` writes everything. The files are
@@ -94,6 +95,8 @@ class ManagerOptions:
     when_busy: WhenBusy = "wait"
     save_policy: SavePolicy | None = None
     keep: KeepPolicy | None = None
+    # Measured with 1 GiB on 2 cores, with flushing: 4 threads are 1.8 times as fast as one and 1.2
+    # times as fast as 2, since some wait for the disk while others compute.
     write_threads: int = 4
     writer: Writer = "distckpt"
     check_replicas: CheckReplicas = "off"

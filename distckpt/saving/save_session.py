@@ -34,7 +34,7 @@ from distckpt.saving import fault_points
 from distckpt.saving.chief_part import ChiefPart
 from distckpt.saving.phase_log import PhaseLog
 from distckpt.saving.save_progress import SaveProgress
-from distckpt.saving.shard_writer import THREADS, ShardWriter
+from distckpt.saving.shard_writer import ShardWriter
 from distckpt.saving.subject import Subject
 
 _log = logging.getLogger("distckpt")
@@ -260,7 +260,7 @@ class SaveSession:
         if tasks is None:
             return None
         self._progress.reporter.enter("comparing")
-        return tuple(run_all(tasks, THREADS))
+        return tuple(run_all(tasks, self._writer.threads))
 
     def _is_over(self) -> bool:
         """Returns whether further writing is useless because a worker has failed or died."""

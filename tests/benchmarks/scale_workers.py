@@ -73,7 +73,7 @@ class Chief:
             self.job.coordinator(0),
             KEYS,
             subject,
-            ShardWriter(storage, directory, 0, plan.workers, durable=False),
+            ShardWriter(storage, directory, 0, plan.workers, durable=False, threads=4),
             ChiefPart(committer, managed, subject, log),
             patience=Patience(600.0),
             phase_log=log,

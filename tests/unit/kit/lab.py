@@ -123,6 +123,8 @@ class Chief:
       max_to_keep: As in a manager.
       deadline: Seconds for a save.
       slow_factor: By how much that is extended.
+      durable: Whether files are flushed.
+      threads: How many parts of a share are written at the same time.
     """
 
     def __init__(
@@ -134,12 +136,14 @@ class Chief:
         deadline=20.0,
         slow_factor=1.0,
         durable=True,
+        threads=4,
     ):
         self.directory = str(directory)
         self.storage = storage or storage_of(directory)
         self.patience = Patience(deadline, slow_factor)
         self.max_to_keep = max_to_keep
         self.durable = durable
+        self.threads = threads
         self.ownership = Ownership(self.storage, self.directory, durable=durable)
         self.managed = ManagedCheckpoints(
             self.storage, self.directory, max_to_keep, None, durable=durable
@@ -211,7 +215,14 @@ class Chief:
             self.job.coordinator(index),
             Keys("lab", "save", 0),
             subject,
-            ShardWriter(storage, self.directory, index, self.job.count, durable=self.durable),
+            ShardWriter(
+                storage,
+                self.directory,
+                index,
+                self.job.count,
+                durable=self.durable,
+                threads=self.threads,
+            ),
             ChiefPart(self.committer, self.managed, subject, log) if chief else None,
             patience=self.patience,
             phase_log=log,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from distckpt.core.protocol.messages import outcome_from_json
 from distckpt.errors import (
     CommitUnknownError,
+    ConfigurationError,
     DeadlineExceededError,
     DistckptError,
     SaveFailedError,
@@ -23,6 +25,7 @@ from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import AFTER, BEFORE, Fault, FaultyStorage, Where, fails
 
 from ..kit import lab
+from ..kit.bundles import PlainState
 
 
 def interrupted(storage, operation):
@@ -41,6 +44,25 @@ def test_all_workers_get_the_same_outcome(tmp_path):
     assert [name for name, _ in outcome.active] == ["ckpt-1"]
     assert chief.workers_ends == [None, None]
     assert lab.number_of(tmp_path, "ckpt-1") == 1
+
+
+def test_copies_are_compared_in_as_many_threads_as_parts_are_written(tmp_path, monkeypatch):
+    lock, running, most = threading.Lock(), 0, 0
+
+    def compute():
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return 0
+
+    monkeypatch.setattr(PlainState, "copies", lambda state: [compute] * 8)
+    with pytest.raises(ConfigurationError):  # nobody else wrote anything to compare with
+        lab.Chief(tmp_path, threads=1).save("ckpt-1", 1, 1)
+    assert most == 1
 
 
 def operations_of_a_save(directory, workers):

@@ -39,7 +39,7 @@ class Bench:
         self.plan = make_plan(self.state.entries, 3)
 
     def writer(self, worker=1, *, durable=True):
-        return ShardWriter(self.storage, self.directory, worker, 3, durable=durable)
+        return ShardWriter(self.storage, self.directory, worker, 3, durable=durable, threads=4)
 
     def write(self, worker=1, **options):
         share = self.plan.shares[worker]
@@ -141,7 +141,7 @@ def test_an_index_that_reads_back_damaged_is_noticed_before_the_commit(tmp_path)
             data = super().read(path, offset, size)
             return data[:-1] if path.endswith(".index") else data
 
-    writer = ShardWriter(Lying(), bench.directory, 1, 3, durable=True)
+    writer = ShardWriter(Lying(), bench.directory, 1, 3, durable=True, threads=4)
     with pytest.raises(CheckpointDamagedError):
         writer.write(OPENING, bench.state, bench.plan.shares[1])
 
