@@ -8,8 +8,8 @@ not. The content of a file that was not flushed itself is lost or torn, whatever
 from __future__ import annotations
 
 import errno
-import functools
 import itertools
+from collections import deque
 from collections.abc import Callable
 
 
@@ -79,17 +79,27 @@ class Disk:
 
     def __init__(self) -> None:
         self.root = Folder()
-        self._journal: list[Change] = []
+        # Folders that have been looked for, by path; forgotten when any folder moves or goes.
+        self._folders: dict[str, Folder] = {}
+        # All changes that may not be on the disk, and those of each folder that it has not forced.
+        self._journal: deque[Change] = deque()
+        self._unforced: dict[Folder, list[Change]] = {}
+        self._forget_folders()
 
     # --- Looking
 
     def find(self, path: str) -> Node | None:
         """Returns what is at `path`, or None."""
-        node: Node | None = self.root
-        for name in _names(path):
-            if node.__class__ is not Folder:
-                return None
-            node = node.entries.get(name)  # type: ignore[union-attr]
+        folders = self._folders
+        if path in folders:
+            return folders[path]
+        parent, _, name = path.rpartition("/")
+        folder = folders[parent] if parent in folders else self.find(parent)
+        if folder.__class__ is not Folder:
+            return None
+        node = folder.entries.get(name)  # type: ignore[union-attr]
+        if node.__class__ is Folder:
+            folders[path] = node  # type: ignore[assignment]
         return node
 
     def file(self, path: str) -> File:
@@ -104,7 +114,7 @@ class Disk:
     def folder_of(self, path: str) -> tuple[Folder, str]:
         """Returns the folder that `path` is in, and its name there."""
         parent, _, name = path.rpartition("/")
-        folder = self.find(parent) if parent else self.root
+        folder = self._folders[parent] if parent in self._folders else self.find(parent)
         if not isinstance(folder, Folder):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
         return folder, name
@@ -147,25 +157,28 @@ class Disk:
         folder = self.find(path)
         if not isinstance(folder, Folder):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        for change in self._journal:
-            if change.source is folder or change.target is folder:
-                change.forced = True
-        done = 0
-        for change in self._journal:
-            if not change.forced:
-                break
-            change.settle()
-            done += 1
-        del self._journal[:done]
+        for change in self._unforced.pop(folder, ()):
+            change.forced = True
+        while self._journal and self._journal[0].forced:
+            self._journal.popleft().settle()
 
     def _do(self, change: Change) -> None:
-        if change.source is not None:
-            del change.source.entries[change.source_name]
-            change.source.changed += 1
-        if change.target is not None:
-            change.target.entries[change.target_name] = change.node
-            change.target.changed += 1
+        source, target = change.source, change.target
+        if source is not None:
+            del source.entries[change.source_name]
+            source.changed += 1
+            self._unforced.setdefault(source, []).append(change)
+            if change.node.__class__ is Folder:
+                self._forget_folders()
+        if target is not None:
+            target.entries[change.target_name] = change.node
+            target.changed += 1
+            if target is not source:
+                self._unforced.setdefault(target, []).append(change)
         self._journal.append(change)
+
+    def _forget_folders(self) -> None:
+        self._folders = {"": self.root, "/": self.root}
 
     # --- Losing
 
@@ -180,7 +193,9 @@ class Disk:
             if change.forced or lucky():
                 change.settle()
         self._journal.clear()
+        self._unforced.clear()
         self._restart(self.root, torn)
+        self._forget_folders()
 
     def lose_unflushed(self, whose: str, torn: Callable[[bytes], bytes]) -> None:
         """Leaves what the machine of one process has sent: what others have stays."""
@@ -196,11 +211,6 @@ class Disk:
                 self._restart(node, torn)
             elif node.stable is None:
                 node.content = node.stable = torn(node.content)
-
-
-@functools.lru_cache(50_000)
-def _names(path: str) -> tuple[str, ...]:
-    return tuple(path.split("/")[1:]) if path != "/" else ()
 
 
 def _files(folder: Folder) -> list[File]:

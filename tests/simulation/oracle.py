@@ -88,7 +88,7 @@ class Oracle:
         self.on_acknowledged((parsed.term, parsed.sequence))
         self.acknowledged = max(self.acknowledged, (parsed.term, parsed.sequence))
         self._history.append((now, self.acknowledged))
-        self.look(RUN + "/", None)
+        self._look(None)
 
     def begin_again(self, acknowledged: Order, now: float) -> None:
         """Another directory, or none, has come into the place of the one before.
@@ -121,11 +121,12 @@ class Oracle:
         """Returns what was acknowledged at a time."""
         return max((order for at, order in self._history if at <= time), default=(0, 0))
 
-    def look(self, path: str, term: int | None) -> None:
-        """Looks after a change of `path` by a process of this term."""
-        folder, _, name = path.rpartition("/")
-        if folder != RUN or is_temporary(name) or ".pending-" in name:
-            return  # nobody reads that
+    def look(self, folder: str, name: str, term: int | None) -> None:
+        """Looks after a change of `name` in `folder` by a process of this term."""
+        if folder == RUN and not is_temporary(name) and ".pending-" not in name:
+            self._look(term)  # nobody reads anything else
+
+    def _look(self, term: int | None) -> None:
         present = self.committed()
         for name, found in present.items():
             if found.attempt not in self._seen:

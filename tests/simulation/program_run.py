@@ -198,8 +198,8 @@ class ProgramRun:
 
     # --- What is checked ------------------------------------------------------------------------
 
-    def _changed(self, path: str) -> None:
-        self.oracle.look(path, self.current.term or None)
+    def _changed(self, folder: str, name: str) -> None:
+        self.oracle.look(folder, name, self.current.term or None)
 
     def _check_ends(self, job: SimulatedJob) -> None:
         self._check_all_heard_alike()

@@ -280,6 +280,7 @@ class Run:
     def _tell_succession(self, what: str, order: Order) -> None:
         getattr(self.succession, what)(self.current.job.number, order)
 
-    def _changed(self, path: str) -> None:
-        self.place.changed(path, self.current)
-        self.oracle.look(path, self.current.term or None)
+    def _changed(self, folder: str, name: str) -> None:
+        if folder in directory_faults.WATCHED:
+            self.place.changed(folder, name, self.current)
+            self.oracle.look(folder, name, self.current.term or None)

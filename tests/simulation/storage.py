@@ -40,7 +40,7 @@ class SimulatedStorage(Storage):
       everybody: What is wrong for all.
       lag: For how many seconds a listing of a folder may be out of date, and a file that was not
         found counts as not there, as on NFS. What this process has changed itself, it sees.
-      changed: Called after every change.
+      changed: Called after every change, with a folder and the name in it that has changed.
       failed: Called when an operation fails because of a fault.
 
     Attributes:
@@ -55,13 +55,12 @@ class SimulatedStorage(Storage):
         everybody: Faults,
         *,
         lag: float = 0.0,
-        changed: Callable[[str], None] = lambda path: None,
+        changed: Callable[[str, str], None] = lambda folder, name: None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._disk = disk
         self._whose = whose
-        self._everybody = everybody
         self._lag = lag
         self._changed = changed
         self._failed = failed
@@ -69,6 +68,7 @@ class SimulatedStorage(Storage):
         self._missed: dict[str, float] = {}
         self._temporaries = 0
         self.faults = Faults()
+        self._all_faults = (self.faults, everybody)
 
     # --- Looking
 
@@ -121,7 +121,7 @@ class SimulatedStorage(Storage):
 
     def _is_missing(self, path: str) -> bool:
         """Returns whether `path` is not there; a client that did not find it does not ask again."""
-        if self._missed.get(path, -1.0) >= self._world.now:
+        if self._missed and self._missed.get(path, -1.0) >= self._world.now:
             return True
         missing = self._disk.find(path) is None
         if missing and self._lag:
@@ -133,6 +133,8 @@ class SimulatedStorage(Storage):
     def make_directory(self, path: str) -> None:
         """See base."""
         done = self._change("make_directory", path)
+        if isinstance(self._disk.find(path), Folder):
+            return done()
         names = path.split("/")[1:]
         for number in range(1, len(names) + 1):
             folder = "/" + "/".join(names[:number])
@@ -246,9 +248,10 @@ class SimulatedStorage(Storage):
         done()
 
     def _touched(self, path: str) -> None:
-        self._seen.pop(path.rpartition("/")[0], None)
+        folder, _, name = path.rpartition("/")
+        self._seen.pop(folder, None)
         self._missed.clear()
-        self._changed(path)
+        self._changed(folder, name)
 
     # --- Failing
 
@@ -282,7 +285,7 @@ class SimulatedStorage(Storage):
         return fail
 
     def _error(self, *, looking: bool) -> tuple[int, bool] | None:
-        for faults in (self.faults, self._everybody):
+        for faults in self._all_faults:
             if faults.next_one is not None and not (looking and faults.next_one[0] != errno.EIO):
                 error, faults.next_one = faults.next_one, None
                 self._failed()
