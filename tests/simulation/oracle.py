@@ -24,16 +24,20 @@ Order = tuple[int, int]
 
 
 @functools.lru_cache(20_000)
-def parse(data: bytes) -> Manifest | None:
-    """Returns a manifest, None if it cannot be read."""
+def in_force(data: bytes, index: bytes) -> Manifest | None:
+    """Returns the manifest in force beside this index, None if none can be read."""
     try:
-        return manifest_json.parse(data, "")
+        return manifest_json.parse(data, "").in_force(google_crc32c.value(index))
     except ManifestError:
         return None
 
 
-read_pointer = functools.lru_cache(20_000)(checkpoint_state.parse)
-crc32c = functools.lru_cache(20_000)(google_crc32c.value)
+@functools.lru_cache(20_000)
+def meant(step: int, workers: int, files: int, *, collective: bool, own: bool) -> tuple[bytes, ...]:
+    """Returns what the files of a manifest must hold, in their order."""
+    shared = data_of(step, workers, collective=collective)
+    states = own_of(step, workers) if own else ()
+    return shared + (b"",) * (files - len(shared) - len(states)) + states
 
 
 class Oracle:
@@ -164,16 +168,12 @@ class Oracle:
         found: dict[str, Manifest] = {}
         for name, node in run.entries.items() if isinstance(run, Folder) else ():
             if name.endswith(MANIFEST) and isinstance(node, File):
-                manifest = parse(node.content)
                 index = run.entries.get(layout.index_name(name[: -len(MANIFEST)]))
-                if manifest is None or not isinstance(index, File):
+                if not isinstance(index, File):
                     continue
-                try:
-                    in_force = manifest.in_force(crc32c(index.content))
-                except ManifestError:
-                    continue
-                if in_force is not None:
-                    found[in_force.name] = in_force
+                manifest = in_force(node.content, index.content)
+                if manifest is not None:
+                    found[manifest.name] = manifest
         return found
 
     def order_of(self, number: int | None) -> Order:
@@ -197,7 +197,7 @@ class Oracle:
         run = self._disk.find(RUN)
         node = run.entries.get(layout.POINTER_FILE) if isinstance(run, Folder) else None
         if isinstance(run, Folder) and isinstance(node, File):
-            latest = read_pointer(node.content).latest
+            latest = checkpoint_state.parse(node.content).latest
             if layout.index_name(latest) not in run.entries:
                 raise Violation(f"TensorFlow's file names {latest}, which is not there")
 
@@ -213,11 +213,14 @@ class Oracle:
     def _check_whole(self, name: str, manifest: Manifest) -> None:
         run = self._disk.find(RUN)
         assert isinstance(run, Folder)
-        workers = len(manifest.workers)
-        meant = data_of(manifest.step, workers, collective=self._collective)
-        own = own_of(manifest.step, workers) if self._own else ()
-        meant += (b"",) * (len(manifest.files) - len(meant) - len(own)) + own
-        for file, content in zip(manifest.files, meant, strict=True):
+        contents = meant(
+            manifest.step,
+            len(manifest.workers),
+            len(manifest.files),
+            collective=self._collective,
+            own=self._own,
+        )
+        for file, content in zip(manifest.files, contents, strict=True):
             node = run.entries.get(file.name)
             if not isinstance(node, File) or node.content != content:
                 what = "is missing" if node is None else "is not what was meant"

@@ -133,8 +133,11 @@ class SimulatedStorage(Storage):
     def make_directory(self, path: str) -> None:
         """See base."""
         done = self._change("make_directory", path)
-        if isinstance(self._disk.find(path), Folder):
-            return done()
+        if not isinstance(self._disk.find(path), Folder):
+            self._make_missing(path)
+        done()
+
+    def _make_missing(self, path: str) -> None:
         names = path.split("/")[1:]
         for number in range(1, len(names) + 1):
             folder = "/" + "/".join(names[:number])
@@ -144,7 +147,6 @@ class SimulatedStorage(Storage):
                 self._touched(folder)
             elif isinstance(there, File):
                 raise FileExistsError(errno.EEXIST, "File exists", folder)
-        done()
 
     def write(self, path: str, data: bytes, *, durable: bool) -> None:
         """See base."""

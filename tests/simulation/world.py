@@ -53,6 +53,7 @@ class World:
 
     Attributes:
       now: Seconds.
+      current: The process whose turn it is; None between two turns.
       count: The number of events so far.
       faults: What strikes at which event: called with the task that does it.
       told: The events in words, if anybody wants to know; else None.
@@ -68,14 +69,8 @@ class World:
         self.visited: Counter[tuple[str, str, str]] = Counter()
         self._hub = getcurrent()
         self._tasks: list[Task] = []
-        self._current: Task | None = None
+        self.current: Task | None = None
         self._turn = 0
-
-    @property
-    def current(self) -> Task:
-        """The process whose turn it is."""
-        assert self._current is not None
-        return self._current
 
     def start(self, name: str, work: Callable[[], None], after: float = 0.0) -> Task:
         """Lets a process begin, `after` seconds from now."""
@@ -96,9 +91,9 @@ class World:
             if len(ready) > 1:
                 task = ready[self.choices.below(len(ready))]
                 self._turn = self.choices.of(*TURNS)
-            self._current = task
+            self.current = task
             task.thread.switch()
-            self._current = None
+            self.current = None
             if task.thread.dead:
                 self._tasks.remove(task)
             between()
@@ -107,14 +102,14 @@ class World:
         """Ends what is left of a run that was broken off."""
         for task in self._tasks:
             task.dead = True
-            self._current = task
+            self.current = task
             if task.thread:  # it has begun
                 task.thread.throw(ProcessDied)
         self._tasks.clear()
 
     def event(self, *words: object) -> None:
         """Every process: says that it is about to do something; ends here if it is dead."""
-        task = self._current
+        task = self.current
         assert task is not None
         if task.dead:
             raise ProcessDied(task.name)
@@ -159,7 +154,7 @@ class World:
         """Kills a process. If it is the current one, this raises ProcessDied."""
         task.dead = True
         task.wake = task.asleep_until = 0.0
-        if task is self._current:
+        if task is self.current:
             raise ProcessDied(task.name)
 
     def tell(self, who: str, *words: object) -> None:
