@@ -28,17 +28,13 @@ class File:
 
 
 class Folder:
-    """A directory: name → what is there, as a reader sees it and on the disk.
+    """A directory: name → what is there, as a reader sees it and on the disk."""
 
-    `changed` counts, so that a client's cache knows whether it is up to date.
-    """
-
-    __slots__ = ("changed", "entries", "stable")
+    __slots__ = ("entries", "stable")
 
     def __init__(self) -> None:
         self.entries: dict[str, File | Folder] = {}
         self.stable: dict[str, File | Folder] = {}
-        self.changed = 0
 
 
 Node = File | Folder
@@ -75,9 +71,14 @@ class Change:
 
 
 class Disk:
-    """The file system of a server. Paths begin with "/"."""
+    """The file system of a server. Paths begin with "/".
+
+    Attributes:
+      has_journal: Whether the power may fail: only then the disk remembers what is not on it.
+    """
 
     def __init__(self) -> None:
+        self.has_journal = True
         self.root = Folder()
         # Folders that have been looked for, by path; forgotten when any folder moves or goes.
         self._folders: dict[str, Folder] = {}
@@ -124,12 +125,12 @@ class Disk:
     def link(self, path: str, node: Node) -> None:
         """Gives `node` a name."""
         folder, name = self.folder_of(path)
-        self._do(Change(node, None, "", folder, name))
+        self._do(node, None, "", folder, name)
 
     def unlink(self, path: str) -> None:
         """Takes a name away."""
         folder, name = self.folder_of(path)
-        self._do(Change(folder.entries[name], folder, name, None, ""))
+        self._do(folder.entries[name], folder, name, None, "")
 
     def move(self, source: str, target: str) -> None:
         """Renames a file, over another one if there is one, or a folder."""
@@ -145,7 +146,7 @@ class Disk:
             if isinstance(node, File):
                 raise IsADirectoryError(errno.EISDIR, "Is a directory", target)
             raise OSError(errno.ENOTEMPTY, "Directory not empty", target)
-        self._do(Change(node, old, old_name, new, new_name))
+        self._do(node, old, old_name, new, new_name)
 
     def flush(self, path: str) -> None:
         """Forces the content of a file to the disk."""
@@ -162,20 +163,25 @@ class Disk:
         while self._journal and self._journal[0].forced:
             self._journal.popleft().settle()
 
-    def _do(self, change: Change) -> None:
-        source, target = change.source, change.target
+    def _do(
+        self,
+        node: Node,
+        source: Folder | None,
+        source_name: str,
+        target: Folder | None,
+        target_name: str,
+    ) -> None:
         if source is not None:
-            del source.entries[change.source_name]
-            source.changed += 1
-            self._unforced.setdefault(source, []).append(change)
-            if change.node.__class__ is Folder:
+            del source.entries[source_name]
+            if node.__class__ is Folder:
                 self._forget_folders()
         if target is not None:
-            target.entries[change.target_name] = change.node
-            target.changed += 1
-            if target is not source:
-                self._unforced.setdefault(target, []).append(change)
-        self._journal.append(change)
+            target.entries[target_name] = node
+        if self.has_journal:
+            change = Change(node, source, source_name, target, target_name)
+            self._journal.append(change)
+            for folder in {source, target} - {None}:
+                self._unforced.setdefault(folder, []).append(change)
 
     def _forget_folders(self) -> None:
         self._folders = {"": self.root, "/": self.root}
@@ -189,6 +195,7 @@ class Disk:
           lucky: Whether the next change that was not flushed has got there all the same.
           torn: What is left of a content that was not flushed.
         """
+        assert self.has_journal
         for change in self._journal:
             if change.forced or lucky():
                 change.settle()
@@ -205,7 +212,6 @@ class Disk:
 
     def _restart(self, folder: Folder, torn: Callable[[bytes], bytes]) -> None:
         folder.entries = dict(folder.stable)
-        folder.changed += 1
         for node in folder.entries.values():
             if isinstance(node, Folder):
                 self._restart(node, torn)

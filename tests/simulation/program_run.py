@@ -109,6 +109,7 @@ class ProgramRun:
         fixed = {k: v for k, v in focus.items() if k not in ("kinds", "program")}
         self.settings = dataclasses.replace(Settings.choose(choices), **fixed)
         self.disk = Disk()
+        self.disk.has_journal = False  # nothing fails but the program
         self.oracle = Oracle(self.disk, collective=False, own=False)
         self.struck: Counter[str] = Counter()
         self.mishaps = self._plan(focus.get("kinds", MISHAPS))

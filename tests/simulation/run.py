@@ -264,9 +264,11 @@ class Run:
     # --- Faults
 
     def _plan_faults(self) -> None:
+        self.disk.has_journal = False
         for _ in range(self.choices.of(0, 1, 1, 1, 2, 2, 3, 4)):
             at = 1 + self.choices.below(SPAN * self.settings.jobs)
             kind = self.choices.of(*self._kinds)
+            self.disk.has_journal |= kind is faults.power
             self.world.faults[at] = lambda task, kind=kind: self._strike(kind, task)
 
     def _strike(self, kind, task: Task) -> None:

@@ -121,7 +121,6 @@ _MEMORIES = [
             (listings, "owner_of"),
             (messages, "opening_from_json"),
             (messages, "outcome_from_json"),
-            (messages, "to_json"),
             (owner_record, "parse"),
         )
     ),
