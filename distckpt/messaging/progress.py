@@ -93,9 +93,10 @@ class Reporter:
     def tick(self) -> None:
         """Publishes the progress if it has changed and the interval has passed. Never raises."""
         with self._lock:
-            if host.monotonic() - self._last < self._interval:
+            now = host.monotonic()
+            if now - self._last < self._interval:
                 return
-            self._last = host.monotonic()
+            self._last = now
             measure, phase = self._measure, self._now[0]
         done = _measured(measure)
         with self._lock:
