@@ -127,6 +127,13 @@ class Disk:
         folder, name = self.folder_of(path)
         self._do(node, None, "", folder, name)
 
+    def replace(self, path: str, file: File) -> None:
+        """Puts a file in the place of another one; raises as `open` does if there is none."""
+        folder, name = self.folder_of(path)
+        if name not in folder.entries:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        self._do(file, None, "", folder, name)
+
     def unlink(self, path: str) -> None:
         """Takes a name away."""
         folder, name = self.folder_of(path)

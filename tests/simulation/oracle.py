@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 
 import google_crc32c
@@ -19,6 +20,12 @@ from .world import Violation
 
 RUN = "/run"
 MANIFEST = ".manifest.json"
+# TensorFlow's file, if nothing in it is unusual; parsing it as a protocol buffer takes long.
+_POINTER = re.compile(
+    rb'model_checkpoint_path: "([^"\\]+)"\n'
+    rb'(?:all_model_checkpoint_paths: "[^"\\]+"\n'
+    rb"|(?:all_model_checkpoint_timestamps|last_preserved_timestamp): [0-9]+[.][0-9]+\n)*"
+)
 
 Order = tuple[int, int]
 
@@ -139,7 +146,7 @@ class Oracle:
         if term is not None:
             self._check_removed(present, term)
         self._present = present
-        newest = max((m.order for m in present.values()), default=(0, 0))
+        newest = max([m.order for m in present.values()], default=(0, 0))
         if newest < self.newest and not self.excused():
             raise Violation(f"the newest checkpoint was {self.newest} and is {newest}")
         self.newest = newest
@@ -197,7 +204,8 @@ class Oracle:
         run = self._disk.find(RUN)
         node = run.entries.get(layout.POINTER_FILE) if isinstance(run, Folder) else None
         if isinstance(run, Folder) and isinstance(node, File):
-            latest = checkpoint_state.parse(node.content).latest
+            written = _POINTER.fullmatch(node.content)
+            latest = written[1].decode() if written else checkpoint_state.parse(node.content).latest
             if layout.index_name(latest) not in run.entries:
                 raise Violation(f"TensorFlow's file names {latest}, which is not there")
 

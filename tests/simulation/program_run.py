@@ -130,7 +130,7 @@ class ProgramRun:
         Raises:
           Violation: A promise was broken.
         """
-        self.world.tell("", f"{self.settings} {self.mishaps}")
+        self.world.tell("", self.settings, self.mishaps)
         workers = self.settings.workers
         job = SimulatedJob(self.world, 1, workers, slow=self.settings.slow)
         for index in range(workers):

@@ -150,7 +150,7 @@ class Run:
         Raises:
           Violation: A promise was broken.
         """
-        self.world.tell("", str(self.settings))
+        self.world.tell("", self.settings)
         self.start_job()
         self.world.run(between=self._operate)
         self._finish()

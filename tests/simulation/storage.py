@@ -254,8 +254,7 @@ class SimulatedStorage(Storage):
         self._world.event("… half of it")
         file = File(data, self._whose)
         # The same file, in truth; but it may have been moved or removed in the meantime.
-        self._disk.file(temporary)
-        self._disk.link(temporary, file)
+        self._disk.replace(temporary, file)
         if durable:
             file.stable = data
         return temporary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         (errors, "traceback", _NoTraceback),
         *((module, "paused", _not_paused) for module in _PAUSING),
         (progress, "telling", _telling),
+        # No process of this machine is one of the simulated world.
+        (owner_record, "_runs", lambda pid, since: False),
         (verifier, "THREADS", 1),
     ]
     before = [getattr(module, name) for module, name, _ in changes]
@@ -94,14 +97,15 @@ def _not_paused() -> contextlib.nullcontext[None]:
 
 _remember = functools.lru_cache(_REMEMBERED)
 _parse = manifest_json.parse
-_manifest = _remember(lambda data, entries: _parse(data, entries=entries))
+_whole = _remember(lambda data: _parse(data))
+_brief = _remember(lambda data: dataclasses.replace(_whole(data), entries=()))
 _classify = _remember(listings.classify)
 
 
 def _parse_manifest(data: bytes, source: str = "", *, entries: bool = True) -> Manifest:
     """Remembers manifests by content; only errors say where it comes from."""
     try:
-        return _manifest(data, entries)
+        return _whole(data) if entries else _brief(data)
     except ManifestError:
         return _parse(data, source, entries=entries)
 
