@@ -114,15 +114,9 @@ class ProgramRun:
         self.struck: Counter[str] = Counter()
         self.mishaps = self._plan(focus.get("kinds", MISHAPS))
         self.programs: list[Program] = []
-        self._by_task: dict[Task, Program] = {}
         self._met: list[set[int]] = [set()]
         self._meetings = [0] * self.settings.workers
         self._waiting: dict[int, Task] = {}
-
-    @property
-    def current(self) -> Program:
-        """The process whose turn it is."""
-        return self._by_task[self.world.current]
 
     def play(self) -> None:
         """Plays it to the end.
@@ -141,7 +135,7 @@ class ProgramRun:
             self.programs.append(program)
             task = self.world.start(program.name, functools.partial(_live, program.work))
             job.tasks.append(task)
-            self._by_task[task] = program
+            task.process = program
         self.world.run()
         self._check_ends(job)
 
@@ -155,7 +149,7 @@ class ProgramRun:
     def begin(self, program: Program, work: Callable[[], None]) -> Task:
         """Lets a process do something in the background."""
         task = self.world.start(f"{program.name}+", functools.partial(_live, work))
-        self._by_task[task] = program
+        task.process = program
         return task
 
     def meet(self, program: Program) -> None:
@@ -200,7 +194,7 @@ class ProgramRun:
     # --- What is checked ------------------------------------------------------------------------
 
     def _changed(self, folder: str, name: str) -> None:
-        self.oracle.look(folder, name, self.current.term or None)
+        self.oracle.look(folder, name, self.world.current.process.term or None)
 
     def _check_ends(self, job: SimulatedJob) -> None:
         self._check_all_heard_alike()

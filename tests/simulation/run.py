@@ -76,7 +76,7 @@ def play(
     kind = ProgramRun if is_program(seed, focus) else Run
     run = kind(choices, focus or {}, tell=tell)
     violation = None
-    with inside(run.world, lambda: run.current):
+    with inside(run.world):
         try:
             run.play()
         except Violation as error:
@@ -127,7 +127,6 @@ class Run:
         self.everybody = Faults()
         self.processes: list[Process] = []
         self.struck: Counter[str] = Counter()
-        self._by_task: dict[Task, Process] = {}
         self.jobs: list[list[Process]] = []
         self._left = self.settings.jobs
         self.is_final = False
@@ -142,7 +141,7 @@ class Run:
     @property
     def current(self) -> Process:
         """The process whose turn it is."""
-        return self._by_task[self.world.current]
+        return self.world.current.process
 
     def play(self) -> None:
         """Plays it to the end.
@@ -218,7 +217,7 @@ class Run:
         )
         process.task = self.world.start(process.name, lambda: self._live(process), after)
         job.tasks.append(process.task)
-        self._by_task[process.task] = process
+        process.task.process = process
         self.processes.append(process)
         return process
 
@@ -272,7 +271,7 @@ class Run:
             self.world.faults[at] = lambda task, kind=kind: self._strike(kind, task)
 
     def _strike(self, kind, task: Task) -> None:
-        process = self._by_task[task]
+        process = task.process
         process.struck = kind not in directory_faults.KINDS or process.struck
         self.checks.note_fault()
         self.struck[kind.__name__] += 1
@@ -284,5 +283,6 @@ class Run:
 
     def _changed(self, folder: str, name: str) -> None:
         if folder in directory_faults.WATCHED:
-            self.place.changed(folder, name, self.current)
-            self.oracle.look(folder, name, self.current.term or None)
+            process = self.world.current.process
+            self.place.changed(folder, name, process)
+            self.oracle.look(folder, name, process.term or None)

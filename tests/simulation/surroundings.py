@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from distckpt import errors
 from distckpt.core import attempts, layout, listings, manifest_json
@@ -21,7 +21,6 @@ from distckpt.restoring import verifier
 from distckpt.runtime import host
 from distckpt.saving import save_session, shard_writer
 
-from .process import Process
 from .world import World
 
 BIRTH = 1_700_000_000.0
@@ -29,14 +28,14 @@ _REMEMBERED = 20_000
 
 
 @contextlib.contextmanager
-def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
+def inside(world: World) -> Iterator[None]:
     """Lets `distckpt.runtime.host` answer for the process whose turn it is.
 
     Pure functions of `core` remember what they were given: a run asks the same over and over.
     """
 
     def token(size: int) -> str:
-        process = current()
+        process = world.current.process
         process.tokens += 1
         return f"{process.pid:04x}{process.tokens:04x}".ljust(2 * size, "0")
 
@@ -45,8 +44,8 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         (host, "now", lambda: BIRTH + world.now),
         (host, "sleep", lambda seconds: world.wait(world.now + seconds)),
         (host, "token", token),
-        (host, "name", lambda: current().host),
-        (host, "pid", lambda: current().pid),
+        (host, "name", lambda: world.current.process.host),
+        (host, "pid", lambda: world.current.process.pid),
         *_MEMORIES,
         (errors, "traceback", _NoTraceback),
         *((module, "paused", _not_paused) for module in _PAUSING),
@@ -116,12 +115,14 @@ _MEMORIES = [
     *(
         (module, name, _remember(getattr(module, name)))
         for module, name in (
+            (attempts, "parse_attempt_id"),
             (attempts, "parse_pending_name"),
             (bundle, "read_index"),
             (checkpoint_state, "parse"),
             (layout, "join"),
             (layout, "parse_data_name"),
             (layout, "parse_term_name"),
+            (layout, "parse_worker_prefix"),
             (listings, "owner_of"),
             (messages, "opening_from_json"),
             (messages, "outcome_from_json"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from greenlet import getcurrent, greenlet
 
@@ -31,6 +32,7 @@ class Task:
     """A process, or rather its one thread.
 
     Attributes:
+      process: The `Process` or `Program` that it is of.
       wake: When it goes on, if nothing wakes it before.
       dead: Whether it has been killed.
       paused: Seconds for which it has been stopped.
@@ -40,6 +42,7 @@ class Task:
 
     def __init__(self, name: str, work: Callable[[], None], parent: greenlet) -> None:
         self.name = name
+        self.process: Any = None
         self.wake = 0.0
         self.dead = False
         self.paused = 0.0
