@@ -31,7 +31,7 @@ _REMEMBERED = 20_000
 def inside(world: World) -> Iterator[None]:
     """Lets `distckpt.runtime.host` answer for the process whose turn it is.
 
-    Pure functions of `core` remember what they were given: a run asks the same over and over.
+    Pure functions remember what they were given: a run asks the same over and over.
     """
 
     def token(size: int) -> str:
@@ -124,6 +124,7 @@ _MEMORIES = [
             (layout, "parse_term_name"),
             (layout, "parse_worker_prefix"),
             (listings, "owner_of"),
+            (messages, "call_from_json"),
             (messages, "opening_from_json"),
             (messages, "outcome_from_json"),
             (owner_record, "parse"),
