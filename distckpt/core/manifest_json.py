@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from typing import Any
@@ -99,22 +98,22 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "attempt": m.attempt,
         "committed_at": m.committed_at,
         "seconds": m.seconds,
-        "follows": dataclasses.asdict(m.follows) if m.follows else None,
+        "follows": vars(m.follows) if m.follows else None,
         "versions": m.versions,
         "workers": [_worker_to_json(w) for w in m.workers],
-        "index": dataclasses.asdict(m.index),
-        "files": [dataclasses.asdict(f) for f in m.files],
+        "index": vars(m.index),
+        "files": [vars(f) for f in m.files],
     }
     if m.worker_states:
-        body["worker_states"] = [dataclasses.asdict(s) for s in m.worker_states]
+        body["worker_states"] = [vars(s) for s in m.worker_states]
     if m.metrics:
         body["metrics"] = {name: _number(value) for name, value in m.metrics.items()}
     if m.retention:
-        body["retention"] = dataclasses.asdict(m.retention)
+        body["retention"] = vars(m.retention)
     if m.replaces:
         old = m.replaces.manifest
         body["replaces"] = {
-            "index": dataclasses.asdict(m.replaces.index),
+            "index": vars(m.replaces.index),
             "files": m.replaces.files,
             "manifest": _to_json(old) if old else None,
         }
@@ -127,9 +126,8 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def _worker_to_json(record: WorkerRecord) -> dict[str, Any]:
-    plain = dataclasses.asdict(dataclasses.replace(record, phases=()))
-    del plain["phases"]  # a separate list, one line for each worker
-    return plain
+    # The phases are a separate list, with one line for each worker.
+    return {name: value for name, value in vars(record).items() if name != "phases"}
 
 
 def _piece_row(piece: PieceRecord) -> list[Any]:

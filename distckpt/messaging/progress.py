@@ -8,7 +8,6 @@ its call ends, because no other worker waits for it any more.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -61,7 +60,8 @@ class Reporter:
         self._interval = interval
         self._entered = entered
         self._lock = threading.Lock()
-        self._now = Progress(coordinator.index, host.name(), host.pid(), "arriving")
+        self._me = (coordinator.index, host.name(), host.pid())
+        self._now = ("arriving", 0, 0)  # the phase, how much of it is done, and the total
         self._measure: Callable[[], int] | None = None
         self._said = self._now
         self._last = host.monotonic()
@@ -79,34 +79,37 @@ class Reporter:
         """
         self._entered(phase)
         with self._lock:
-            self._now = dataclasses.replace(self._now, phase=phase, done=0, total=total)
+            self._now = (phase, 0, total)
             self._measure = measure
         self.news()
 
     def add(self, size: int) -> None:
         """Counts `size` more bytes as done in this phase."""
         with self._lock:
-            self._now = dataclasses.replace(self._now, done=self._now.done + size)
+            phase, done, total = self._now
+            self._now = (phase, done + size, total)
         self.news()
 
     def tick(self) -> None:
         """Publishes the progress if it has changed and the interval has passed. Never raises."""
         with self._lock:
-            if host.monotonic() - self._last < self._interval:
+            now = host.monotonic()
+            if now - self._last < self._interval:
                 return
-            self._last = host.monotonic()
-            measure, phase = self._measure, self._now.phase
+            self._last = now
+            measure, phase = self._measure, self._now[0]
         done = _measured(measure)
         with self._lock:
-            if done is not None and self._now.phase == phase:
-                self._now = dataclasses.replace(self._now, done=done)
+            if done is not None and self._now[0] == phase:
+                self._now = (phase, done, self._now[2])
             if self._now == self._said or self._over:
                 return
             self._said = self._now
-            key, text = self._keys.progress(self._now.worker, self._number), self._now
+            key = self._keys.progress(self._coordinator.index, self._number)
+            progress = Progress(*self._me, *self._now)
             self._number += 1
         try:
-            self._coordinator.publish(key, messages.to_json(text))
+            self._coordinator.publish(key, messages.to_json(progress))
         except CoordinationError as error:
             _log.debug("The progress cannot be published: %s", error)
         if self._over:  # since the check above
@@ -118,7 +121,7 @@ class Reporter:
             self._over = True
             numbers = range(self._number + 1)  # another worker may wait for the next message
         if self._number:
-            me = self._now.worker
+            me = self._coordinator.index
             self._coordinator.forget([self._keys.progress(me, number) for number in numbers])
 
     def news(self) -> None:

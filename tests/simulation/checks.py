@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # An event that no run reaches.
 NEVER = 10**6
+# Seconds that every call may take.
+LEAST_LIMIT = 20.0
 
 
 class Checks:
@@ -74,7 +76,7 @@ class Checks:
         Raises:
           Violation: A promise was broken.
         """
-        if seconds > self._limit():
+        if seconds > LEAST_LIMIT and seconds > self._limit():
             raise Violation(f"{process.name}: {kind}() took {seconds:.1f} s")
         if isinstance(result, DistckptError):
             self._check_error(process, kind, result)
@@ -106,7 +108,7 @@ class Checks:
         """Returns how long a call may take in the worst case, in seconds."""
         patience = Patience(self._run.settings.deadline, self._run.settings.slow_factor)
         slow = any(process.storage.faults.pace for process in self._run.processes)
-        return 3 * ((patience.limit if slow else patience.seconds) + patience.grace) + 20.0
+        return 3 * ((patience.limit if slow else patience.seconds) + patience.grace) + LEAST_LIMIT
 
     def _check_restored(self, process: Process) -> None:
         order = self._run.oracle.order_of(process.restored)

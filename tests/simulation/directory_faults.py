@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .run import Run
 
 PRIVATE = f"{RUN}/{layout.PRIVATE_FOLDER}"
+TERMS = layout.terms_folder(RUN)
+# Changes in these folders are checked.
+WATCHED = (RUN, TERMS)
 # The numbers of copied checkpoints begin here: no job of a run reaches them.
 COPIES = 900
 
@@ -55,18 +58,17 @@ class Place:
         self.is_untidy = False
         self.touched = False
 
-    def changed(self, path: str, process: Process) -> None:
-        """Checks a change of `path` by `process`."""
-        folder, _, name = path.rpartition("/")
-        if folder == layout.terms_folder(RUN):
-            self._check_term(path, process)
+    def changed(self, folder: str, name: str, process: Process) -> None:
+        """Checks a change of `name` in `folder` by `process`."""
+        if folder == TERMS:
+            self._check_term(name, process)
             return
         is_public = folder == RUN and not name.startswith(".") and ".pending-" not in name
         if is_public and process.name not in self._takers:
             raise Violation(f"{process.name} has changed {name} in a directory of others")
 
-    def _check_term(self, path: str, process: Process) -> None:
-        term = layout.parse_term_name(path.rpartition("/")[2])
+    def _check_term(self, file: str, process: Process) -> None:
+        term = layout.parse_term_name(file)
         if term is None:
             return
         owners = self.owners()
@@ -87,7 +89,7 @@ class Place:
 
     def owners(self) -> list[tuple[int, str]]:
         """Returns (term, process) of all terms' files."""
-        folder = self._run.disk.find(layout.terms_folder(RUN))
+        folder = self._run.disk.find(TERMS)
         found = []
         for name, node in folder.entries.items() if isinstance(folder, Folder) else ():
             term = layout.parse_term_name(name)

@@ -8,8 +8,8 @@ not. The content of a file that was not flushed itself is lost or torn, whatever
 from __future__ import annotations
 
 import errno
-import functools
 import itertools
+from collections import deque
 from collections.abc import Callable
 
 
@@ -28,17 +28,13 @@ class File:
 
 
 class Folder:
-    """A directory: name → what is there, as a reader sees it and on the disk.
+    """A directory: name → what is there, as a reader sees it and on the disk."""
 
-    `changed` counts, so that a client's cache knows whether it is up to date.
-    """
-
-    __slots__ = ("changed", "entries", "stable")
+    __slots__ = ("entries", "stable")
 
     def __init__(self) -> None:
         self.entries: dict[str, File | Folder] = {}
         self.stable: dict[str, File | Folder] = {}
-        self.changed = 0
 
 
 Node = File | Folder
@@ -75,21 +71,36 @@ class Change:
 
 
 class Disk:
-    """The file system of a server. Paths begin with "/"."""
+    """The file system of a server. Paths begin with "/".
+
+    Attributes:
+      has_journal: Whether the power may fail: only then the disk remembers what is not on it.
+    """
 
     def __init__(self) -> None:
+        self.has_journal = True
         self.root = Folder()
-        self._journal: list[Change] = []
+        # Folders that have been looked for, by path; forgotten when any folder moves or goes.
+        self._folders: dict[str, Folder] = {}
+        # All changes that may not be on the disk, and those of each folder that it has not forced.
+        self._journal: deque[Change] = deque()
+        self._unforced: dict[Folder, list[Change]] = {}
+        self._forget_folders()
 
     # --- Looking
 
     def find(self, path: str) -> Node | None:
         """Returns what is at `path`, or None."""
-        node: Node | None = self.root
-        for name in _names(path):
-            if node.__class__ is not Folder:
-                return None
-            node = node.entries.get(name)  # type: ignore[union-attr]
+        folders = self._folders
+        if path in folders:
+            return folders[path]
+        parent, _, name = path.rpartition("/")
+        folder = folders[parent] if parent in folders else self.find(parent)
+        if folder.__class__ is not Folder:
+            return None
+        node = folder.entries.get(name)  # type: ignore[union-attr]
+        if node.__class__ is Folder:
+            folders[path] = node  # type: ignore[assignment]
         return node
 
     def file(self, path: str) -> File:
@@ -104,7 +115,7 @@ class Disk:
     def folder_of(self, path: str) -> tuple[Folder, str]:
         """Returns the folder that `path` is in, and its name there."""
         parent, _, name = path.rpartition("/")
-        folder = self.find(parent) if parent else self.root
+        folder = self._folders[parent] if parent in self._folders else self.find(parent)
         if not isinstance(folder, Folder):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
         return folder, name
@@ -114,12 +125,19 @@ class Disk:
     def link(self, path: str, node: Node) -> None:
         """Gives `node` a name."""
         folder, name = self.folder_of(path)
-        self._do(Change(node, None, "", folder, name))
+        self._do(node, None, "", folder, name)
+
+    def replace(self, path: str, file: File) -> None:
+        """Puts a file in the place of another one; raises as `open` does if there is none."""
+        folder, name = self.folder_of(path)
+        if name not in folder.entries:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        self._do(file, None, "", folder, name)
 
     def unlink(self, path: str) -> None:
         """Takes a name away."""
         folder, name = self.folder_of(path)
-        self._do(Change(folder.entries[name], folder, name, None, ""))
+        self._do(folder.entries[name], folder, name, None, "")
 
     def move(self, source: str, target: str) -> None:
         """Renames a file, over another one if there is one, or a folder."""
@@ -135,7 +153,7 @@ class Disk:
             if isinstance(node, File):
                 raise IsADirectoryError(errno.EISDIR, "Is a directory", target)
             raise OSError(errno.ENOTEMPTY, "Directory not empty", target)
-        self._do(Change(node, old, old_name, new, new_name))
+        self._do(node, old, old_name, new, new_name)
 
     def flush(self, path: str) -> None:
         """Forces the content of a file to the disk."""
@@ -147,25 +165,33 @@ class Disk:
         folder = self.find(path)
         if not isinstance(folder, Folder):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        for change in self._journal:
-            if change.source is folder or change.target is folder:
-                change.forced = True
-        done = 0
-        for change in self._journal:
-            if not change.forced:
-                break
-            change.settle()
-            done += 1
-        del self._journal[:done]
+        for change in self._unforced.pop(folder, ()):
+            change.forced = True
+        while self._journal and self._journal[0].forced:
+            self._journal.popleft().settle()
 
-    def _do(self, change: Change) -> None:
-        if change.source is not None:
-            del change.source.entries[change.source_name]
-            change.source.changed += 1
-        if change.target is not None:
-            change.target.entries[change.target_name] = change.node
-            change.target.changed += 1
-        self._journal.append(change)
+    def _do(
+        self,
+        node: Node,
+        source: Folder | None,
+        source_name: str,
+        target: Folder | None,
+        target_name: str,
+    ) -> None:
+        if source is not None:
+            del source.entries[source_name]
+            if node.__class__ is Folder:
+                self._forget_folders()
+        if target is not None:
+            target.entries[target_name] = node
+        if self.has_journal:
+            change = Change(node, source, source_name, target, target_name)
+            self._journal.append(change)
+            for folder in {source, target} - {None}:
+                self._unforced.setdefault(folder, []).append(change)
+
+    def _forget_folders(self) -> None:
+        self._folders = {"": self.root, "/": self.root}
 
     # --- Losing
 
@@ -176,11 +202,14 @@ class Disk:
           lucky: Whether the next change that was not flushed has got there all the same.
           torn: What is left of a content that was not flushed.
         """
+        assert self.has_journal
         for change in self._journal:
             if change.forced or lucky():
                 change.settle()
         self._journal.clear()
+        self._unforced.clear()
         self._restart(self.root, torn)
+        self._forget_folders()
 
     def lose_unflushed(self, whose: str, torn: Callable[[bytes], bytes]) -> None:
         """Leaves what the machine of one process has sent: what others have stays."""
@@ -190,17 +219,11 @@ class Disk:
 
     def _restart(self, folder: Folder, torn: Callable[[bytes], bytes]) -> None:
         folder.entries = dict(folder.stable)
-        folder.changed += 1
         for node in folder.entries.values():
             if isinstance(node, Folder):
                 self._restart(node, torn)
             elif node.stable is None:
                 node.content = node.stable = torn(node.content)
-
-
-@functools.lru_cache(50_000)
-def _names(path: str) -> tuple[str, ...]:
-    return tuple(path.split("/")[1:]) if path != "/" else ()
 
 
 def _files(folder: Folder) -> list[File]:

@@ -80,25 +80,26 @@ def missed_heartbeats(run: Run, process: Process, task: Task) -> None:
 
 def fail_once(run: Run, process: Process, task: Task) -> None:
     """The process's next operation on the disk fails; it may be done all the same."""
-    process.storage.faults.next_one = (run.choices.of(*CODES), run.choices.below(2) == 1)
+    code = run.choices.of(*CODES)
+    process.storage.faults.fail_next(code, is_done=run.choices.below(2) == 1)
 
 
 def fail_on(run: Run, process: Process, task: Task) -> None:
     """For a while, nothing that this process changes on the disk works."""
-    process.storage.faults.broken[run.choices.of(*CODES)] = run.world.now + FAILING
+    process.storage.faults.fail_until(run.choices.of(*CODES), run.world.now + FAILING)
 
 
 def fail_all(run: Run, process: Process, task: Task) -> None:
     """For a while, nothing that anybody changes on the disk works."""
     everybody: Faults = run.everybody
-    everybody.broken[run.choices.of(*CODES)] = run.world.now + FAILING
+    everybody.fail_until(run.choices.of(*CODES), run.world.now + FAILING)
     for other in run.processes:
         other.struck = True
 
 
 def slow(run: Run, process: Process, task: Task) -> None:
     """From now on, each change that this process makes on the disk takes seconds."""
-    process.storage.faults.pace = run.choices.of(0.3, 2.0, 4.0)
+    process.storage.faults.slow_down(run.choices.of(0.3, 2.0, 4.0))
 
 
 def second_job(run: Run, process: Process, task: Task) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 
 import google_crc32c
@@ -19,21 +20,31 @@ from .world import Violation
 
 RUN = "/run"
 MANIFEST = ".manifest.json"
+# TensorFlow's file, if nothing in it is unusual; parsing it as a protocol buffer takes long.
+_POINTER = re.compile(
+    rb'model_checkpoint_path: "([^"\\]+)"\n'
+    rb'(?:all_model_checkpoint_paths: "[^"\\]+"\n'
+    rb"|(?:all_model_checkpoint_timestamps|last_preserved_timestamp): [0-9]+[.][0-9]+\n)*"
+)
 
 Order = tuple[int, int]
 
 
 @functools.lru_cache(20_000)
-def parse(data: bytes) -> Manifest | None:
-    """Returns a manifest, None if it cannot be read."""
+def in_force(data: bytes, index: bytes) -> Manifest | None:
+    """Returns the manifest in force beside this index, None if none can be read."""
     try:
-        return manifest_json.parse(data, "")
+        return manifest_json.parse(data, "").in_force(google_crc32c.value(index))
     except ManifestError:
         return None
 
 
-read_pointer = functools.lru_cache(20_000)(checkpoint_state.parse)
-crc32c = functools.lru_cache(20_000)(google_crc32c.value)
+@functools.lru_cache(20_000)
+def meant(step: int, workers: int, files: int, *, collective: bool, own: bool) -> tuple[bytes, ...]:
+    """Returns what the files of a manifest must hold, in their order."""
+    shared = data_of(step, workers, collective=collective)
+    states = own_of(step, workers) if own else ()
+    return shared + (b"",) * (files - len(shared) - len(states)) + states
 
 
 class Oracle:
@@ -88,7 +99,7 @@ class Oracle:
         self.on_acknowledged((parsed.term, parsed.sequence))
         self.acknowledged = max(self.acknowledged, (parsed.term, parsed.sequence))
         self._history.append((now, self.acknowledged))
-        self.look(RUN + "/", None)
+        self._look(None)
 
     def begin_again(self, acknowledged: Order, now: float) -> None:
         """Another directory, or none, has come into the place of the one before.
@@ -121,11 +132,12 @@ class Oracle:
         """Returns what was acknowledged at a time."""
         return max((order for at, order in self._history if at <= time), default=(0, 0))
 
-    def look(self, path: str, term: int | None) -> None:
-        """Looks after a change of `path` by a process of this term."""
-        folder, _, name = path.rpartition("/")
-        if folder != RUN or is_temporary(name) or ".pending-" in name:
-            return  # nobody reads that
+    def look(self, folder: str, name: str, term: int | None) -> None:
+        """Looks after a change of `name` in `folder` by a process of this term."""
+        if folder == RUN and not is_temporary(name) and ".pending-" not in name:
+            self._look(term)  # nobody reads anything else
+
+    def _look(self, term: int | None) -> None:
         present = self.committed()
         for name, found in present.items():
             if found.attempt not in self._seen:
@@ -134,7 +146,7 @@ class Oracle:
         if term is not None:
             self._check_removed(present, term)
         self._present = present
-        newest = max((m.order for m in present.values()), default=(0, 0))
+        newest = max([m.order for m in present.values()], default=(0, 0))
         if newest < self.newest and not self.excused():
             raise Violation(f"the newest checkpoint was {self.newest} and is {newest}")
         self.newest = newest
@@ -163,16 +175,12 @@ class Oracle:
         found: dict[str, Manifest] = {}
         for name, node in run.entries.items() if isinstance(run, Folder) else ():
             if name.endswith(MANIFEST) and isinstance(node, File):
-                manifest = parse(node.content)
                 index = run.entries.get(layout.index_name(name[: -len(MANIFEST)]))
-                if manifest is None or not isinstance(index, File):
+                if not isinstance(index, File):
                     continue
-                try:
-                    in_force = manifest.in_force(crc32c(index.content))
-                except ManifestError:
-                    continue
-                if in_force is not None:
-                    found[in_force.name] = in_force
+                manifest = in_force(node.content, index.content)
+                if manifest is not None:
+                    found[manifest.name] = manifest
         return found
 
     def order_of(self, number: int | None) -> Order:
@@ -196,7 +204,8 @@ class Oracle:
         run = self._disk.find(RUN)
         node = run.entries.get(layout.POINTER_FILE) if isinstance(run, Folder) else None
         if isinstance(run, Folder) and isinstance(node, File):
-            latest = read_pointer(node.content).latest
+            written = _POINTER.fullmatch(node.content)
+            latest = written[1].decode() if written else checkpoint_state.parse(node.content).latest
             if layout.index_name(latest) not in run.entries:
                 raise Violation(f"TensorFlow's file names {latest}, which is not there")
 
@@ -212,11 +221,14 @@ class Oracle:
     def _check_whole(self, name: str, manifest: Manifest) -> None:
         run = self._disk.find(RUN)
         assert isinstance(run, Folder)
-        workers = len(manifest.workers)
-        meant = data_of(manifest.step, workers, collective=self._collective)
-        own = own_of(manifest.step, workers) if self._own else ()
-        meant += (b"",) * (len(manifest.files) - len(meant) - len(own)) + own
-        for file, content in zip(manifest.files, meant, strict=True):
+        contents = meant(
+            manifest.step,
+            len(manifest.workers),
+            len(manifest.files),
+            collective=self._collective,
+            own=self._own,
+        )
+        for file, content in zip(manifest.files, contents, strict=True):
             node = run.entries.get(file.name)
             if not isinstance(node, File) or node.content != content:
                 what = "is missing" if node is None else "is not what was meant"

@@ -156,7 +156,8 @@ class Process:
             result = call()
         except DistckptError as error:
             result = error
-        self._world.tell(self.name, f"{kind}() ended: {result!r}")
+        if self._world.told is not None:
+            self._world.tell(self.name, f"{kind}() ended: {result!r}")
         self._heard(self, kind, result, self._world.now - task.paused - task.lingered - began)
         if isinstance(result, DistckptError) and (isinstance(result, FATAL) or kind != "save"):
             raise result

@@ -265,7 +265,8 @@ class Program:
         finally:
             self.is_calling = False
         self._pace.returned()
-        self._world.tell(self.name, f"step {self.step}: save() ended: {result!r}")
+        if self._world.told is not None:
+            self._world.tell(self.name, f"step {self.step}: save() ended: {result!r}")
         self.heard.append(Heard(self.step, tail, result, self._joined))
         return result
 

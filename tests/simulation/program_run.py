@@ -109,19 +109,14 @@ class ProgramRun:
         fixed = {k: v for k, v in focus.items() if k not in ("kinds", "program")}
         self.settings = dataclasses.replace(Settings.choose(choices), **fixed)
         self.disk = Disk()
+        self.disk.has_journal = False  # nothing fails but the program
         self.oracle = Oracle(self.disk, collective=False, own=False)
         self.struck: Counter[str] = Counter()
         self.mishaps = self._plan(focus.get("kinds", MISHAPS))
         self.programs: list[Program] = []
-        self._by_task: dict[Task, Program] = {}
         self._met: list[set[int]] = [set()]
         self._meetings = [0] * self.settings.workers
         self._waiting: dict[int, Task] = {}
-
-    @property
-    def current(self) -> Program:
-        """The process whose turn it is."""
-        return self._by_task[self.world.current]
 
     def play(self) -> None:
         """Plays it to the end.
@@ -129,7 +124,7 @@ class ProgramRun:
         Raises:
           Violation: A promise was broken.
         """
-        self.world.tell("", f"{self.settings} {self.mishaps}")
+        self.world.tell("", self.settings, self.mishaps)
         workers = self.settings.workers
         job = SimulatedJob(self.world, 1, workers, slow=self.settings.slow)
         for index in range(workers):
@@ -140,7 +135,7 @@ class ProgramRun:
             self.programs.append(program)
             task = self.world.start(program.name, functools.partial(_live, program.work))
             job.tasks.append(task)
-            self._by_task[task] = program
+            task.process = program
         self.world.run()
         self._check_ends(job)
 
@@ -154,7 +149,7 @@ class ProgramRun:
     def begin(self, program: Program, work: Callable[[], None]) -> Task:
         """Lets a process do something in the background."""
         task = self.world.start(f"{program.name}+", functools.partial(_live, work))
-        self._by_task[task] = program
+        task.process = program
         return task
 
     def meet(self, program: Program) -> None:
@@ -198,8 +193,8 @@ class ProgramRun:
 
     # --- What is checked ------------------------------------------------------------------------
 
-    def _changed(self, path: str) -> None:
-        self.oracle.look(path, self.current.term or None)
+    def _changed(self, folder: str, name: str) -> None:
+        self.oracle.look(folder, name, self.world.current.process.term or None)
 
     def _check_ends(self, job: SimulatedJob) -> None:
         self._check_all_heard_alike()

@@ -76,7 +76,7 @@ def play(
     kind = ProgramRun if is_program(seed, focus) else Run
     run = kind(choices, focus or {}, tell=tell)
     violation = None
-    with inside(run.world, lambda: run.current):
+    with inside(run.world):
         try:
             run.play()
         except Violation as error:
@@ -127,7 +127,6 @@ class Run:
         self.everybody = Faults()
         self.processes: list[Process] = []
         self.struck: Counter[str] = Counter()
-        self._by_task: dict[Task, Process] = {}
         self.jobs: list[list[Process]] = []
         self._left = self.settings.jobs
         self.is_final = False
@@ -142,7 +141,7 @@ class Run:
     @property
     def current(self) -> Process:
         """The process whose turn it is."""
-        return self._by_task[self.world.current]
+        return self.world.current.process
 
     def play(self) -> None:
         """Plays it to the end.
@@ -150,7 +149,7 @@ class Run:
         Raises:
           Violation: A promise was broken.
         """
-        self.world.tell("", str(self.settings))
+        self.world.tell("", self.settings)
         self.start_job()
         self.world.run(between=self._operate)
         self._finish()
@@ -218,7 +217,7 @@ class Run:
         )
         process.task = self.world.start(process.name, lambda: self._live(process), after)
         job.tasks.append(process.task)
-        self._by_task[process.task] = process
+        process.task.process = process
         self.processes.append(process)
         return process
 
@@ -264,13 +263,15 @@ class Run:
     # --- Faults
 
     def _plan_faults(self) -> None:
+        self.disk.has_journal = False
         for _ in range(self.choices.of(0, 1, 1, 1, 2, 2, 3, 4)):
             at = 1 + self.choices.below(SPAN * self.settings.jobs)
             kind = self.choices.of(*self._kinds)
+            self.disk.has_journal |= kind is faults.power
             self.world.faults[at] = lambda task, kind=kind: self._strike(kind, task)
 
     def _strike(self, kind, task: Task) -> None:
-        process = self._by_task[task]
+        process = task.process
         process.struck = kind not in directory_faults.KINDS or process.struck
         self.checks.note_fault()
         self.struck[kind.__name__] += 1
@@ -280,6 +281,8 @@ class Run:
     def _tell_succession(self, what: str, order: Order) -> None:
         getattr(self.succession, what)(self.current.job.number, order)
 
-    def _changed(self, path: str) -> None:
-        self.place.changed(path, self.current)
-        self.oracle.look(path, self.current.term or None)
+    def _changed(self, folder: str, name: str) -> None:
+        if folder in directory_faults.WATCHED:
+            process = self.world.current.process
+            self.place.changed(folder, name, process)
+            self.oracle.look(folder, name, process.term or None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from distckpt.storage.base import Storage
 
-from .disk import Disk, File, Folder
+from .disk import Disk, File, Folder, Node
 from .world import World
 
 # How long something goes on failing, in seconds.
@@ -19,15 +19,30 @@ class Faults:
     """What is wrong with the storage, for one process or for all.
 
     Attributes:
+      any: Whether anything is, or has been.
       broken: errno → until when every change fails.
       next_one: errno of the next operation to fail, or None; and whether it is done all the same.
       pace: How long each change takes, in seconds.
     """
 
     def __init__(self) -> None:
+        self.any = False
         self.broken: dict[int, float] = {}
         self.next_one: tuple[int, bool] | None = None
         self.pace = 0.0
+
+    def fail_next(self, code: int, *, is_done: bool) -> None:
+        """Lets the next operation fail."""
+        self.any, self.next_one = True, (code, is_done)
+
+    def fail_until(self, code: int, end: float) -> None:
+        """Lets every change fail until a time."""
+        self.any = True
+        self.broken[code] = end
+
+    def slow_down(self, pace: float) -> None:
+        """Lets each change take time, in seconds."""
+        self.any, self.pace = True, pace
 
 
 class SimulatedStorage(Storage):
@@ -40,7 +55,7 @@ class SimulatedStorage(Storage):
       everybody: What is wrong for all.
       lag: For how many seconds a listing of a folder may be out of date, and a file that was not
         found counts as not there, as on NFS. What this process has changed itself, it sees.
-      changed: Called after every change.
+      changed: Called after every change, with a folder and the name in it that has changed.
       failed: Called when an operation fails because of a fault.
 
     Attributes:
@@ -55,13 +70,12 @@ class SimulatedStorage(Storage):
         everybody: Faults,
         *,
         lag: float = 0.0,
-        changed: Callable[[str], None] = lambda path: None,
+        changed: Callable[[str, str], None] = lambda folder, name: None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._disk = disk
         self._whose = whose
-        self._everybody = everybody
         self._lag = lag
         self._changed = changed
         self._failed = failed
@@ -69,13 +83,14 @@ class SimulatedStorage(Storage):
         self._missed: dict[str, float] = {}
         self._temporaries = 0
         self.faults = Faults()
+        self._everybody = everybody
 
     # --- Looking
 
     def exists(self, path: str) -> bool:
         """See base."""
         self._look("exists", path)
-        return not self._is_missing(path)
+        return self._find(path) is not None
 
     def is_directory(self, path: str) -> bool:
         """See base."""
@@ -115,24 +130,32 @@ class SimulatedStorage(Storage):
         return content[offset:] if size is None else content[offset : offset + size]
 
     def _file(self, path: str) -> File:
-        if self._is_missing(path):
+        node = self._find(path)
+        if node is None:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        return self._disk.file(path)
+        if isinstance(node, Folder):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", path)
+        return node
 
-    def _is_missing(self, path: str) -> bool:
-        """Returns whether `path` is not there; a client that did not find it does not ask again."""
-        if self._missed.get(path, -1.0) >= self._world.now:
-            return True
-        missing = self._disk.find(path) is None
-        if missing and self._lag:
+    def _find(self, path: str) -> Node | None:
+        """Returns what is at `path`; a client that did not find it does not ask again."""
+        if self._missed and self._missed.get(path, -1.0) >= self._world.now:
+            return None
+        node = self._disk.find(path)
+        if node is None and self._lag:
             self._missed[path] = self._world.now + self._lag
-        return missing
+        return node
 
     # --- Changing
 
     def make_directory(self, path: str) -> None:
         """See base."""
         done = self._change("make_directory", path)
+        if not isinstance(self._disk.find(path), Folder):
+            self._make_missing(path)
+        done()
+
+    def _make_missing(self, path: str) -> None:
         names = path.split("/")[1:]
         for number in range(1, len(names) + 1):
             folder = "/" + "/".join(names[:number])
@@ -142,7 +165,6 @@ class SimulatedStorage(Storage):
                 self._touched(folder)
             elif isinstance(there, File):
                 raise FileExistsError(errno.EEXIST, "File exists", folder)
-        done()
 
     def write(self, path: str, data: bytes, *, durable: bool) -> None:
         """See base."""
@@ -232,8 +254,7 @@ class SimulatedStorage(Storage):
         self._world.event("… half of it")
         file = File(data, self._whose)
         # The same file, in truth; but it may have been moved or removed in the meantime.
-        self._disk.file(temporary)
-        self._disk.link(temporary, file)
+        self._disk.replace(temporary, file)
         if durable:
             file.stable = data
         return temporary
@@ -246,17 +267,20 @@ class SimulatedStorage(Storage):
         done()
 
     def _touched(self, path: str) -> None:
-        self._seen.pop(path.rpartition("/")[0], None)
-        self._missed.clear()
-        self._changed(path)
+        folder, _, name = path.rpartition("/")
+        if self._lag:
+            self._seen.pop(folder, None)
+            self._missed.clear()
+        self._changed(folder, name)
 
     # --- Failing
 
     def _look(self, kind: str, path: str) -> None:
         self._world.event(kind, path)
-        code = self._error(looking=True)
-        if code is not None:
-            raise OSError(code[0], os.strerror(code[0]), path)
+        if self.faults.any or self._everybody.any:
+            code = self._error(looking=True)
+            if code is not None:
+                raise OSError(code[0], os.strerror(code[0]), path)
 
     def _change(self, kind: str, *paths: str) -> Callable[[], None]:
         """Begins a change; raises if it fails before it is done.
@@ -265,6 +289,8 @@ class SimulatedStorage(Storage):
           What is to be called at its end; raises if it fails although it is done.
         """
         self._world.event(kind, *paths)
+        if not (self.faults.any or self._everybody.any):
+            return _nothing
         self._world.linger(self.faults.pace)
         error = self._error(looking=False)
         if error is None:

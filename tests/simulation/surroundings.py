@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from distckpt import errors
-from distckpt.core import layout, listings, manifest_json
+from distckpt.core import attempts, layout, listings, manifest_json
+from distckpt.core.manifest import Manifest
 from distckpt.core.protocol import messages
 from distckpt.core.tensorflow_format import bundle, checkpoint_state
-from distckpt.messaging import progress
+from distckpt.directory import checkpoint_files
+from distckpt.errors import ManifestError
+from distckpt.messaging import progress, waiting
+from distckpt.ownership import owner_record
 from distckpt.restoring import verifier
 from distckpt.runtime import host
-from distckpt.saving import save_session
+from distckpt.saving import save_session, shard_writer
 
-from .process import Process
 from .world import World
 
 BIRTH = 1_700_000_000.0
@@ -24,14 +28,14 @@ _REMEMBERED = 20_000
 
 
 @contextlib.contextmanager
-def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
+def inside(world: World) -> Iterator[None]:
     """Lets `distckpt.runtime.host` answer for the process whose turn it is.
 
-    Pure functions of `core` remember what they were given: a run asks the same over and over.
+    Pure functions remember what they were given: a run asks the same over and over.
     """
 
     def token(size: int) -> str:
-        process = current()
+        process = world.current.process
         process.tokens += 1
         return f"{process.pid:04x}{process.tokens:04x}".ljust(2 * size, "0")
 
@@ -40,18 +44,15 @@ def inside(world: World, current: Callable[[], Process]) -> Iterator[None]:
         (host, "now", lambda: BIRTH + world.now),
         (host, "sleep", lambda seconds: world.wait(world.now + seconds)),
         (host, "token", token),
-        (host, "name", lambda: current().host),
-        (host, "pid", lambda: current().pid),
-        (manifest_json, "parse", _parse),
-        (bundle, "read_index", _read_index),
-        (checkpoint_state, "parse", _parse_pointer),
-        (listings, "classify", lambda names: _classify(tuple(names))),
-        (layout, "join", _join),
-        (messages, "to_json", _to_json),
+        (host, "name", lambda: world.current.process.host),
+        (host, "pid", lambda: world.current.process.pid),
+        *_MEMORIES,
         (errors, "traceback", _NoTraceback),
-        (save_session, "paused", contextlib.nullcontext),
+        *((module, "paused", _not_paused) for module in _PAUSING),
         (progress, "telling", _telling),
-        (verifier, "MOST_THREADS", 1),
+        # No process of this machine is one of the simulated world.
+        (owner_record, "_runs", lambda pid, since: False),
+        (verifier, "THREADS", 1),
     ]
     before = [getattr(module, name) for module, name, _ in changes]
     log = logging.getLogger("distckpt")
@@ -82,9 +83,51 @@ class _NoTraceback:
         return []
 
 
-_parse = functools.lru_cache(_REMEMBERED)(manifest_json.parse)
-_read_index = functools.lru_cache(_REMEMBERED)(bundle.read_index)
-_parse_pointer = functools.lru_cache(_REMEMBERED)(checkpoint_state.parse)
-_to_json = functools.lru_cache(_REMEMBERED)(messages.to_json)
-_join = functools.lru_cache(_REMEMBERED)(layout.join)
-_classify = functools.lru_cache(_REMEMBERED)(listings.classify)
+# Modules that pause Python's garbage collector for a moment, which takes time, too.
+_PAUSING = (checkpoint_files, save_session, shard_writer, waiting)
+_NOT_PAUSED = contextlib.nullcontext()
+
+
+def _not_paused() -> contextlib.nullcontext[None]:
+    return _NOT_PAUSED
+
+
+# --- What pure functions remember ---------------------------------------------------------------
+
+_remember = functools.lru_cache(_REMEMBERED)
+_parse = manifest_json.parse
+_whole = _remember(lambda data: _parse(data))
+_brief = _remember(lambda data: dataclasses.replace(_whole(data), entries=()))
+_classify = _remember(listings.classify)
+
+
+def _parse_manifest(data: bytes, source: str = "", *, entries: bool = True) -> Manifest:
+    """Remembers manifests by content; only errors say where it comes from."""
+    try:
+        return _whole(data) if entries else _brief(data)
+    except ManifestError:
+        return _parse(data, source, entries=entries)
+
+
+_MEMORIES = [
+    (manifest_json, "parse", _parse_manifest),
+    (listings, "classify", lambda names: _classify(tuple(names))),
+    *(
+        (module, name, _remember(getattr(module, name)))
+        for module, name in (
+            (attempts, "parse_attempt_id"),
+            (attempts, "parse_pending_name"),
+            (bundle, "read_index"),
+            (checkpoint_state, "parse"),
+            (layout, "join"),
+            (layout, "parse_data_name"),
+            (layout, "parse_term_name"),
+            (layout, "parse_worker_prefix"),
+            (listings, "owner_of"),
+            (messages, "call_from_json"),
+            (messages, "opening_from_json"),
+            (messages, "outcome_from_json"),
+            (owner_record, "parse"),
+        )
+    ),
+]

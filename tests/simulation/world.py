@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from greenlet import getcurrent, greenlet
 
@@ -31,6 +32,7 @@ class Task:
     """A process, or rather its one thread.
 
     Attributes:
+      process: The `Process` or `Program` that it is of.
       wake: When it goes on, if nothing wakes it before.
       dead: Whether it has been killed.
       paused: Seconds for which it has been stopped.
@@ -40,6 +42,7 @@ class Task:
 
     def __init__(self, name: str, work: Callable[[], None], parent: greenlet) -> None:
         self.name = name
+        self.process: Any = None
         self.wake = 0.0
         self.dead = False
         self.paused = 0.0
@@ -53,6 +56,7 @@ class World:
 
     Attributes:
       now: Seconds.
+      current: The process whose turn it is; None between two turns.
       count: The number of events so far.
       faults: What strikes at which event: called with the task that does it.
       told: The events in words, if anybody wants to know; else None.
@@ -68,14 +72,8 @@ class World:
         self.visited: Counter[tuple[str, str, str]] = Counter()
         self._hub = getcurrent()
         self._tasks: list[Task] = []
-        self._current: Task | None = None
+        self.current: Task | None = None
         self._turn = 0
-
-    @property
-    def current(self) -> Task:
-        """The process whose turn it is."""
-        assert self._current is not None
-        return self._current
 
     def start(self, name: str, work: Callable[[], None], after: float = 0.0) -> Task:
         """Lets a process begin, `after` seconds from now."""
@@ -96,9 +94,9 @@ class World:
             if len(ready) > 1:
                 task = ready[self.choices.below(len(ready))]
                 self._turn = self.choices.of(*TURNS)
-            self._current = task
+            self.current = task
             task.thread.switch()
-            self._current = None
+            self.current = None
             if task.thread.dead:
                 self._tasks.remove(task)
             between()
@@ -107,14 +105,14 @@ class World:
         """Ends what is left of a run that was broken off."""
         for task in self._tasks:
             task.dead = True
-            self._current = task
+            self.current = task
             if task.thread:  # it has begun
                 task.thread.throw(ProcessDied)
         self._tasks.clear()
 
     def event(self, *words: object) -> None:
         """Every process: says that it is about to do something; ends here if it is dead."""
-        task = self._current
+        task = self.current
         assert task is not None
         if task.dead:
             raise ProcessDied(task.name)
@@ -159,7 +157,7 @@ class World:
         """Kills a process. If it is the current one, this raises ProcessDied."""
         task.dead = True
         task.wake = task.asleep_until = 0.0
-        if task is self._current:
+        if task is self.current:
             raise ProcessDied(task.name)
 
     def tell(self, who: str, *words: object) -> None:

@@ -263,15 +263,15 @@ class Verdict:
 
 def to_json(message: Any) -> str:
     """Returns a message as JSON text."""
-    if isinstance(message, Report):
-        plain = dataclasses.asdict(dataclasses.replace(message, pieces=()))
-        data = {**plain, "pieces": message.pieces}
-    elif isinstance(message, Refusal) and message.entries is not None:
-        plain = dataclasses.asdict(dataclasses.replace(message, entries=None))
-        data = {**plain, "entries": [list(vars(entry).values()) for entry in message.entries]}
-    else:
-        data = dataclasses.asdict(message)
-    return json.dumps(data, separators=(",", ":"))
+    return _encode(message)
+
+
+def _plain(part: Any) -> Any:
+    """Returns a part of a message for JSON: an entry as a row, since there may be many of them."""
+    return list(vars(part).values()) if isinstance(part, Entry) else vars(part)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
 
 
 def call_from_json(text: str) -> Call:
