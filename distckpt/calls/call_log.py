@@ -22,7 +22,7 @@ from distckpt.core.protocol.call_matching import needs_workers
 from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Call, Outcome, Refusal
 from distckpt.core.protocol.moment import Moment, Relation
-from distckpt.errors import CoordinationError, DeadlineExceededError, Failure, WorkerLostError
+from distckpt.errors import DeadlineExceededError, DistckptError, Failure, WorkerLostError
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 
@@ -71,7 +71,7 @@ class CallLog:
         """Adds an entry, and returns the keys of its call.
 
         Raises:
-          WorkerLostError: The key-value store cannot be reached.
+          DistckptError: The entry cannot be published.
         """
         number = self._cursor
         keys = Keys(self._manager, "call", number)
@@ -226,8 +226,8 @@ class CallLog:
     def _publish(self, key: str, value: str) -> bool:
         try:
             self._coordinator.publish(key, value)
-        except CoordinationError as lost:
-            _log.warning("%s", lost)  # the workers that wait for it get an error, too
+        except DistckptError as error:
+            _log.warning("%s", error)  # the workers that wait for it get an error, too
             return False
         return True
 
