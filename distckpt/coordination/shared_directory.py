@@ -23,10 +23,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from distckpt import errors
 from distckpt.coordination import base
-from distckpt.runtime import host, portable
+from distckpt.runtime import host, portable, uncopyable
 from distckpt.storage import obstacles
 from distckpt.storage.local import LocalStorage
 
@@ -137,6 +138,10 @@ class SharedDirectory(base.Coordinator):
     def close(self) -> None:
         """Stops the heartbeat and tells the other workers that this worker has left."""
         self._pulse.stop()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuses to be copied or pickled."""
+        uncopyable.refuse(self)
 
     def _look(self, key: str) -> str | None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
@@ -22,7 +22,7 @@ from distckpt.manager.operations import Operations
 from distckpt.manager.restore_wiring import Restoring
 from distckpt.manager.save_wiring import Saving
 from distckpt.options import ManagerOptions
-from distckpt.runtime import portable
+from distckpt.runtime import portable, uncopyable
 from distckpt.state.numbering import evaluate
 from distckpt.storage.choose import storage_for
 
@@ -326,6 +326,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         newest = self._common.managed.latest or "none"
         count = len(self._common.managed.active)
         return f"<distckpt.CheckpointManager {self.directory!r}: {count} managed, newest {newest}>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuses to be copied or pickled."""
+        uncopyable.refuse(self)
 
     def __enter__(self) -> CheckpointManager:
         """Returns the manager."""
