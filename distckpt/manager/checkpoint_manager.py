@@ -15,7 +15,6 @@ import tensorflow as tf
 from distckpt.calls.save_request import Condition
 from distckpt.calls.save_schedule import SaveSchedule
 from distckpt.coordination.base import Coordinator
-from distckpt.events import Preempted
 from distckpt.manager import construction
 from distckpt.manager.ending import Ending
 from distckpt.manager.operations import Operations
@@ -48,7 +47,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           manager.save()
       ```
 
-    Constructing a manager, restoring and listing never write to the directory.
+    Constructing a manager, restoring and listing never write to the directory. A manager belongs to
+    the process that made it: in a forked child, all methods that need the other workers or write
+    raise ConfigurationError.
 
     Args:
       checkpoint: The `tf.train.Checkpoint` to save and restore.
@@ -280,7 +281,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
     def preempted(self, seconds_left: float | None) -> None:
         """Tells the listeners that this worker is preempted. Also in a signal handler."""
-        self._common.job.emit(Preempted, seconds_left=seconds_left)
+        self._ending.preempted(seconds_left)
 
     def leave(self) -> None:
         """Tells the other workers that this one is about to end. Every worker, same point.
@@ -338,7 +339,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Waits for the save in flight. An error of the body takes precedence over the save's."""
         try:
-            if error is None:
+            if error is None and self._common.process.is_current:
                 self.sync()
             else:
                 self._operations.background.wait()
