@@ -90,7 +90,7 @@ class SaveFailedError(DistckptError):
 
 
 class StorageFullError(SaveFailedError):
-    """A worker had no space left to write its shard."""
+    """A worker had no space left to write its shard, or its messages to the other workers."""
 
 
 class DirectoryClearedError(SaveFailedError):

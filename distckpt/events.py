@@ -148,7 +148,10 @@ class Pruned(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SaveFailed(Event):
-    """A save has failed. Every worker that is alive.
+    """A save has failed. Every worker that is alive and has begun it, see `SaveStarted`.
+
+    A call of ``save()`` that raises before it begins a save, e.g. because of its arguments, emits
+    nothing on that worker.
 
     Attributes:
       name: The checkpoint's name.

@@ -21,16 +21,16 @@ from distckpt.core.protocol import actions, messages
 from distckpt.core.protocol.call_matching import needs_workers
 from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Call, Outcome, Refusal
-from distckpt.core.protocol.moment import Moment
-from distckpt.errors import CoordinationError, DeadlineExceededError, Failure, WorkerLostError
+from distckpt.core.protocol.moment import Moment, Relation
+from distckpt.errors import DeadlineExceededError, DistckptError, Failure, WorkerLostError
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 
 _log = logging.getLogger("distckpt")
 # The number of entries in a block.
 BLOCK = 256
-# A worker withdraws from one entry at most this often: errors in every call must not fill the
-# store.
+# A worker withdraws at most this often from entries that it has not passed: errors in every call
+# must not fill the store.
 _MOST_WITHDRAWALS = 32
 
 
@@ -51,7 +51,7 @@ class CallLog:
         self._manager = manager
         self._cursor = 0
         self.generation = 0
-        self._withdrawn: list[Moment] = []  # from the entry at the cursor
+        self._withdrawn: dict[int, list[Moment]] = {}  # by entry, from the cursor on
         self._refusals: list[tuple[int, str]] = []  # entry, key
         self._lock = threading.Lock()
         self._entries: deque[tuple[int, Keys]] = deque()  # the chief's entries not yet forgotten
@@ -71,7 +71,7 @@ class CallLog:
         """Adds an entry, and returns the keys of its call.
 
         Raises:
-          WorkerLostError: The key-value store cannot be reached.
+          DistckptError: The entry cannot be published.
         """
         number = self._cursor
         keys = Keys(self._manager, "call", number)
@@ -183,27 +183,38 @@ class CallLog:
     @property
     def withdrawn(self) -> Sequence[Moment]:
         """The moments at which this worker has withdrawn from the entry at the cursor."""
-        return self._withdrawn
+        return self._withdrawn.get(self._cursor, ())
 
     @property
     def turn(self) -> int:
         """How often this worker has withdrawn from the entry at the cursor."""
-        return len(self._withdrawn)
+        return len(self.withdrawn)
 
     def withdraw(self, moment: Moment, error: BaseException) -> None:
-        """Tells the chief that this worker raises `error` instead of calling at that moment."""
-        if len(self._withdrawn) < _MOST_WITHDRAWALS:
-            self._answer(moment, error)
-            self._withdrawn.append(moment)
+        """Tells the chief that this worker raises `error` instead of calling at that moment.
+
+        Each call answers one entry. So if the program calls again at that moment before the chief
+        has made the entry of the first call, this call answers the entry after it.
+        """
+        if sum(map(len, self._withdrawn.values())) >= _MOST_WITHDRAWALS:
+            return
+        entry = self._cursor
+        while any(m.relation(moment) is not Relation.EARLIER for m in self._of(entry)):
+            entry += 1
+        self._answer(entry, moment, error)
+        self._of(entry).append(moment)
 
     def refuse(self, error: BaseException) -> None:
         """Tells the chief that this worker does not take part in the entry at the cursor."""
-        self._answer(None, error)
+        self._answer(self._cursor, None, error)
 
-    def _answer(self, moment: Moment | None, error: BaseException) -> None:
+    def _of(self, entry: int) -> list[Moment]:
+        return self._withdrawn.setdefault(entry, [])
+
+    def _answer(self, entry: int, moment: Moment | None, error: BaseException) -> None:
         me = self._coordinator.index
-        key = Keys(self._manager, "call", self._cursor).answer(me, self.turn)
-        self._refusals.append((self._cursor, key))
+        key = Keys(self._manager, "call", entry).answer(me, len(self._of(entry)))
+        self._refusals.append((entry, key))
         self._publish(key, messages.to_json(Refusal(me, _failure(error, me), moment=moment)))
 
     def give_up(self, keys: Keys, turn: int, error: BaseException) -> None:
@@ -215,8 +226,8 @@ class CallLog:
     def _publish(self, key: str, value: str) -> bool:
         try:
             self._coordinator.publish(key, value)
-        except CoordinationError as lost:
-            _log.warning("%s", lost)  # the workers that wait for it get an error, too
+        except DistckptError as error:
+            _log.warning("%s", error)  # the workers that wait for it get an error, too
             return False
         return True
 
@@ -234,14 +245,14 @@ class CallLog:
         self.pass_on()
         if needs_workers(call):  # the chief has ended its earlier calls, and read their answers
             old = [key for number, key in self._refusals if number < here]
-            self._refusals = [refusal for refusal in self._refusals if refusal[0] == here]
+            self._refusals = [refusal for refusal in self._refusals if refusal[0] >= here]
             if old:
                 self._coordinator.forget(old)
         return turn
 
     def _move_to(self, number: int) -> None:
         self._cursor = number
-        self._withdrawn = []
+        self._withdrawn = {n: found for n, found in self._withdrawn.items() if n >= number}
 
 
 def _failure(error: BaseException, worker: int) -> Failure:

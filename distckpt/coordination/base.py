@@ -56,6 +56,7 @@ class Coordinator(abc.ABC):
         Raises:
           errors.WorkerLostError: The coordination service cannot be reached; the text names the
             worker it runs on, or this worker.
+          errors.DistckptError: The service refuses the value, for example with `StorageFullError`.
         """
 
     @abc.abstractmethod

@@ -14,6 +14,7 @@ the cache may delay a key (for NFS, see ``acdirmin`` in nfs(5)).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -22,10 +23,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from distckpt import errors
 from distckpt.coordination import base
-from distckpt.runtime import portable
+from distckpt.runtime import host, portable, uncopyable
 from distckpt.storage import obstacles
 from distckpt.storage.local import LocalStorage
 
@@ -75,6 +77,8 @@ class SharedDirectory(base.Coordinator):
             self._storage.make_directory(self._directory)
             self._pulse = _Pulse(self._directory, index, count, heartbeat_seconds, lost_after)
         except OSError as error:
+            if (known := _unwritable(self.name(index), self._directory, error)) is not None:
+                raise known from error
             raise errors.DirectoryError(
                 f"worker {index} cannot use {self._directory} for coordination: "
                 f"{obstacles.find(self._storage, self._directory) or f'{errors.explain(error)}.'} "
@@ -92,7 +96,12 @@ class SharedDirectory(base.Coordinator):
         return self._count
 
     def publish(self, key: str, value: str) -> None:
-        """See base. Raises WorkerLostError naming this worker if the directory cannot be used."""
+        """See base. Raises WorkerLostError naming this worker if the directory cannot be used.
+
+        Raises:
+          errors.StorageFullError: No space is left.
+          errors.DirectoryError: The file system is mounted for reading only.
+        """
         with self._engine(), contextlib.suppress(FileExistsError):
             # A job does not survive a power failure, so its keys need not, either.
             self._storage.create(self._path(key), _encode(value), durable=False)
@@ -130,6 +139,10 @@ class SharedDirectory(base.Coordinator):
         """Stops the heartbeat and tells the other workers that this worker has left."""
         self._pulse.stop()
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuses to be copied or pickled."""
+        uncopyable.refuse(self)
+
     def _look(self, key: str) -> str | None:
         try:
             return _decode(self._storage.read(self._path(key)))
@@ -145,8 +158,9 @@ class SharedDirectory(base.Coordinator):
         try:
             yield
         except OSError as error:
-            raise errors.WorkerLostError(
-                f"{self.name(self._index)} cannot use {self._directory} for coordination: {error}"
+            me = self.name(self._index)
+            raise _unwritable(me, self._directory, error) or errors.WorkerLostError(
+                f"{me} cannot use {self._directory} for coordination: {error}"
             ) from error
 
 
@@ -273,6 +287,22 @@ class _Other:
         if self._mark is not None and self._silence >= lost_after:
             return f"no heartbeat for {lost_after:g} s, {who}"
         return None
+
+
+def _unwritable(worker: str, directory: str, error: OSError) -> errors.DistckptError | None:
+    """Returns the error for a directory that can be read, but not written; None for others."""
+    what = f"{directory}, where the workers exchange messages"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.StorageFullError(
+            f"{worker} ({host.name()}) has no space left in {what} ({error}). The last checkpoint "
+            "is untouched. Free some space there, and call the method again."
+        )
+    if error.errno == errno.EROFS:
+        return errors.DirectoryError(
+            f"{worker} ({host.name()}) cannot write to {what} ({error}). Mount the file system for "
+            "writing, and call the method again."
+        )
+    return None
 
 
 def _identity(state: str) -> bytes:

@@ -8,21 +8,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
 from distckpt.calls.save_request import Condition
 from distckpt.calls.save_schedule import SaveSchedule
 from distckpt.coordination.base import Coordinator
-from distckpt.events import Preempted
 from distckpt.manager import construction
 from distckpt.manager.ending import Ending
 from distckpt.manager.operations import Operations
 from distckpt.manager.restore_wiring import Restoring
 from distckpt.manager.save_wiring import Saving
 from distckpt.options import ManagerOptions
-from distckpt.runtime import portable
+from distckpt.runtime import portable, uncopyable
 from distckpt.state.numbering import evaluate
 from distckpt.storage.choose import storage_for
 
@@ -48,7 +47,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
           manager.save()
       ```
 
-    Constructing a manager, restoring and listing never write to the directory.
+    Constructing a manager, restoring and listing never write to the directory. A manager belongs to
+    the process that made it: in a forked child, all methods that need the other workers or write
+    raise ConfigurationError.
 
     Args:
       checkpoint: The `tf.train.Checkpoint` to save and restore.
@@ -280,7 +281,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
 
     def preempted(self, seconds_left: float | None) -> None:
         """Tells the listeners that this worker is preempted. Also in a signal handler."""
-        self._common.job.emit(Preempted, seconds_left=seconds_left)
+        self._ending.preempted(seconds_left)
 
     def leave(self) -> None:
         """Tells the other workers that this one is about to end. Every worker, same point.
@@ -327,6 +328,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
         count = len(self._common.managed.active)
         return f"<distckpt.CheckpointManager {self.directory!r}: {count} managed, newest {newest}>"
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuses to be copied or pickled."""
+        uncopyable.refuse(self)
+
     def __enter__(self) -> CheckpointManager:
         """Returns the manager."""
         return self
@@ -334,7 +339,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Waits for the save in flight. An error of the body takes precedence over the save's."""
         try:
-            if error is None:
+            if error is None and self._common.process.is_current:
                 self.sync()
             else:
                 self._operations.background.wait()

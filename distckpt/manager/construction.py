@@ -19,6 +19,7 @@ from distckpt.manager.shared_parts import Common
 from distckpt.options import ManagerOptions
 from distckpt.ownership.fencing import ownership_of
 from distckpt.runtime import portable, tf_version
+from distckpt.runtime.own_process import OwnProcess
 from distckpt.state.base import BundleWriter
 from distckpt.state.direct_writer import DirectWriter
 from distckpt.state.shards import OpWriter
@@ -94,4 +95,5 @@ def common(
         raise DirectoryError(f"{directory} cannot be read: {why}") from error
     ownership = ownership_of(storage, directory, durable=durable)
     job = Job(coordinator, directory, options)
-    return Common(job, storage, directory, managed, options, ownership)
+    process = OwnProcess("CheckpointManager")
+    return Common(job, storage, directory, managed, options, ownership, process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distckpt.core.protocol.deadlines import Patience
+from distckpt.events import Preempted
 from distckpt.manager.shared_parts import Common
 from distckpt.messaging.keys import Keys
 from distckpt.preemption import grace
@@ -25,6 +26,7 @@ class Ending:
 
     def has_time_to_save(self, seconds_left: float | None) -> bool:
         """Returns whether a save is likely to end in time. Every worker, same point."""
+        self._common.process.check()
         coordinator, keys = self._job.coordinator, self._job.keys("grace")
         expected = None
         if coordinator.is_chief:
@@ -40,8 +42,14 @@ class Ending:
             self._forget_older_questions()
         return answer
 
+    def preempted(self, seconds_left: float | None) -> None:
+        """Tells the listeners that this worker is preempted."""
+        self._common.process.check()
+        self._job.emit(Preempted, seconds_left=seconds_left)
+
     def leave(self) -> None:
         """Tells the other workers that this one is about to end. Every worker, same point."""
+        self._common.process.check()
         # The keys are kept: their service ends with the chief, and forgetting them would take
         # seconds of the little time that is left.
         grace.leave(self._job.coordinator, self._job.keys("leave"))

@@ -46,12 +46,13 @@ class Operations:
     ) -> None:
         self.background = BackgroundSave()
         self._job = common.job
+        self._process = common.process
         self._options = common.options
         self._schedule = schedule
         self._saving = saving
         self._restoring = restoring
         self._prefix = prefix
-        self._turns = ThreadTurns(self.background.refuse_own_thread)
+        self._turns = ThreadTurns(self._check_caller)
 
     def save(
         self,
@@ -83,6 +84,10 @@ class Operations:
             if self._schedule.skipped > skipped:
                 self._job.emit(SaveSkipped, skipped=self._schedule.skipped)
         return name
+
+    def _check_caller(self) -> None:
+        self._process.check()
+        self.background.refuse_own_thread()
 
     def _prepare(self, options: Any) -> None:
         refuse_in_function("save()")

@@ -10,6 +10,7 @@ from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.manager.job import Job
 from distckpt.options import ManagerOptions
 from distckpt.ownership.fencing import Ownership
+from distckpt.runtime.own_process import OwnProcess
 from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import RetryingReader
 
@@ -25,6 +26,7 @@ class Common:
       managed: This worker's list of checkpoints.
       options: The manager's options.
       ownership: The chief's ownership of the directory.
+      process: The process that made the manager.
     """
 
     job: Job
@@ -33,6 +35,7 @@ class Common:
     managed: ManagedCheckpoints
     options: ManagerOptions
     ownership: Ownership
+    process: OwnProcess
 
     @property
     def patience(self) -> Patience:

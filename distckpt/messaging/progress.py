@@ -16,7 +16,7 @@ from typing import Protocol
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import messages
 from distckpt.core.protocol.messages import Progress
-from distckpt.errors import CoordinationError
+from distckpt.errors import DistckptError
 from distckpt.messaging.keys import Keys
 from distckpt.runtime import host
 
@@ -110,7 +110,7 @@ class Reporter:
             self._number += 1
         try:
             self._coordinator.publish(key, messages.to_json(progress))
-        except CoordinationError as error:
+        except DistckptError as error:
             _log.debug("The progress cannot be published: %s", error)
         if self._over:  # since the check above
             self._coordinator.forget([key])

@@ -12,7 +12,7 @@ import logging
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions, messages
 from distckpt.core.protocol.deadlines import Patience
-from distckpt.errors import WorkerLostError
+from distckpt.errors import DistckptError
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 from distckpt.preemption import time_budget
@@ -77,5 +77,5 @@ def leave(coordinator: Coordinator, keys: Keys) -> None:
         while missing and host.monotonic() < end:
             found = coordinator.fetch([keys.ready(w) for w in missing], end - host.monotonic())
             missing = {w for w in missing if found and keys.ready(w) != found[0]}
-    except WorkerLostError as error:
+    except DistckptError as error:
         _log.info("%s", error)

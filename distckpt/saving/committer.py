@@ -80,6 +80,7 @@ class Committer:
         # The term in which the directory was cleaned up and the list updated; None if that is due.
         self._settled: HeldTerm | None = None
         self._is_first = True  # no attempt has been opened yet
+        self._last: tuple[HeldTerm, Opening] | None = None  # the attempt opened last
 
     def open(self, name: str, fingerprint: str) -> Opening:
         """Makes the pending folder of a new attempt to save checkpoint `name`.
@@ -189,7 +190,8 @@ class Committer:
             self._cleanup.roll_back(opening.folder)
         except (OSError, DistckptError) as error:
             _log.warning("%s was not cleaned up: %s", self.folder(opening), error)
-        self._ownership.held_term.close(opening.name, opening.folder)
+        finally:
+            self._ownership.held_term.close(opening.name, opening.folder)
 
     def _open(self, name: str, fingerprint: str) -> Opening:
         taken_over = self._ownership.take()
@@ -197,6 +199,7 @@ class Committer:
             self._ownership.check()
             # This shows all folders made before; a process that makes one later sees the new term.
             self._storage.freshen(self._directory)
+        self._forget_last()
         self._cleanup.finish_all()
         if taken_over:
             self._cleanup.remove_temporaries()
@@ -210,6 +213,7 @@ class Committer:
         attempt = self._ownership.next_attempt()
         opening = Opening(attempt, name, self._directory, fingerprint, host.token(16))
         folder = self.folder(opening)
+        self._last = self._ownership.held_term, opening
         try:
             self._ownership.enter(opening.folder)
             if not self._ownership.held_term.open(name, opening.folder):
@@ -223,6 +227,15 @@ class Committer:
             self.close(opening)
             raise
         return opening
+
+    def _forget_last(self) -> None:
+        """Lets the cleanup have an attempt that an interrupt has ended, so that nobody closed it.
+
+        A committer has one attempt at a time, so the last one no longer runs.
+        """
+        if self._last is not None:
+            held_term, opening = self._last
+            held_term.close(opening.name, opening.folder)
 
     def _prepare(self, manifest: Manifest, reports: Sequence[Report], folder: str) -> None:
         """Steps 1 and 2."""

@@ -6,7 +6,7 @@ import logging
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import messages
-from distckpt.errors import DistckptError, Failure, WorkerLostError
+from distckpt.errors import DistckptError, Failure
 from distckpt.messaging.keys import Keys
 
 _log = logging.getLogger("distckpt")
@@ -32,7 +32,7 @@ def withdraw(
         else:
             refusal = messages.to_json(messages.Refusal(me, failure))
             coordinator.publish(keys.answer(me, turn), refusal)
-    except WorkerLostError as lost:
+    except DistckptError as lost:
         _log.warning("%s", lost)
     return failure
 

@@ -20,6 +20,7 @@ from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Opening, Outcome
 from distckpt.errors import (
     CommitUnknownError,
+    DistckptError,
     Failure,
     RestoreError,
     SaveFailedError,
@@ -187,10 +188,7 @@ class SaveSession:
             case actions.Write(opening):
                 return self._attempt(lambda: self._write(opening))
             case actions.SendAnswer(answer):
-                self.is_open = isinstance(answer, messages.Report)
-                with paused():
-                    text = messages.to_json(answer)
-                self._publish(self._answer_key, text)
+                self._send_answer(answer)
             case actions.AwaitAnswer(workers):
                 return self._take_answer(self._waiting.for_answer(workers))
             case actions.Open() | actions.Merge() | actions.Commit() | actions.Prune():
@@ -282,9 +280,19 @@ class SaveSession:
         text = messages.to_json(self._outcome)
         try:
             self._coordinator.publish(self._keys.outcome, text)
-        except WorkerLostError as error:
+        except DistckptError as error:
             _log.warning("The other workers hear of the outcome at the next call: %s", error)
             self._owe(self._keys.outcome, text)
+
+    def _send_answer(self, answer: messages.Report | messages.Refusal) -> None:
+        self.is_open = isinstance(answer, messages.Report)
+        with paused():
+            text = messages.to_json(answer)
+        try:
+            self._publish(self._answer_key, text)
+        except DistckptError:
+            self.is_open = False  # the chief commits only with all answers
+            raise
 
     def _publish(self, key: str, value: str) -> None:
         try:
@@ -318,13 +326,19 @@ class SaveSession:
             chief.close()
             self._tell(failure)
             return
-        if self._subject.plan.collective:
-            self._publish(self._keys.rendezvous, messages.to_json(messages.Rendezvous("", False)))
         refusal = messages.Refusal(self._coordinator.index, failure)
-        self._publish(self._answer_key, messages.to_json(refusal))
+        try:
+            if self._subject.plan.collective:
+                incomplete = messages.Rendezvous("", False)
+                self._publish(self._keys.rendezvous, messages.to_json(incomplete))
+            self._publish(self._answer_key, messages.to_json(refusal))
+        except DistckptError as lost:
+            _log.warning("%s", lost)
 
     def _interruption(self, error: BaseException) -> Failure:
         committing = self._chief is not None and self._chief.committing
+        if isinstance(error, DistckptError) and not committing:
+            return Failure.from_exception(error, self._coordinator.index)
         kind = CommitUnknownError if committing else SaveFailedError
         where = self._coordinator.name(self._coordinator.index)
         return Failure(

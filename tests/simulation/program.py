@@ -36,7 +36,7 @@ from . import state
 from .network import SimulatedCoordinator, SimulatedJob
 from .oracle import RUN
 from .storage import SimulatedStorage
-from .world import Task, World
+from .world import Task, Violation, World
 
 if TYPE_CHECKING:
     from .program_run import ProgramRun
@@ -248,13 +248,14 @@ class Program:
         self._mishap, self._joined = mishap, None
         if mishap in ("interrupted", "stalled"):
             self._run.strike_soon(self, mishap)
+        wanted = self._wanted()
         request = Request(
             check=True,
             background=self._settings.background,
             skip_when_busy=self._settings.background and self._settings.skip,
             metrics=self._metrics,
             number=self._number,
-            expected=lambda: None,
+            expected=lambda: wanted,
         )
         result: object
         self.is_calling = True
@@ -268,6 +269,8 @@ class Program:
         if self._world.told is not None:
             self._world.tell(self.name, f"step {self.step}: save() ended: {result!r}")
         self.heard.append(Heard(self.step, tail, result, self._joined))
+        if wanted is not None and isinstance(result, str) and result != f"ckpt-{wanted}":
+            raise Violation(f"{self.name} saves number {wanted} and hears of {result}")
         return result
 
     def _sync(self) -> None:
@@ -285,7 +288,15 @@ class Program:
         if self._mishap == "number":
             raise MishapError("the number")
         self.counter += 1
-        return self.counter, self.counter
+        wanted = self._wanted()
+        return self.counter, self.counter if wanted is None else wanted
+
+    def _wanted(self) -> int | None:
+        """Returns the number that the program gives; None to leave it to the manager."""
+        numbers = {"none": None, "step": self.step, "same": 1}
+        number = numbers[self._settings.numbers]
+        is_other = number is not None and self._mishap == "another number"
+        return number + 1000 if is_other else number
 
     def _restore(self) -> None:
         patience = Patience(self._settings.deadline)

@@ -35,6 +35,8 @@ MISHAPS = (
     "interrupted",
     "stalled",
 )
+# One that needs a program which gives numbers; only a focus has it.
+ANOTHER_NUMBER = "another number"
 # Those after which a state without counters cannot tell one step from another.
 UNNOTICEABLE = ("left out", "made again", "synchronized", "stalled", "interrupted")
 SOON = 60  # events
@@ -58,6 +60,8 @@ class Settings:
       retries: Whether the program calls again after an error.
       slow: Whether messages take time.
       deadline: Of a save, in seconds.
+      numbers: What the program gives as ``checkpoint_number``: "none", the "step", or always the
+        "same". Only a focus changes it, so that a seed still means the same run.
     """
 
     workers: int
@@ -72,6 +76,7 @@ class Settings:
     retries: bool
     slow: bool
     deadline: float
+    numbers: str = "none"
 
     @classmethod
     def choose(cls, choices: Choices) -> Settings:

@@ -15,6 +15,7 @@ from distckpt.testing.storage_contract import StorageContract
 from . import disk, shrink, storage
 from .bugs import BUGS, fits, with_bug
 from .coverage import TRANSITIONS
+from .program_run import ANOTHER_NUMBER, MISHAPS
 from .run import play
 from .search import Summary, find, play_all
 
@@ -23,6 +24,7 @@ SERIES = 2
 # ones of each are for every day.
 RUNS, PARTS, DAILY_PARTS = 5_000, 10, 2
 PROGRAM_RUNS, PROGRAM_PARTS = 500, 8
+NUMBERED_RUNS = 25
 PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else None
 # One needs a state that cannot be read; one, a rendezvous that is seen too late for all patience
 # with it; the others, a death just between two messages.
@@ -62,6 +64,18 @@ def test_no_mishap_of_a_program_breaks_a_promise(part):
         total.merge(summary)
     assert total.broken[:5] == []
     assert total.runs == PROGRAM_RUNS
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("numbers", ["step", "same"])
+def test_no_mishap_breaks_a_promise_if_the_program_gives_numbers(numbers, counted):
+    """A worker that hears of a checkpoint hears of the number that its program gave."""
+    kinds = (*MISHAPS, ANOTHER_NUMBER)
+    focus = {"program": True, "numbers": numbers, "counted": counted, "kinds": kinds}
+    if not counted:
+        focus |= {"retries": False, "in_step": True, "slow": False}
+    broken = {seed: play(seed, focus=focus).violation for seed in range(NUMBERED_RUNS)}
+    assert not any(broken.values()), {s: why for s, why in broken.items() if why}
 
 
 @long

@@ -52,6 +52,12 @@ def a_worker_that_leaves_a_call_out_does_not_say_so() -> list[Change]:
     return [(CallLog, "refuse", nothing), (CallLog, "withdraw", nothing)]
 
 
+@bug(program=True, numbers="step", kinds=["another number"], counted=True)
+def a_workers_own_number_is_not_compared() -> list[Change]:
+    """A worker takes the name from the chief's entry, whatever number its program gave."""
+    return [(SaveCalls, "_name_of", lambda self, call, expected: call.name)]
+
+
 @bug(program=True)
 def keys_stay() -> list[Change]:
     """Published keys are never deleted."""

@@ -99,11 +99,12 @@ class Job:
     Args:
       count: How many.
       directory: Where they save.
+      store: Makes their coordinators; None for an `InProcessJob`.
       worker: As for `Worker`.
     """
 
-    def __init__(self, count, directory, **worker):
-        self.store = InProcessJob(count)
+    def __init__(self, count, directory, *, store=None, **worker):
+        self.store = store or InProcessJob(count)
         self.directory = str(directory)
         self._in_step = threading.Barrier(count)
         self.workers = [Worker(self.store, i, directory, **worker) for i in range(count)]

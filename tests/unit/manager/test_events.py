@@ -191,6 +191,21 @@ def test_a_save_that_fails_names_the_culprit_to_all(tmp_path, monkeypatch):
         assert heard.names()[-1] == "SaveFailed"
 
 
+def test_a_call_that_raises_before_its_save_begins_is_told_only_by_the_others(tmp_path):
+    job = Job(tmp_path, 2)
+
+    def save_badly(manager):
+        wrong = manager is job.managers[1]
+        with pytest.raises(errors.DistckptError, match="n/a"):
+            manager.save(metrics={"loss": "n/a" if wrong else 1.0})
+
+    job.all(save_badly)
+    chief, worker = job.heard
+    assert (chief.names()[0], chief.names()[-1]) == ("SaveStarted", "SaveFailed")
+    assert chief.only(events.SaveFailed).culprit == 1
+    assert worker == []
+
+
 def test_a_state_that_cannot_be_captured_is_a_failure(make, tmp_path, monkeypatch):
     heard = Heard()
 

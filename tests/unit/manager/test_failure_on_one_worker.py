@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 
 import pytest
@@ -49,6 +50,65 @@ def test_the_call_after_a_failure_on_one_worker_saves(
     assert max(len(worker.errors) for worker in job.workers) <= 2
     for worker in job.workers:
         assert not any(isinstance(e, DeadlineExceededError) for e in worker.errors)
+
+
+@pytest.mark.parametrize("counted", COUNTED)
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("times", [2, 4])
+def test_each_refusal_of_a_worker_that_comes_first_answers_one_call(
+    tmp_path, monkeypatch, counted, count, times
+):
+    """The program tries again in the same step, on all workers, before it trains on."""
+    job = Job(count, tmp_path, counted=counted, options={"save_deadline": 20})
+    refused = threading.Event()
+
+    def program(worker):
+        for number in range(1, 5):
+            worker.train()
+            job.together()
+            if number != 2:
+                worker.save()
+            elif worker.index == 1:
+                for _ in range(times):
+                    bad_metric(worker, monkeypatch)
+                refused.set()
+            else:
+                refused.wait(30)
+                for _ in range(times):
+                    worker.save()
+            job.together()
+
+    job.run(program)
+    assert set(job.saved().values()) == {1, 3, 4}
+    for worker in job.workers:
+        assert worker.failed_steps == [2] * times
+        assert all("n/a" in str(error) for error in worker.errors)
+
+
+@pytest.mark.parametrize("counted", ["step_counter", "iterations"])
+def test_refusals_that_no_call_has_asked_for_cost_no_later_call(tmp_path, monkeypatch, counted):
+    """Only one worker tries again in the same step, and later in another one."""
+    job = Job(2, tmp_path, counted=counted, options={"save_deadline": 20})
+    refused = threading.Event()
+
+    def program(worker):
+        for number in range(1, 7):
+            worker.train()
+            job.together()
+            times = {2: 3, 3: 2}.get(number, 0)
+            for _ in range(times if worker.index else 0):
+                bad_metric(worker, monkeypatch)
+            if worker.index and number == 2:
+                refused.set()
+            if number == 2 and worker.index == 0:
+                refused.wait(30)
+            if not (times and worker.index):
+                worker.save()
+            job.together()
+
+    job.run(program)
+    assert set(job.saved().values()) == {1, 4, 5, 6}
+    assert [worker.failed_steps for worker in job.workers] == [[2, 3], [2, 2, 2, 3, 3]]
 
 
 @pytest.mark.parametrize("fault", [wrong_options, in_a_function, unreadable_state])

@@ -7,6 +7,8 @@ import itertools
 import pytest
 import tensorflow as tf
 
+from distckpt.directory.attempt_cleanup import AttemptCleanup
+from distckpt.saving.committer import Committer
 from distckpt.storage.local import LocalStorage
 
 CHANGES = ("make_directory", "write", "create", "rename", "remove", "remove_tree")
@@ -75,3 +77,33 @@ def test_after_an_interruption_the_last_stands_and_the_next_save_works(
         assert observer.leftovers(directory) == []
         assert list(observer.on_disk(directory)) == [path.rpartition("/")[2]]
     assert point > 10
+
+
+def interrupted(*unused):
+    raise KeyboardInterrupt
+
+
+def just_opened(patch):
+    opening = Committer.open
+    patch.setattr(Committer, "open", lambda *arguments: interrupted(opening(*arguments)))
+
+
+def cleaning_up(patch):
+    """A second Ctrl-C, after one in the merge."""
+    patch.setattr(Committer, "merge", interrupted)
+    patch.setattr(AttemptCleanup, "roll_back", interrupted)
+
+
+@pytest.mark.parametrize("where", [just_opened, cleaning_up])
+def test_the_next_save_removes_what_an_interruption_has_left(
+    make, observer, tmp_path, monkeypatch, where
+):
+    manager = make(tf.train.Checkpoint(value=tf.Variable(1)), tmp_path, 2)
+    manager.save()
+    with monkeypatch.context() as patch:
+        where(patch)
+        with pytest.raises(KeyboardInterrupt):
+            manager.save()
+    assert observer.leftovers(tmp_path) != []
+    assert manager.save() == manager.latest_checkpoint
+    assert observer.leftovers(tmp_path) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distckpt.errors import DeadlineExceededError, StateMismatchError
 
 from .programs import Job
@@ -76,3 +78,38 @@ def test_the_numbers_are_the_chiefs(tmp_path):
     assert [int(w.checkpoint.save_counter) for w in job.workers] == [2, 2]
     for worker in job.workers:
         assert [path for _, path in worker.heard] == [f"{tmp_path}/ckpt-{n}" for n in (1, 2)]
+
+
+def leave_out_one_call(job, numbers):
+    """Worker 0 leaves out its call at step 2; all others save at each step."""
+
+    def program(worker):
+        for step in range(1, 5):
+            worker.train()
+            if (worker.index, step) != (0, 2):
+                worker.save(checkpoint_number=step if numbers else None)
+
+    job.run(program)
+
+
+def test_without_counters_a_call_that_is_left_out_is_noticed_only_at_the_end(tmp_path, caplog):
+    """The warning is all that the program hears before."""
+    job = Job(2, tmp_path, counted="nothing", options={"save_deadline": 3})
+    leave_out_one_call(job, numbers=False)
+    assert "Nothing in the state counts the steps" in caplog.text
+    with pytest.raises(AssertionError, match="is a mixture of"):
+        job.saved()
+    chief, worker = job.workers
+    assert not chief.errors
+    assert worker.failed_steps == [4]  # the chief has made one call less
+    assert isinstance(worker.errors[0], DeadlineExceededError)
+
+
+def test_without_counters_numbers_that_the_program_gives_tell_steps_apart(tmp_path):
+    job = Job(2, tmp_path, counted="nothing", options={"save_deadline": 3})
+    leave_out_one_call(job, numbers=True)
+    assert job.saved() == {"ckpt-1": 1}
+    for worker in job.workers:
+        assert isinstance(worker.errors[0], StateMismatchError)
+        assert "ckpt-2" in str(worker.errors[0])
+        assert "ckpt-3" in str(worker.errors[0])
