@@ -42,7 +42,7 @@ class Cluster:
         config = {"cluster": self._spec, "task": {"type": job, "index": number}}
         environment = os.environ | {
             "TF_CONFIG": json.dumps(config),
-            "PYTHONPATH": str(_REPOSITORY),
+            "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ["PYTHONPATH"]]),
             "GRPC_VERBOSITY": "ERROR",
         }
         with open(self._folder / f"output-{index}", "ab") as errors_file:

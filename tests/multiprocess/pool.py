@@ -1,6 +1,6 @@
-"""Warm clusters for tests: starting one costs 6 to 8 s, so tests that need no fresh one share it.
+"""Warm clusters for tests: starting one costs seconds, so tests that need no fresh one share it.
 
-A pool is a `LocalCluster` of N processes that each run this file. It creates a
+A pool is a `WarmCluster` of N processes that each run this file. It creates a
 MultiWorkerMirroredStrategy, connects to the tests, and runs the programs that they name, on all
 workers at once. A program is a function of a module next to this file: "saving.save".
 """
@@ -28,14 +28,14 @@ class Pool:
     """`count` warm workers."""
 
     def __init__(self, count: int, *, chief: bool = False, env: dict[str, str] | None = None):
-        from distckpt.launcher import LocalCluster
+        from ..unit.kit.warm import WarmCluster  # workers run this file outside a package
 
         self.count = count
         self._folder = tempfile.TemporaryDirectory()
         address = str(Path(self._folder.name, "socket"))
         self._listener = Listener(address, "AF_UNIX", backlog=count)
-        self.cluster = LocalCluster(
-            [sys.executable, str(Path(__file__).resolve()), address],
+        self.cluster = WarmCluster(
+            [Path(__file__).resolve(), address],
             workers=count,
             chief=chief,
             env={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **(env or {})},

@@ -6,7 +6,6 @@ import importlib.util
 import itertools
 import json
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 import distckpt
-from distckpt.launcher import LocalCluster
+
+from ..unit.kit.warm import WarmCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -42,8 +42,8 @@ class Run:
             path.unlink()
         env = {"DIRECTORY": self.directory, "LOG": self.log, "STEPS": steps, "LOCAL": self.local}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-        with LocalCluster(
-            [sys.executable, str(PROGRAM)],
+        with WarmCluster(
+            [PROGRAM],
             workers=workers,
             env={**{name: str(value) for name, value in env.items()}, **quiet},
         ) as job:

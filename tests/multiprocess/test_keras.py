@@ -11,6 +11,8 @@ import pytest
 
 from distckpt.launcher import LocalCluster
 
+from ..unit.kit.warm import WarmCluster
+
 pytestmark = pytest.mark.cluster
 PROGRAM = str(Path(__file__).with_name("keras_fit.py"))
 
@@ -56,8 +58,12 @@ def start(legacy, workers, directory, **given):
         "TF_USE_LEGACY_KERAS": str(int(legacy)),
         "DISTCKPT_GRACE_SECONDS": "60",
     }
-    command = [sys.executable, PROGRAM, str(directory), *settings]
-    with LocalCluster(command, workers=workers, env=env) as cluster:
+    command = [PROGRAM, str(directory), *settings]
+    if legacy:  # TensorFlow chooses its Keras when it is imported
+        cluster = LocalCluster([sys.executable, *command], workers=workers, env=env)
+    else:
+        cluster = WarmCluster(command, workers=workers, env=env)
+    with cluster:
         return Ended(cluster, cluster.wait(timeout=120))
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
-from distckpt.launcher import LocalCluster
 from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
+
+from ..unit.kit.warm import WarmCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -22,9 +22,7 @@ ROWS = 24 * 1024  # 96 MiB, so that writing takes long enough to be hit
 def cluster(directory, log, steps, workers=3, in_background=False):
     env = {"DIRECTORY": str(directory), "LOG": str(log), "STEPS": str(steps), "ROWS": str(ROWS)}
     env["ASYNC"] = str(int(in_background))
-    return LocalCluster(
-        [sys.executable, TRAIN], workers=workers, env={**env, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    )
+    return WarmCluster([TRAIN], workers=workers, env={**env, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def await_writing(job, directory, shard, number, deadline=90.0):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from distckpt.core import manifest_json
-from distckpt.launcher import LocalCluster
 from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
+
+from ..unit.kit.warm import WarmCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -19,7 +19,7 @@ PROGRAM = str(Path(__file__).with_name("plain_processes.py"))
 
 def run(tmp_path, workers):
     env = {"DIRECTORY": str(tmp_path / "run"), "MEETING": str(tmp_path / "meeting")}
-    with LocalCluster([sys.executable, PROGRAM], workers=workers, env=env) as job:
+    with WarmCluster([PROGRAM], workers=workers, env=env) as job:
         results = job.wait(120)
         outputs = [job.output(i) for i in range(workers)]
     assert [r.returncode for r in results] == [0] * workers, outputs

@@ -10,12 +10,12 @@ import inspect
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
 import yaml
 
+from ..kit import warm
 from . import api, shell
 from .fences import BLOCKS, DOCSTRINGS, PAGES, ROOT, Block, inline_code
 
@@ -108,12 +108,10 @@ def test_the_examples_run(page, tmp_path):
     folder.mkdir()
     environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        [sys.executable, str(HERE / "play.py"), *played(page, tmp_path)],
+    done = warm.run(
+        [HERE / "play.py", *played(page, tmp_path)],
         cwd=folder,
         env={**environment, "CUDA_VISIBLE_DEVICES": "-1", "PATH": path},
-        capture_output=True,
-        text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -22,10 +22,10 @@ def end(*directories, worker=0, before=""):
         "import distckpt\nfrom distckpt.manager import stall_watch as stalls\n" + before + watched
     )
     code += "raise distckpt.errors.DeadlineExceededError('worker 7 never came')"
-    root = str(Path(distckpt.__file__).parents[1])
+    path = os.pathsep.join([str(Path(distckpt.__file__).parents[1]), os.environ["PYTHONPATH"]])
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": root, "DISTCKPT_EXIT_CODES": "1"},
+        env={**os.environ, "PYTHONPATH": path, "DISTCKPT_EXIT_CODES": "1"},
         capture_output=True,
         text=True,
         timeout=100,

@@ -1,0 +1,3 @@
+"""Python imports this at its start, because tests/conftest.py puts its folder on PYTHONPATH."""
+
+import lean_tensorflow  # noqa: F401
