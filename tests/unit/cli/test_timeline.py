@@ -55,7 +55,8 @@ def test_bad_input(shell, run, tmp_path):
     empty.mkdir()
     assert shell("timeline", empty) == f"There is no checkpoint in {empty}.\n"
     assert "There is no checkpoint" in shell("timeline", empty, "-o", "t.png", code=2)
-    (run / "ckpt-2.index").rename(empty / "ckpt-2.index")
+    for file in [run / "ckpt-2.index", *run.glob("ckpt-2.data-*")]:
+        file.rename(empty / file.name)
     assert "records phases" in shell("timeline", empty, code=2)
 
 
