@@ -132,7 +132,7 @@ def test_a_write_cut_off_in_the_middle_leaves_the_old_state_and_no_litter(tmp_pa
     (tmp_path / "old").write_bytes(b"old")
     path = tmp_path / ("old" if operation == "write" else "new")
     command = [sys.executable, "-c", _WRITE_TOO_MUCH, operation, path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.split() == [str(errno.EFBIG)], done.stderr
     assert os.listdir(tmp_path) == ["old"]
     assert (tmp_path / "old").read_bytes() == b"old"
@@ -195,7 +195,7 @@ def test_of_processes_that_create_the_same_files_one_wins_each(tmp_path):
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    won = [process.communicate(timeout=60)[0].split() for process in processes]
+    won = [process.communicate(timeout=300)[0].split() for process in processes]
     assert sorted(int(n) for numbers in won for n in numbers) == list(range(attempts))
     for who, numbers in enumerate(won):
         for number in numbers:
@@ -209,7 +209,7 @@ def test_a_killed_writer_leaves_a_whole_file_and_only_recognisable_litter(storag
         process = _start(_WRITE_FOREVER, path)
         timer = threading.Timer(0.02 + 0.013 * round_number, process.send_signal, [signal.SIGKILL])
         timer.start()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         timer.join()
         content = storage.read(path)
         assert len(content) == 400_000

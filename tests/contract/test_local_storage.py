@@ -149,5 +149,5 @@ def test_nothing_of_local_storage_imports_tensorflow():
         "sys.exit('tensorflow' in sys.modules)"
     )
     repository = Path(local.__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=repository, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], cwd=repository, timeout=300, check=False)
     assert done.returncode == 0

@@ -21,7 +21,7 @@ from distckpt.testing import coordinator_contract as contract
 from ..unit.kit.eventually import eventually
 
 _PROGRAM = Path(__file__).with_name("tensorflow_worker.py")
-_DEADLINE = 150.0
+_DEADLINE = 400.0
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -75,7 +75,7 @@ class Cluster:
 
     def reap(self):
         for process in self.processes:
-            process.communicate(timeout=30)
+            process.communicate(timeout=300)
 
     def results(self, index):
         """Returns the finished clauses of a worker, with the errors."""

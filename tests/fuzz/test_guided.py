@@ -25,7 +25,7 @@ def run(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedPr
         env={"COLUMNS": "120", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=400,
     )
 
 

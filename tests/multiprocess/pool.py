@@ -17,7 +17,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 
 
 class RemoteError(AssertionError):
@@ -60,7 +60,7 @@ class Pool:
     def run(
         self,
         program: str,
-        timeout: float = 60.0,
+        timeout: float = 300.0,
         per_worker: list[dict] | None = None,
         **kwargs: Any,
     ) -> list[Any]:

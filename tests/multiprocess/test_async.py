@@ -12,7 +12,7 @@ def test_collectives_run_without_a_pause_during_100_saves(pools, tmp_path, worke
     pool = pools(workers)
     results = pool.run(
         "background.async_while_training",
-        timeout=180,
+        timeout=400,
         directory=str(tmp_path),
         saves=100,
         on_read=on_read,

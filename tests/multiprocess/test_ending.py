@@ -20,7 +20,7 @@ ENV = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_save_in_flight_is_committed(tmp_path, workers):
     with LocalCluster([sys.executable, PROGRAM, str(tmp_path)], workers=workers, env=ENV) as job:
-        ended = job.wait(timeout=200)
+        ended = job.wait(timeout=400)
         texts = [job.output(worker.index) for worker in ended]
     assert [worker.returncode for worker in ended] == [0] * workers, texts
     assert all("NO THREADS" in text for text in texts)

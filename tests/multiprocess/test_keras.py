@@ -64,7 +64,7 @@ def start(legacy, workers, directory, **given):
     else:
         cluster = WarmCluster(command, workers=workers, env=env)
     with cluster:
-        return Ended(cluster, cluster.wait(timeout=120))
+        return Ended(cluster, cluster.wait(timeout=400))
 
 
 @pytest.mark.parametrize(("legacy", "workers"), [(True, 2), (True, 3), (False, 2)])
@@ -129,7 +129,7 @@ def test_the_example_goes_on_in_the_middle_of_an_epoch(tmp_path):
     env = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     for epochs, last in ((1, 3), (2, 6)):  # 24 batches an epoch; saved every ten, and at the end
         with LocalCluster([*words, str(epochs)], workers=2, env=env) as cluster:
-            ended = Ended(cluster, cluster.wait(timeout=120))
+            ended = Ended(cluster, cluster.wait(timeout=400))
         assert ended.codes == [0, 0], ended.texts
         assert ended.one(r"saves (\S+)$")[-1] == f"{tmp_path}/ckpt-{last}"
     assert ended.one(r"resumes in epoch (\d+)") == ["2"]

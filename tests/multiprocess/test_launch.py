@@ -48,7 +48,7 @@ def launch(folder: Path, code: str, *options: str, arguments: tuple[str, ...] = 
         env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=400,
     )
 
 

@@ -41,7 +41,7 @@ def run(directory, steps, strike=None, *, after=25, workers=3, mode=()):
                 assert not any(w.gone for w in cluster.processes), cluster.output(0)
                 time.sleep(0.02)
             strike(cluster)
-        return Ends(cluster, cluster.wait(timeout=120))
+        return Ends(cluster, cluster.wait(timeout=400))
 
 
 def test_a_job_that_is_preempted_again_and_again_misses_no_step_and_does_none_twice(tmp_path):
@@ -122,7 +122,7 @@ def test_under_the_launcher_the_code_says_preempted(tmp_path):
             if "STEP 12 " in line:
                 break
         process.send_signal(signal.SIGTERM)
-        out, messages = process.communicate(timeout=90)
+        out, messages = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 75, out + messages

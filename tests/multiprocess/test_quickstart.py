@@ -34,7 +34,7 @@ def run(command: list[str], environment: dict[str, str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=150,
+        timeout=400,
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout

@@ -40,7 +40,7 @@ class Start:
                     assert time.monotonic() < end, cluster.output(1)
                     time.sleep(0.005)
                 cluster.kill(1, signal.SIGKILL)
-            codes = [worker.returncode for worker in cluster.wait(timeout=120)]
+            codes = [worker.returncode for worker in cluster.wait(timeout=400)]
             texts = [cluster.output(index) for index in range(workers)]
         assert codes == ([0] * workers if kill is None else [69, -9, *[69] * (workers - 2)]), texts
         (self.begin,) = {int(re.search(r"START (\d+)", text)[1]) for text in texts}

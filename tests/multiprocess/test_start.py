@@ -32,7 +32,7 @@ def run(directory, indices, count, deadline):
             )
         )
     try:
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        outputs = [process.communicate(timeout=400)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -49,7 +49,7 @@ def rendered(folder):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     ).stdout
     return {found["kind"]: found for found in yaml.safe_load_all(text)}
 

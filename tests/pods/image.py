@@ -56,7 +56,7 @@ def _make_base(podman):
         subprocess.run(
             ["tar", "-C", system, "-cf", archive, "--exclude=./proc/*", "--exclude=./sys/*", "."],
             check=True,
-            timeout=300,
+            timeout=400,
         )
         # Debian's pip wants to be told that nobody else installs Python packages here.
         changes = ["ENV PIP_BREAK_SYSTEM_PACKAGES=1", f"ENV PIP_CERT={CERTIFICATES}"]
@@ -65,7 +65,7 @@ def _make_base(podman):
             "import",
             *(word for change in changes for word in ("--change", change)),
             *[archive, BASE],
-            timeout=300,
+            timeout=400,
         )
 
 

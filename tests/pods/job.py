@@ -73,7 +73,7 @@ class Job:
             path = self._podman.folder / f"pod-{self._number}-{index}.yaml"
             path.write_text(yaml.safe_dump(pod))
             alias = f"{self._network}:alias={host}.{self._service}"
-            self._podman("kube", "play", "--network", alias, path, timeout=120)
+            self._podman("kube", "play", "--network", alias, path, timeout=400)
         return self
 
     def __exit__(self, *_):
@@ -93,7 +93,7 @@ class Job:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         return done.stdout
 
@@ -142,7 +142,7 @@ class Job:
         subprocess.run(
             ["nsenter", "--target", text.strip(), "--net", "ip", "link", "set", "eth0", state],
             check=True,
-            timeout=30,
+            timeout=300,
         )
 
     def go_on(self, index):

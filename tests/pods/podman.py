@@ -55,7 +55,7 @@ class Podman:
             "TMPDIR": str(self.folder),
         }
 
-    def __call__(self, *arguments, timeout=60, check=True, stdin=None):
+    def __call__(self, *arguments, timeout=300, check=True, stdin=None):
         """Returns what podman prints.
 
         Args:
@@ -83,5 +83,5 @@ class Podman:
         self("network", "prune", "--force", check=False)
         self("volume", "prune", "--force", check=False)
         if not keep:
-            self("rmi", "--all", "--force", check=False, timeout=300)
+            self("rmi", "--all", "--force", check=False, timeout=400)
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -35,7 +35,7 @@ def test_a_small_disk(tmp_path, what):
         pytest.skip("needs the right to mount a disk in a namespace of its own")
     program = [*namespace(), sys.executable, "-m", "tests.reliability.small_disk"]
     done = subprocess.run(
-        [*program, str(tmp_path), what], capture_output=True, text=True, timeout=240
+        [*program, str(tmp_path), what], capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "restored" in done.stdout

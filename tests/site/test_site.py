@@ -52,7 +52,7 @@ def site(tmp_path_factory):
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         check=True,
-        timeout=120,
+        timeout=400,
     )
     (folder / "faults").mkdir()
     (folder / "faults" / "index.html").write_text(FAULTS)

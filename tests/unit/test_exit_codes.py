@@ -27,7 +27,7 @@ def run(code, **variables):
         env={**os.environ, "PYTHONPATH": where, "DISTCKPT_EXIT_CODES": "1", **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

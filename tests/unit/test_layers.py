@@ -218,7 +218,7 @@ def run(program):
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         cwd=ROOT.parent,
         check=True,
     ).stdout

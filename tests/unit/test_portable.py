@@ -130,7 +130,7 @@ def test_what_was_stopped_goes_on_where_it_was():
         _, status = os.waitpid(child.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         child.send_signal(signal.SIGCONT)
-        assert child.communicate(timeout=60)[0] == "goes on\n"
+        assert child.communicate(timeout=300)[0] == "goes on\n"
     assert child.returncode == 0
 
 

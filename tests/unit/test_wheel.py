@@ -40,7 +40,7 @@ def run(*command: object, cwd: pathlib.Path) -> str:
         env={**environment, "PIP_NO_INDEX": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

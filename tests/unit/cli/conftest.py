@@ -36,7 +36,7 @@ class Shell:
     def run(*arguments, **options):
         command = [SCRIPT, *map(str, arguments)]
         options.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 @pytest.fixture(scope="session")

@@ -336,7 +336,7 @@ def test_ctrl_c_while_it_asks_changes_nothing(run):
         seen = ""
         while "[y/N]" not in seen:
             seen += process.stdout.read(1)
-        process.communicate("\x03", timeout=30)
+        process.communicate("\x03", timeout=300)
     assert content(run) == before
 
 

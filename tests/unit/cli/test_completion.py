@@ -21,7 +21,7 @@ def complete(*words, cwd=None):
         "PYTHONPROFILEIMPORTTIME": "1",
     }
     done = subprocess.run(
-        [SCRIPT], env=environment, cwd=cwd, capture_output=True, text=True, timeout=60
+        [SCRIPT], env=environment, cwd=cwd, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "tensorflow" not in done.stderr
@@ -94,7 +94,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout == f"{run}/ckpt-5\n", done.stderr
 
@@ -102,6 +102,6 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 @pytest.mark.parametrize("shell_", ["zsh", "fish"])
 def test_scripts_for_other_shells(shell_):
     environment = {**os.environ, "_DISTCKPT_COMPLETE": f"{shell_}_source"}
-    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert "_DISTCKPT_COMPLETE" in done.stdout

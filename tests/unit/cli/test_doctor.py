@@ -28,7 +28,7 @@ def doctor(*arguments, ahead=0.0, folder=None):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -36,7 +36,7 @@ def start(directory, *arguments, path=ROOT):
 
 
 def end(process, code=0):
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code, (process.returncode, out, err)
     assert "Traceback" not in err
     return out
@@ -139,7 +139,7 @@ def test_more_than_expected(tmp_path):
     processes = [start(tmp_path, "--workers", 2, "--timeout", 3) for _ in range(3)]
     codes = []
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         codes.append(process.returncode)
     assert set(codes) <= {0, 69, 78}
     assert any(codes), "three cannot meet two by two"

@@ -17,7 +17,7 @@ COMMANDS = sorted(main.commands)
 
 
 def run(*arguments):
-    return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def test_the_version_and_nothing_else():

@@ -196,7 +196,7 @@ def test_colours_only_on_a_terminal_that_has_them(run):
             command,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             env={**os.environ, "COLUMNS": "200", "TERM": "xterm", **environment},
         ).stdout
 
@@ -276,5 +276,5 @@ def test_a_checkpoint_in_place_of_a_directory(shell, run, command, name, what):
 
 
 def test_the_current_directory_is_named(tmp_path):
-    done = subprocess.run([SCRIPT, "ls"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([SCRIPT, "ls"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.stdout == f"There is no checkpoint in {tmp_path}.\n"

@@ -39,7 +39,7 @@ def test_prune_asks(shell, run):
     text = shell("prune", run, "--max-to-keep", "1", code=2)
     assert "give --yes or --dry-run" in text
     command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
-    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "Delete 3 checkpoints" in done.stdout
     assert "Nothing was changed." in done.stdout
@@ -66,7 +66,7 @@ def test_to_delete_more_than_half_needs_another_yes(shell, run):
     assert "3 of 4 checkpoints, more than half" in text
     assert "--yes --force" in text
     command = ["script", "-qec", f"{SCRIPT} prune {run} --max-to-keep 1", "/dev/null"]
-    done = subprocess.run(command, input="y\nn\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input="y\nn\n", capture_output=True, text=True, timeout=300)
     assert "3 of 4, more than half. Delete them?" in done.stdout
     assert len(names(run)) == 4
     shell("prune", run, "--max-to-keep", "1", "--yes", "--force")
@@ -171,7 +171,7 @@ def test_what_changes_while_it_asks_is_not_deleted(shell, run, change):
             shell("unpin", run / "ckpt-2")
         else:
             os.truncate(run / DATA, 1000)
-        seen = process.communicate("y\n", timeout=30)[0]
+        seen = process.communicate("y\n", timeout=300)[0]
     if change == "unpin":
         assert process.returncode == 2
         assert "has changed meanwhile: nothing was deleted" in seen

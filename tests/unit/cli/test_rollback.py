@@ -85,7 +85,7 @@ def test_a_dry_run_changes_nothing(shell, run):
 def test_it_asks(shell, run):
     assert "give --yes or --dry-run" in shell("rollback", run, "ckpt-4", code=2)
     command = ["script", "-qec", f"{SCRIPT} rollback {run} ckpt-3", "/dev/null"]
-    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=300)
     assert "Go back to ckpt-3 and set aside 2 later checkpoints" in done.stdout
     assert len(names(run)) == 4
 

@@ -70,7 +70,7 @@ def test_without_matplotlib(run, tmp_path):
 
     def without(*arguments):
         command = [sys.executable, "-c", program, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     assert without("--json").returncode == 0
     done = without("-o", tmp_path / "t.png")

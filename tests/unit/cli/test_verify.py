@@ -115,7 +115,7 @@ def test_it_changes_nothing_unless_a_note_is_wanted(shell, run):
 def test_a_progress_bar_on_a_terminal(run):
     command = ["script", "-qec", f"{SCRIPT} verify {run}", "/dev/null"]
     environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert "━" in done.stdout
     assert str(run / "ckpt-5") in done.stdout
 
@@ -135,7 +135,7 @@ def test_ctrl_c_in_the_middle(tmp_path):
         while not any(".data-" in link for link in open_files(process.pid)):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
 
 

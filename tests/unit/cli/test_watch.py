@@ -47,7 +47,7 @@ def test_it_tells_what_comes_and_goes_and_ends_with_ctrl_c(watch, run):
     assert "loss 0.25" in text
     assert "ckpt-2: deleted" in text
     watch.send_signal(signal.SIGINT)
-    _, err = watch.communicate(timeout=30)
+    _, err = watch.communicate(timeout=300)
     assert watch.returncode == 0
     assert err == ""
 

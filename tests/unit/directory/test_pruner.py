@@ -109,7 +109,7 @@ class MeetingStorage(lab.FastStorage):
     """Renames and removes data files only two at a time."""
 
     def __init__(self):
-        self._two = threading.Barrier(2, timeout=20.0)
+        self._two = threading.Barrier(2, timeout=300)
         self.met = []
 
     def rename(self, source, target):

@@ -112,7 +112,7 @@ def test_the_examples_run(page, tmp_path):
         [HERE / "play.py", *played(page, tmp_path)],
         cwd=folder,
         env={**environment, "CUDA_VISIBLE_DEVICES": "-1", "PATH": path},
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

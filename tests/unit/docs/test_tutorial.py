@@ -30,7 +30,7 @@ def typed(command: str, folder: pathlib.Path) -> list[str]:
         env={**environment, "CUDA_VISIBLE_DEVICES": "-1", "PATH": path},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()

@@ -28,7 +28,7 @@ def tool(name):
 def render(folder):
     """Returns the objects that kustomize makes of a folder, in order."""
     done = subprocess.run(
-        [tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=60
+        [tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr.lower()

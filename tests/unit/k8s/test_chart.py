@@ -31,7 +31,7 @@ GPU = {"requests": {"cpu": "4"}, "limits": {"memory": "64Gi", "nvidia.com/gpu": 
 def helm(*arguments):
     """Runs helm."""
     command = [tool("helm"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def objects(name="digits", **values):

@@ -82,7 +82,7 @@ def alerts():
 def promtool(*arguments):
     """Returns what promtool prints."""
     command = [tool("promtool"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

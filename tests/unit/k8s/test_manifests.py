@@ -282,7 +282,7 @@ def test_the_image_gets_the_tensorflow_that_was_asked_for_unless_it_has_one(tmp_
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=300,
     ).stdout.splitlines()
     assert asked[:3] == ["-m", "pip", "install"]
     assert asked[-1] == (".[quickstart,prometheus]" if there else extra)
@@ -304,11 +304,11 @@ def test_the_evaluator_sees_each_checkpoint_and_only_reads(tmp_path):
             [*train, "--steps", "60", "--save-every", "30"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
         )
         assert trained.returncode == 0, trained.stderr
         before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
-        output = evaluator.communicate(timeout=100)[0]
+        output = evaluator.communicate(timeout=400)[0]
     finally:
         evaluator.kill()
     accuracy = re.search(r"test accuracy (\S+) on", trained.stdout)[1]
@@ -354,7 +354,7 @@ def start_batch_script(folder, code, wait=""):
 def test_the_batch_script_requeues_what_is_worth_it(tmp_path, code, requeued):
     """The script itself; Slurm's commands are stand-ins here."""
     process = start_batch_script(tmp_path, code)
-    output = process.communicate(timeout=30)[0]
+    output = process.communicate(timeout=300)[0]
     assert process.returncode == code
     assert ("scontrol requeue 17" in output) == requeued
     assert "started launch -- python launch/digits.py --directory" in output
@@ -365,6 +365,6 @@ def test_the_batch_script_passes_the_signal_on_and_waits(tmp_path):
     assert process.stdout.readline().startswith("started")
     time.sleep(0.3)
     process.terminate()
-    output = process.communicate(timeout=30)[0]
+    output = process.communicate(timeout=300)[0]
     assert process.returncode == 75
     assert "scontrol requeue 17" in output

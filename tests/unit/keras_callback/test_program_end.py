@@ -39,7 +39,7 @@ def start(directory, at, name="SIGKILL"):
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
         cwd=HERE.parents[2],
     )

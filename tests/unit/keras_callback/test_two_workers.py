@@ -56,7 +56,7 @@ def train_in_two(directory, scores, before=(), after=(), **arguments):
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(work, index) for index in range(2)]:
-            done.result(timeout=150)
+            done.result(timeout=400)
     return errors
 
 

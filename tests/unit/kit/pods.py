@@ -79,5 +79,5 @@ class Pods:
 
 def ends(processes):
     """Returns (exit code, output, messages) of each."""
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=300) for process in processes]
     return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]

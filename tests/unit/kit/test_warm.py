@@ -34,7 +34,7 @@ def program(tmp_path):
 
 
 def played(tmp_path, path, *arguments, **env):
-    return run([path, *arguments], env={**os.environ, **env}, cwd=tmp_path, timeout=60)
+    return run([path, *arguments], env={**os.environ, **env}, cwd=tmp_path, timeout=300)
 
 
 @pytest.mark.parametrize("code", HOW)

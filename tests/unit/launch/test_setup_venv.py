@@ -33,7 +33,7 @@ def run(root: Path, *arguments: str, **environment: str) -> subprocess.Completed
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -21,7 +21,7 @@ def test_a_signal_is_passed_on_and_workers_may_finish(
     launcher = start("launch", "--workers", 2, "--", sys.executable, programs / "polite.py")
     pids = processes.wait_for(2)
     launcher.send_signal(number)
-    out, err = launcher.communicate(timeout=30.0)
+    out, err = launcher.communicate(timeout=300)
     assert launcher.returncode == exit_code
     name = signal.Signals(number).name.encode()
     assert out.count(b"got " + name) == 2
@@ -37,7 +37,7 @@ def test_workers_that_fail_because_of_the_signal_are_not_started_again(
     launcher = start("launch", *options, "--", sys.executable, "-c", code)
     pids = processes.wait_for(2)
     launcher.send_signal(signal.SIGINT)
-    _, err = launcher.communicate(timeout=30.0)
+    _, err = launcher.communicate(timeout=300)
     assert launcher.returncode == 130
     assert err.count(b"KeyboardInterrupt") == 2
     assert b"restart 1" not in err
@@ -49,7 +49,7 @@ def test_the_grace_period_ends_with_sigkill(start, processes, programs: Path) ->
     launcher = start("launch", *command)
     pids = processes.wait_for(6)
     launcher.terminate()
-    _, err = launcher.communicate(timeout=20.0)
+    _, err = launcher.communicate(timeout=300)
     assert launcher.returncode == 143
     assert b"not ended in time: worker 0, worker 1; killing" in err
     processes.all_gone(pids)
@@ -63,7 +63,7 @@ def test_a_second_sigint_kills_at_once(start, processes, programs: Path) -> None
     read_until(launcher.stderr.fileno(), b"forwarded")
     assert all(map(processes.alive, pids))
     launcher.send_signal(signal.SIGINT)
-    _, err = launcher.communicate(timeout=30.0)
+    _, err = launcher.communicate(timeout=300)
     assert launcher.returncode == 130
     assert b"SIGINT again" in err
     processes.all_gone(pids)
@@ -84,7 +84,7 @@ def test_nohup_is_honoured(start, processes, programs: Path) -> None:
     processes.wait_for(1)
     launcher.send_signal(signal.SIGHUP)
     launcher.terminate()
-    launcher.communicate(timeout=30.0)
+    launcher.communicate(timeout=300)
     assert launcher.returncode == 143
 
 
@@ -92,7 +92,7 @@ def test_workers_have_default_signals_whatever_the_launcher_ignores(start) -> No
     code = "import signal as s; print([s.getsignal(n) == s.SIG_IGN for n in (1, 2, 3, 15)])"
     command = ["--workers", 1, "--", sys.executable, "-c", code]
     launcher = start("launch", *command, preexec_fn=_ignore_signals)
-    out, _ = launcher.communicate(timeout=30.0)
+    out, _ = launcher.communicate(timeout=300)
     assert b"[False, False, False, False]" in out
 
 
@@ -114,6 +114,6 @@ def test_what_a_worker_left_behind_is_gone_when_the_launcher_ends(
     command = ["--workers", 1, "--stop-grace", 0.2, "--", sys.executable]
     launcher = start("launch", *command, programs / "family.py", 5)
     pids = processes.wait_for(3)
-    launcher.communicate(timeout=30.0)
+    launcher.communicate(timeout=300)
     assert launcher.returncode == 5
     assert not any(map(processes.alive, pids))

@@ -172,7 +172,7 @@ def run(program):
         [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(program)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     return done, time.monotonic() - began

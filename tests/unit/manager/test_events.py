@@ -329,7 +329,7 @@ def test_a_program_that_is_told_to_end_says_so(tmp_path):
         [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
     )
     assert done.returncode == 75, done.stderr[-2000:]

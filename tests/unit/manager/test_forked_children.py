@@ -51,7 +51,7 @@ sys.exit(os.waitstatus_to_exitcode(ended[1]))
 def test_it_neither_waits_for_it_nor_reports_it(tmp_path, in_child):
     program = PROGRAM.replace("{in_child}", in_child)
     command = [sys.executable, "-c", program, str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     assert tf.train.latest_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "ckpt-1")
 
@@ -107,7 +107,7 @@ assert "Preempted" not in [type(event).__name__ for event in told]
 @pytest.mark.parametrize("state", ["new", "saved"])
 def test_its_parents_manager_refuses_every_call_and_nothing_is_written(tmp_path, state):
     command = [sys.executable, "-c", REFUSED, str(tmp_path / "run"), state, *CALLS.values()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]
     assert len(lines) == len(CALLS)

@@ -51,7 +51,7 @@ def run(tmp_path, end, *, fails, start="work()"):
     text = PROGRAM.format(fails=fails, directory=directory, end=end, start=start)
     file.write_text(textwrap.dedent(text))
     return subprocess.run(
-        [sys.executable, str(file)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, str(file)], capture_output=True, text=True, timeout=400, check=False
     )
 
 

@@ -28,7 +28,7 @@ def end(*directories, worker=0, before=""):
         env={**os.environ, "PYTHONPATH": path, "DISTCKPT_EXIT_CODES": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=400,
     )
 
 

@@ -293,7 +293,7 @@ os.waitpid(child, 0)
 def test_a_forked_child_goes_on_from_what_its_parent_held(run, words, ended):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", FORK, str(run), *words]
-    output = subprocess.check_output(command, text=True, env=environment, timeout=60)
+    output = subprocess.check_output(command, text=True, env=environment, timeout=300)
     assert output == f"{ended}\n"
 
 

@@ -41,7 +41,7 @@ def test_two_processes_never_take_the_same_term(tmp_path):
     for racer in racers:
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    taken = [[int(line) for line in racer.communicate(timeout=60)[0].split()] for racer in racers]
+    taken = [[int(line) for line in racer.communicate(timeout=300)[0].split()] for racer in racers]
     assert sorted(taken[0] + taken[1]) == list(range(1, 81))
     assert all(terms == sorted(terms) for terms in taken)
 
@@ -66,7 +66,7 @@ except Exception as error:
 
 def test_a_forked_child_is_another_process(tmp_path):
     command = [sys.executable, "-c", FORK, str(tmp_path)]
-    output = subprocess.check_output(command, text=True, env=ENVIRONMENT, timeout=60)
+    output = subprocess.check_output(command, text=True, env=ENVIRONMENT, timeout=300)
     assert output == "SupersededError\n"
 
 
@@ -86,7 +86,7 @@ ownership_of(Interrupted(), sys.argv[1], durable=False).take()
 def test_who_is_interrupted_at_the_very_end_shows_no_traceback(tmp_path):
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=True
+        command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True
     )
     assert done.stderr == ""
     assert find(LocalStorage(), str(tmp_path)).ended is None
