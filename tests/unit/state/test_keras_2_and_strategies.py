@@ -9,7 +9,7 @@ import pytest
 from ..kit.another_process import run_tests
 from ..kit.tf_differences import KERAS_2_TAKES_SEEDS
 
-TESTS = ["test_keras.py", "strategy_checks.py"]
+TESTS = ["test_keras.py", "test_serializing.py", "strategy_checks.py"]
 
 
 @pytest.mark.skipif(not KERAS_2_TAKES_SEEDS, reason="tf-keras before 2.19 fails on Python 3.12")
