@@ -7,8 +7,8 @@ its own share. If several workers divide an entry, each copies its rows, since a
 would keep the whole buffer in memory. Variables with ``synchronization=ON_READ`` need a collective
 to be read, so all workers read all of them, in the same order.
 
-`DelegatedState` leaves to TensorFlow's saver what only it can do: graph-mode sessions, state in
-other tasks (parameter servers), and a user's sharding callback.
+What only TensorFlow's saver can do is left to it (`delegated`): graph-mode sessions, state in other
+tasks (parameter servers), and a user's sharding callback.
 
 Private TensorFlow API used here: ``registration.get_save_function``;
 tests/unit/state/test_savers.py would notice a change.
@@ -16,7 +16,6 @@ tests/unit/state/test_savers.py would notice a change.
 
 from __future__ import annotations
 
-import copy
 import functools
 import threading
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
+from distckpt.state.delegated import DelegatedState
 from distckpt.state.reading import (
     LARGE,
     VariableReads,
@@ -296,7 +296,8 @@ class TensorState(CapturedState):
             variable = find()
             share_on_read(variable)
             (tensor,) = read_variables([variable], to_host=False)
-            _check_shape(piece, tensor)
+            if not has_shape(tensor, piece.entry.shape):
+                raise _OutdatedError
             self._keep(piece, tensor)
 
     def _keep(self, piece: Piece, tensor: Any) -> None:
@@ -350,11 +351,6 @@ class TensorState(CapturedState):
         return written
 
 
-def _check_shape(piece: Piece, tensor: Any) -> None:
-    if not has_shape(tensor, piece.entry.shape):
-        raise _OutdatedError
-
-
 def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
     """Returns the name within `folder` of a bundle that a registered saver reports."""
     if not tf.is_tensor(returned) or returned.dtype != tf.string:
@@ -376,30 +372,3 @@ def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
             delete_old_dirs=True,
         )
     return flat
-
-
-class DelegatedState(CapturedState):
-    """State that TensorFlow's own saver reads and writes, at the time of `write`.
-
-    Args:
-      checkpoint: The checkpoint to save.
-      options: As given to ``save()``.
-    """
-
-    held = False
-
-    def __init__(self, checkpoint: Any, options: Any) -> None:
-        self._checkpoint = checkpoint
-        self._options = None
-        if options is not None:
-            self._options = copy.copy(options)
-            self._options.experimental_write_callbacks = None  # the manager calls them
-            self._options.enable_async = False  # the manager does that, too
-            self._options.experimental_enable_async_checkpoint = False
-
-    def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
-        """See the base class."""
-        path = join(folder, stem)
-        with os_errors(path):
-            self._checkpoint.write(path, options=self._options)
-        return (stem,)
