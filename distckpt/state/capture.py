@@ -7,8 +7,8 @@ its own share. If several workers divide an entry, each copies its rows, since a
 would keep the whole buffer in memory. Variables with ``synchronization=ON_READ`` need a collective
 to be read, so all workers read all of them, in the same order.
 
-`DelegatedState` leaves to TensorFlow's saver what only it can do: graph-mode sessions, state in
-other tasks (parameter servers), and a user's sharding callback.
+What only TensorFlow's saver can do is left to it (`delegated`): graph-mode sessions, state in other
+tasks (parameter servers), and a user's sharding callback.
 
 Private TensorFlow API used here: ``registration.get_save_function``;
 tests/unit/state/test_savers.py would notice a change.
@@ -16,8 +16,8 @@ tests/unit/state/test_savers.py would notice a change.
 
 from __future__ import annotations
 
-import copy
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,8 +30,10 @@ from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
+from distckpt.state.delegated import DelegatedState
 from distckpt.state.reading import (
     LARGE,
+    VariableReads,
     checksum,
     copy_of,
     has_shape,
@@ -58,14 +60,15 @@ class Share:
       pieces: The worker's share of the plan.
 
     Attributes:
-      whole: Resource variables held whole, with functions that find them.
+      whole: Reads the resource variables that are held whole.
+      identities: Those of the pieces that `whole` reads, in its order.
       divided: Resource variables of which only some rows are held, with the same functions.
       given: The pieces whose values the survey's `ask` returns.
       collective: The pieces that all workers read together.
     """
 
     def __init__(self, survey: Survey, pieces: Sequence[Piece]) -> None:
-        self.whole: list[tuple[Piece, Identity, Callable[[], Any]]] = []
+        whole: list[tuple[Identity, Callable[[], Any], tuple[int, ...]]] = []
         self.divided: list[tuple[Piece, Callable[[], Any]]] = []
         self.given: list[tuple[Piece, Identity]] = []
         self.collective: list[tuple[Piece, Identity]] = []
@@ -76,9 +79,11 @@ class Share:
             elif source not in survey.variables:
                 self.given.append((piece, source))
             elif piece.rows is None:
-                self.whole.append((piece, source, survey.variables[source]))
+                whole.append((source, survey.variables[source], piece.entry.shape))
             else:
                 self.divided.append((piece, survey.variables[source]))
+        self.whole = VariableReads([find for _, find, _ in whole], [shape for *_, shape in whole])
+        self.identities = [whole[position][0] for position in self.whole.order]
 
 
 class Copies:
@@ -264,24 +269,26 @@ class TensorState(CapturedState):
         self.held = not survey.savers  # these read the state when they write
         self._writer = writer
         self._device = (options and options.experimental_io_device) or None
-        self._values: dict[Identity, Any] = {}
+        self._named: dict[Identity, Any] = {}
+        self._naming = threading.Lock()
         self._together = dict(survey.together)
         self._collective = share.collective
         for piece, source in share.given:
             self._keep(piece, values[source])
-        self._read_whole(share)
+        whole = share.whole.read()
+        if whole is None:
+            raise _OutdatedError
+        self._unnamed, self._identities = whole, share.identities
         self._read_divided(share)
 
-    def _read_whole(self, share: Share) -> None:
-        variables = [find() for _, _, find in share.whole]
-        for (piece, _, _), variable in zip(share.whole, variables, strict=True):
-            if piece.entry.nbytes >= LARGE:
-                share_on_read(variable)
-        for (piece, identity, _), tensor in zip(
-            share.whole, read_variables(variables), strict=True
-        ):
-            _check_shape(piece, tensor)
-            self._values[identity] = tensor
+    @property
+    def _values(self) -> dict[Identity, Any]:
+        """The values by identity: made when they are written, so that training goes on sooner."""
+        with self._naming:
+            if self._unnamed:
+                self._named.update(zip(self._identities, self._unnamed, strict=True))
+                self._unnamed = []
+        return self._named
 
     def _read_divided(self, share: Share) -> None:
         """Reads one by one: each becomes a copy, so the whole variables need not be held."""
@@ -289,12 +296,13 @@ class TensorState(CapturedState):
             variable = find()
             share_on_read(variable)
             (tensor,) = read_variables([variable], to_host=False)
-            _check_shape(piece, tensor)
+            if not has_shape(tensor, piece.entry.shape):
+                raise _OutdatedError
             self._keep(piece, tensor)
 
     def _keep(self, piece: Piece, tensor: Any) -> None:
         """Holds a copy: of a variable's rows, or of a value whose memory may be shared."""
-        self._values[piece.identity] = copy_of(tensor, piece.rows)
+        self._named[piece.identity] = copy_of(tensor, piece.rows)
 
     def read_together(self) -> None:
         """See the base class."""
@@ -313,7 +321,8 @@ class TensorState(CapturedState):
         """See the base class."""
         if self._copies is not None:
             self._copies.release()
-        self._values.clear()
+        self._unnamed = []
+        self._named.clear()
         self._together.clear()
 
     def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
@@ -322,7 +331,8 @@ class TensorState(CapturedState):
         if any(p.entry.key == OBJECT_GRAPH_KEY for p in pieces):
             prefixes += self._run_savers(folder, stem)
         if pieces:
-            tensors = [self._values.pop(p.identity) for p in pieces]
+            values = self._values
+            tensors = [values.pop(p.identity) for p in pieces]
             keys, specs = [p.entry.key for p in pieces], [p.spec for p in pieces]
             self._writer.write(join(folder, stem), keys, specs, tensors, self._device)
             prefixes.append(stem)
@@ -339,11 +349,6 @@ class TensorState(CapturedState):
             for part in tf.nest.flatten(result) if result is not None else []:
                 written.append(_within(folder, f"{stem}-{name}", len(written), part))
         return written
-
-
-def _check_shape(piece: Piece, tensor: Any) -> None:
-    if not has_shape(tensor, piece.entry.shape):
-        raise _OutdatedError
 
 
 def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
@@ -367,30 +372,3 @@ def _within(folder: str, prefix: str, number: int, returned: Any) -> str:
             delete_old_dirs=True,
         )
     return flat
-
-
-class DelegatedState(CapturedState):
-    """State that TensorFlow's own saver reads and writes, at the time of `write`.
-
-    Args:
-      checkpoint: The checkpoint to save.
-      options: As given to ``save()``.
-    """
-
-    held = False
-
-    def __init__(self, checkpoint: Any, options: Any) -> None:
-        self._checkpoint = checkpoint
-        self._options = None
-        if options is not None:
-            self._options = copy.copy(options)
-            self._options.experimental_write_callbacks = None  # the manager calls them
-            self._options.enable_async = False  # the manager does that, too
-            self._options.experimental_enable_async_checkpoint = False
-
-    def write(self, folder: str, stem: str, pieces: Sequence[Piece]) -> tuple[str, ...]:
-        """See the base class."""
-        path = join(folder, stem)
-        with os_errors(path):
-            self._checkpoint.write(path, options=self._options)
-        return (stem,)

@@ -30,7 +30,8 @@ from tensorflow.python.training.saving.saveable_object_util import (
 
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY
 from distckpt.errors import RestoreError
-from distckpt.state.survey import has_saveables, saving
+from distckpt.state.serializing import has_saveables
+from distckpt.state.survey import saving
 
 _log = logging.getLogger("distckpt")
 

@@ -18,9 +18,10 @@ tests/unit/state/test_reading.py would notice a change.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +35,8 @@ from distckpt.core.tensorflow_format import crc32c
 _BATCH = 64
 # From this size in bytes on, ending "copy on read" is cheaper than copying.
 LARGE = 64 * 1024
+# So many elements are read in less time than it takes to ask whether there are any.
+_FEW = 4096
 # Bytes that are copied for a checksum: few enough to stay in a processor's cache.
 _CHUNK = 1 << 20
 _KERAS = "keras.src.backend.tensorflow.core"
@@ -60,29 +63,101 @@ def read_variables(variables: Sequence[Any], *, to_host: bool = True) -> list[An
       variables: The variables, of any types and on any devices.
       to_host: Whether values on accelerators are copied to the host's memory.
     """
-    groups: dict[tuple[str, Any], list[int]] = defaultdict(list)
-    handles = [variable.handle for variable in variables]
-    for position, handle in enumerate(handles):
-        groups[(handle.device, variables[position].dtype)].append(position)
     tensors: list[Any] = [None] * len(variables)
-    for (device, dtype), positions in groups.items():
-        copy = to_host and not is_host(device)
-        for start in range(0, len(positions), _BATCH):
-            batch = positions[start : start + _BATCH]
-            values = _read_batch([handles[p] for p in batch], dtype)
-            for position, value in zip(batch, values, strict=True):
-                tensors[position] = on_host(value) if copy else value
+    for batch in _batches(variables):
+        values = batch.read([variables[p].handle for p in batch.positions], to_host=to_host)
+        for position, value in zip(batch.positions, values, strict=True):
+            tensors[position] = value
     return tensors
 
 
-def _read_batch(handles: list[Any], dtype: Any) -> list[Any]:
-    count = len(handles)
-    types = [dtype.as_datatype_enum] * count
-    attributes = ("N", count, "dtypes", types)
-    read: list[Any] = execute.execute(
-        b"_ReadVariablesOp", count, inputs=handles, attrs=attributes, ctx=context.context()
-    )
-    return read
+class VariableReads:
+    """Reads the same resource variables at each save; what can be prepared is prepared once.
+
+    Args:
+      find: For each variable, a function that finds it.
+      shapes: The shapes that their values must have.
+
+    Attributes:
+      order: The positions of the variables in the order in which `read` returns the values.
+    """
+
+    def __init__(
+        self, find: Sequence[Callable[[], Any]], shapes: Sequence[tuple[int, ...]]
+    ) -> None:
+        variables = [each() for each in find]
+        batches = _batches(variables)
+        self.order = [position for batch in batches for position in batch.positions]
+        self._batches = [(batch, [find[p] for p in batch.positions]) for batch in batches]
+        self._shapes = [shapes[position] for position in self.order]
+        self._large = [
+            each
+            for each, variable, shape in zip(find, variables, shapes, strict=True)
+            if math.prod(shape) * variable.dtype.size >= LARGE
+        ]
+
+    def read(self) -> list[Any] | None:
+        """Returns the values, in host memory; None if one has not the shape that it must have."""
+        for find in self._large:
+            share_on_read(find())
+        tensors: list[Any] = []
+        for batch, found in self._batches:
+            tensors += batch.read([find().handle for find in found])
+        shapes = [tensor._shape_tuple() for tensor in tensors]
+        return tensors if shapes == self._shapes else None
+
+
+class _Batch(NamedTuple):
+    """Variables of one type on one device, which one op reads."""
+
+    positions: list[int]
+    attributes: tuple[Any, ...]
+    on_host: bool
+
+    def read(self, handles: list[Any], *, to_host: bool = True) -> list[Any]:
+        """Returns the values of the variables with these handles."""
+        values: list[Any] = execute.execute(
+            b"_ReadVariablesOp",
+            len(handles),
+            inputs=handles,
+            attrs=self.attributes,
+            ctx=context.context(),
+        )
+        return list(map(on_host, values)) if to_host and not self.on_host else values
+
+
+def _batches(variables: Sequence[Any]) -> list[_Batch]:
+    groups: dict[tuple[str, Any], list[int]] = defaultdict(list)
+    for position, variable in enumerate(variables):
+        groups[(variable.handle.device, variable.dtype)].append(position)
+    batches = []
+    for (device, dtype), positions in groups.items():
+        for start in range(0, len(positions), _BATCH):
+            batch = positions[start : start + _BATCH]
+            types = [dtype.as_datatype_enum] * len(batch)
+            attributes = ("N", len(batch), "dtypes", types)
+            batches.append(_Batch(batch, attributes, is_host(device)))
+    return batches
+
+
+def uninitialized(variables: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> set[int]:
+    """Returns the positions of the resource variables that have no value yet.
+
+    Small ones are read in batches, which is faster than asking each.
+
+    Args:
+      variables: The variables.
+      shapes: Their shapes.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    small = [p for p, size in enumerate(sizes) if 0 < size <= _FEW]
+    asked = [p for p, size in enumerate(sizes) if not 0 < size <= _FEW]
+    try:
+        values = read_variables([variables[p] for p in small], to_host=False)
+    except tf.errors.OpError:  # a variable was destroyed
+        asked, small, values = list(range(len(variables))), [], []
+    missing = {p for p, v in zip(small, values, strict=True) if not has_shape(v, shapes[p])}
+    return missing.union(p for p in asked if not variables[p].is_initialized())
 
 
 def share_on_read(variable: Any) -> None:

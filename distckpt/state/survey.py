@@ -1,24 +1,23 @@
 """Finds the tensors to save, their keys, and the sources of their values.
 
-TensorFlow itself walks the object graph, at the first save and again whenever the tracked objects
-have changed. Otherwise `Survey.ask` confirms that they have not, in a tenth of the time.
+The object graph is walked at the first save and again whenever the tracked objects have changed.
+Otherwise `Survey.ask` confirms that they have not, in a fraction of the time.
 
-Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``Checkpoint._saver``,
-``SaveableCompatibilityConverter``, ``save_context`` and
-``Trackable._gather_saveables_for_checkpoint``; the tests in tests/unit/state would notice a change.
+Private TensorFlow API used here: ``Checkpoint._saver``, ``SaveableCompatibilityConverter`` and
+``save_context``; the tests in tests/unit/state would notice a change.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import math
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.checkpoint import save_util
 from tensorflow.python.saved_model import save_context
-from tensorflow.python.trackable.base import Trackable
 from tensorflow.python.trackable.trackable_utils import escape_local_name, extract_local_name
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 from tensorflow.python.training.saving.saveable_object_util import (
@@ -29,19 +28,23 @@ from tensorflow.python.training.saving.saveable_object_util import (
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.graph import GraphSnapshot, reference
+from distckpt.state.object_walk import ObjectWalk
 from distckpt.state.reading import (
     distributed_variable,
     is_collective,
     is_first_replicas,
     read,
     resource_variable,
+    uninitialized,
 )
+from distckpt.state.serializing import Found, has_saveables, serialize
 
 Identity = tuple[str, str]  # checkpoint key, slice spec
 Tensors = list[tuple[str, str, Any]]  # key, slice spec, value
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _VARIABLE_SIZE = (tf.string, tf.variant)
+_UNUSUAL = (*_VARIABLE_SIZE, tf.resource)
 # Objects that serialize themselves may give a device only as "CPU:0".
 _ANY_TASK = (None, None)
 
@@ -83,17 +86,18 @@ class Survey:
         self._asked: list[_Asked] = []
         self._fresh: dict[Identity, Any] | None = {}
         self._reusable = True
-        view = checkpoint._saver._graph_view
         with saving():
-            tensors, _, self.savers, graph = save_util.serialize_graph_view(view, None)
-            self._graph = GraphSnapshot(view)
-        found = [(owner, _flatten(by_key), by_key) for owner, by_key in tensors.items()]
-        tasks = {_task(value) for _, flat, _ in found for _, _, value in flat}
-        self.several_tasks = len(tasks - {_ANY_TASK}) > 1
+            walk = ObjectWalk(checkpoint._saver._graph_view)
+            serialized = serialize(walk)
+            self._graph = GraphSnapshot(walk)
+        self.savers = serialized.savers
+        self.several_tasks = _on_several_tasks(serialized.found)
         if not self.several_tasks:
-            for trackable, flat, by_key in found:
-                self._add(trackable, flat, by_key)
-            self._add_object_graph(graph.SerializeToString())
+            self._add_plain([found for found in serialized.found if found.key])
+            for owner, by_key, key in serialized.found:
+                if not key:
+                    self._add(owner, _flatten(by_key), by_key)
+            self._add_object_graph(serialized.graph)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -151,6 +155,27 @@ class Survey:
                 values[(known.key, spec)] = tensor
             asked.entries = entries
         return values
+
+    def _add_plain(self, found: Sequence[Found]) -> None:
+        """Adds plain variables, to be read later, each with its own resource variable."""
+        chief_only = self._split != "all"
+        types: dict[Any, tuple[str, int]] = {}
+        shapes = [tuple(variable.shape.as_list()) for variable, _, _ in found]
+        missing = uninitialized([variable for variable, _, _ in found], shapes)
+        for position, ((variable, _, key), shape) in enumerate(zip(found, shapes, strict=True)):
+            dtype = variable.dtype
+            if dtype not in types:
+                types[dtype] = (dtype.name, 0 if dtype in _UNUSUAL else dtype.size)
+            name, size = types[dtype]
+            if position in missing or not size:
+                self._add_unusual(variable, key)
+                continue
+            self._fixed.append(Entry(key, name, shape, math.prod(shape) * size, chief_only))
+            self.variables[(key, "")] = weakref.ref(variable)
+
+    def _add_unusual(self, variable: Any, key: str) -> None:
+        (value,) = variable._serialize_to_tensors().values()
+        self._add(variable, [(key, "", value)], {key: value})
 
     def _add(self, trackable: Any, flat: Tensors, by_key: dict[str, Any]) -> None:
         converted = isinstance(trackable, SaveableCompatibilityConverter)
@@ -257,9 +282,15 @@ def _flatten(by_key: dict[str, Any]) -> Tensors:
     return flat
 
 
-def _task(value: Any) -> tuple[str | None, int | None]:
-    """Returns the job and the task of `value`, without reading it."""
-    device = value.device
+def _on_several_tasks(found: Sequence[Found]) -> bool:
+    """Returns whether the values are on several tasks, without reading them."""
+    devices = {owner.device for owner, _, key in found if key}
+    for _, by_key, _ in found:
+        devices.update(value.device for _, _, value in _flatten(by_key))
+    return len(set(map(_task, devices)) - {_ANY_TASK}) > 1
+
+
+def _task(device: Any) -> tuple[str | None, int | None]:
     parsed = tf.DeviceSpec.from_string(device) if isinstance(device, str) else device
     return (parsed.job, parsed.task)
 
@@ -269,10 +300,3 @@ def _own_names(owner: Any) -> tuple[str, ...]:
     if not trackable_has_serialize_to_tensor(owner):
         return ()
     return tuple(map(escape_local_name, owner._serialize_to_tensors()))
-
-
-def has_saveables(owner: Any) -> bool:
-    """Returns whether an object that gave no tensors could give some next time."""
-    method = getattr(type(owner), "_gather_saveables_for_checkpoint", None)
-    plain = method is Trackable._gather_saveables_for_checkpoint
-    return not plain or bool(getattr(owner, "_self_saveable_object_factories", None))

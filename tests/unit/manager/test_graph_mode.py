@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from distckpt.errors import UnsupportedOptionError
-from distckpt.state.capture import Capture, DelegatedState
+from distckpt.state.capture import Capture
+from distckpt.state.delegated import DelegatedState
 
 from ..kit.python_state import Settings
 

@@ -17,6 +17,7 @@ from distckpt.state.program_match import match
 
 from ..manager.conftest import FAST
 from .conftest import bits, program, take
+from .serialized import compare
 
 CPUS = ["CPU:0", "CPU:1"]
 
@@ -91,6 +92,14 @@ class Program:
 
 def test_variables_of_strategies(round_trips, strategy):
     round_trips.run(lambda number: Program(strategy, number))
+
+
+def test_what_is_found_of_strategies_is_what_tensorflow_finds(strategy):
+    found = Program(strategy, 1)
+    for split in ("all", "distributed"):
+        assert not compare(found.checkpoint, split=split)
+        with strategy.scope():
+            assert not compare(found.checkpoint, split=split)
 
 
 def test_saving_and_restoring_within_the_scope(make, observer, tmp_path, strategy):

@@ -8,7 +8,8 @@ from tensorflow.python.checkpoint import graph_view, save_util
 
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY
 from distckpt.errors import UnsupportedOptionError
-from distckpt.state.capture import DelegatedState, TensorState
+from distckpt.state.capture import TensorState
+from distckpt.state.delegated import DelegatedState
 
 from .arrays import of_variables
 from .conftest import take

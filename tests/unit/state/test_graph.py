@@ -10,10 +10,11 @@ import tensorflow as tf
 from tensorflow.python.trackable.base import Trackable
 
 from distckpt.state.graph import GraphSnapshot
+from distckpt.state.object_walk import ObjectWalk
 
 
 def snapshot(checkpoint):
-    return GraphSnapshot(checkpoint._saver._graph_view)
+    return GraphSnapshot(ObjectWalk(checkpoint._saver._graph_view))
 
 
 class Net(tf.Module):

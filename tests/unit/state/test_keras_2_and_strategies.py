@@ -10,9 +10,21 @@ from ..kit.another_process import run_tests
 from ..kit.tf_differences import KERAS_2_TAKES_SEEDS
 
 TESTS = ["test_keras.py", "strategy_checks.py"]
+FOLDER = pathlib.Path(__file__).parent
+
+needs_keras_2 = pytest.mark.skipif(
+    not KERAS_2_TAKES_SEEDS, reason="tf-keras before 2.19 fails on Python 3.12"
+)
 
 
-@pytest.mark.skipif(not KERAS_2_TAKES_SEEDS, reason="tf-keras before 2.19 fails on Python 3.12")
+@needs_keras_2
 def test_keras_2_and_the_strategies_of_one_process():
-    output = run_tests(pathlib.Path(__file__).parent, *TESTS, TF_USE_LEGACY_KERAS="1")
+    output = run_tests(FOLDER, *TESTS, TF_USE_LEGACY_KERAS="1")
+    assert "skipped" not in output
+
+
+@needs_keras_2
+def test_what_is_found_of_models_of_keras_2():
+    models = ["-k", "model_and_its_optimizer"]
+    output = run_tests(FOLDER, "test_serializing.py", *models, TF_USE_LEGACY_KERAS="1")
     assert "skipped" not in output
