@@ -28,7 +28,7 @@ from scale_workers import Chief, Crew, entries_of, rejoin
 
 from distckpt.core.protocol.write_plan import make_plan
 
-WORKERS = [8, 16, 32, 64, 128, 256, 512, 1024]
+WORKERS = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 ENTRIES = [1250, 2500, 5000, 10000]
 AT_WORKERS = 256  # at which the growth with the entries is measured
 # What is expected of the largest case: (column, most, unit).
