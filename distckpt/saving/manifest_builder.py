@@ -81,7 +81,9 @@ class ManifestBuilder:
             raise SaveFailedError(f"{folder} has lost its merged index.")
         attempt = attempts.parse_attempt_id(opening.attempt)
         assert attempt is not None
-        states = _States(opening.name, reports, self._storage.list(self._directory))
+        has_states = any(report.own for report in reports)
+        listing = self._storage.list(self._directory) if has_states else []
+        states = _States(opening.name, reports, listing)
         data = self._data(folder, opening.name, reports)
         return Manifest(
             name=opening.name,
