@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
-import operator
 import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -33,8 +32,8 @@ class _Columns(msgspec.Struct):
 
     Attributes:
       keys: Of each tensor.
-      dtypes: Of each tensor.
-      shapes: Of each tensor.
+      kinds: The types and shapes that there are.
+      kind: Of each tensor: the number of its type and shape in `kinds`.
       specs: The slice specs of a tensor's pieces, by the tensor's number. A tensor that is not
         here has one piece, the whole tensor.
       files: Of each piece, as `PieceRecord.file`.
@@ -44,8 +43,8 @@ class _Columns(msgspec.Struct):
     """
 
     keys: list[str]
-    dtypes: list[str]
-    shapes: list[tuple[int, ...]]
+    kinds: list[tuple[str, tuple[int, ...]]]
+    kind: list[_Count]
     specs: dict[int, list[str]]
     files: list[_Count]
     gaps: list[int]
@@ -88,39 +87,24 @@ def from_json(value: Any, files: int, wanted: bool) -> tuple[EntryRecord, ...]:
 
 def pack(entries: Sequence[EntryRecord]) -> str:
     """Returns tensors as compressed columns, in base64."""
-    pieces = [piece for entry in entries for piece in entry.pieces]
-    files, offsets = _column("file", pieces), _column("offset", pieces)
-    sizes = _column("size", pieces)
+    columns = _Columns([], [], [], {}, [], [], [], [])
+    kinds: dict[tuple[str, tuple[int, ...]], int] = {}
     ends: dict[int, int] = {}
-    gaps = []
-    for file, offset, size in zip(files, offsets, sizes, strict=True):
-        gaps.append(offset - ends.get(file, 0))
-        ends[file] = offset + size
-    columns = _Columns(
-        keys=_column("key", entries),
-        dtypes=_column("dtype", entries),
-        shapes=_column("shape", entries),
-        specs=_specs(entries, pieces),
-        files=files,
-        gaps=gaps,
-        sizes=sizes,
-        crc32cs=_column("crc32c", pieces),
-    )
+    for number, entry in enumerate(entries):
+        columns.keys.append(entry.key)
+        columns.kind.append(kinds.setdefault((entry.dtype, entry.shape), len(kinds)))
+        pieces = entry.pieces
+        if len(pieces) != 1 or pieces[0].spec:
+            columns.specs[number] = [piece.spec for piece in pieces]
+        for piece in pieces:
+            file, offset, size = piece.file, piece.offset, piece.size
+            columns.files.append(file)
+            columns.gaps.append(offset - ends.get(file, 0))
+            columns.sizes.append(size)
+            columns.crc32cs.append(piece.crc32c)
+            ends[file] = offset + size
+    columns.kinds = list(kinds)
     return base64.b64encode(zlib.compress(_encoder.encode(columns), _LEVEL)).decode()
-
-
-def _specs(entries: Sequence[EntryRecord], pieces: Sequence[PieceRecord]) -> dict[int, list[str]]:
-    if not any(_column("spec", pieces)) and set(map(len, _column("pieces", entries))) <= {1}:
-        return {}
-    return {
-        number: [piece.spec for piece in entry.pieces]
-        for number, entry in enumerate(entries)
-        if len(entry.pieces) != 1 or entry.pieces[0].spec
-    }
-
-
-def _column(field: str, rows: Sequence[Any]) -> list[Any]:
-    return list(map(operator.attrgetter(field), rows))
 
 
 def unpack(text: str, files: int) -> tuple[EntryRecord, ...]:
@@ -130,16 +114,14 @@ def unpack(text: str, files: int) -> tuple[EntryRecord, ...]:
     except (msgspec.MsgspecError, zlib.error) as error:
         raise ValueError(f"its tensors are not readable: {error}") from None
     pieces = iter(_pieces(columns, files))
-    tensors = zip(columns.keys, columns.dtypes, columns.shapes, strict=True)
-    if not columns.specs:
-        return tuple(
-            EntryRecord(key, dtype, shape, (piece,))
-            for (key, dtype, shape), piece in zip(tensors, pieces, strict=True)
-        )
     entries = []
-    for number, (key, dtype, shape) in enumerate(tensors):
-        count = len(columns.specs.get(number, _ONE_WHOLE))
-        entries.append(EntryRecord(key, dtype, shape, tuple(itertools.islice(pieces, count))))
+    for number, (key, kind) in enumerate(zip(columns.keys, columns.kind, strict=True)):
+        dtype, shape = columns.kinds[kind]
+        if number in columns.specs:
+            own = tuple(itertools.islice(pieces, len(columns.specs[number])))
+        else:
+            own = (next(pieces),)
+        entries.append(EntryRecord(key, dtype, shape, own))
     return tuple(entries)
 
 

@@ -113,8 +113,8 @@ def packed(**changes):
     """Returns the columns of two tensors, with other values in some."""
     columns = {
         "keys": ["a", "b"],
-        "dtypes": ["float32", "int64"],
-        "shapes": [[2], []],
+        "kinds": [["float32", [2]], ["int64", []]],
+        "kind": [0, 1],
         "specs": {},
         "files": [0, 1],
         "gaps": [0, 8],
@@ -129,8 +129,10 @@ def packed(**changes):
     "changes",
     [
         {"keys": ["a"]},
-        {"shapes": [[2]]},
-        {"dtypes": [1, 2]},
+        {"kind": [0]},
+        {"kind": [0, 2]},
+        {"kind": [0, -1]},
+        {"kinds": [[1, []], ["int64", []]]},
         {"files": [0, 2]},
         {"files": [0, -1]},
         {"gaps": [-1, 0]},
@@ -145,7 +147,7 @@ def packed(**changes):
 )
 def test_columns_that_make_no_sense_are_refused(changes):
     assert len(manifest_entries.unpack(packed(), 2)) == 2
-    with pytest.raises((ManifestError, ValueError)):
+    with pytest.raises((ManifestError, ValueError, IndexError)):
         manifest_entries.unpack(packed(**changes), 2)
 
 
