@@ -102,7 +102,7 @@ class Waiting:
                 return actions.Lost(got)
             if got is None:
                 return actions.TimedOut(self._too_late(missing))
-            found = filter(None, (self._answer(text) for _, text in got))
+            found = [answer for _, text in got if (answer := self._answer(text)) is not None]
             self._early = sorted(found, key=lambda one: isinstance(one, Report))
         return actions.Answered(self._early.pop(0))
 

@@ -127,6 +127,8 @@ def many_keys_are_found_in_a_few_calls(me: Coordinator, key: str) -> None:
         found |= some
     assert found == expected
     assert me.fetch_all(never, 0.1) == []
+    meet(me, key)
+    me.forget(never)
 
 
 def a_key_keeps_its_first_value(me: Coordinator, key: str) -> None:
