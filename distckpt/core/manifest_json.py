@@ -90,6 +90,10 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
             f"{source} was changed after it was written: its checksum is not in its place. "
             "Nothing that it names is read or deleted, and a restore skips the checkpoint."
         )
+    if body["version"] == VERSION and manifest_checksum.HEAD_FIELD not in body:
+        raise ManifestError(
+            f"{source} is damaged (its head has no checksum), and a restore skips the checkpoint."
+        )
     with _explained(source):
         return _from_json(body, entries, verified)
 
