@@ -22,10 +22,10 @@ from distckpt.core.listings import Listing
 from distckpt.core.manifest import Head, Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.core.rollback_record import Leaving, Rollback
-from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.directory import verification_notes
-from distckpt.directory.checkpoint_files import read_head, read_manifest
+from distckpt.directory.checkpoint_files import is_whole_index, read_head, read_manifest
 from distckpt.directory.read_once import read_once
 from distckpt.errors import (
     CheckpointDamagedError,
@@ -196,10 +196,7 @@ class Catalog:
 
     @read_once
     def head(self, name: str) -> Head | None:
-        """Returns the head of the manifest in force of checkpoint `name`; None if it has none.
-
-        Damage of the rest of a large manifest is not noticed. See `manifest` for all else.
-        """
+        """Does what `manifest` does, but for damage of the rest of a large manifest."""
         if self.memory is not None:
             return self.manifest(name)  # whose files are looked at, too
         return self._in_force(name, lambda: read_head(self._storage, self._directory, name))
@@ -215,17 +212,9 @@ class Catalog:
         try:
             return cast("_Head | None", found.in_force(self.index_crc32c(name)))
         except ManifestError:
-            if not self._is_whole_index(name):
+            if not is_whole_index(self._storage, self._directory, name):
                 raise
             return None
-
-    def _is_whole_index(self, name: str) -> bool:
-        path = layout.join(self._directory, layout.index_name(name))
-        try:
-            bundle.read_index(self._storage.read(path))
-        except (OSError, CheckpointDamagedError):
-            return False
-        return True
 
     def index_crc32c(self, name: str) -> int:
         """Returns the CRC32C of the index file of `name`.

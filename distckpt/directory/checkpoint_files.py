@@ -198,6 +198,15 @@ def _check_name(manifest: Head, name: str, path: str) -> None:
         )
 
 
+def is_whole_index(storage: Reader, directory: str, name: str) -> bool:
+    """Returns whether the index of checkpoint `name` exists and is intact."""
+    try:
+        bundle.read_index(storage.read(layout.join(directory, layout.index_name(name))))
+    except (OSError, CheckpointDamagedError):
+        return False
+    return True
+
+
 def read_index_record(storage: Reader, folder: str, name: str) -> IndexRecord | None:
     """Returns the size and the checksum of the index file `name` of `folder`, None if absent."""
     try:
