@@ -75,6 +75,14 @@ class Coordinator(abc.ABC):
           errors.WorkerLostError: As for `publish`.
         """
 
+    def fetch_all(self, keys: Sequence[str], timeout: float) -> list[tuple[str, str]]:
+        """Does what `fetch` does, but returns all of `keys` that are published, or some of them.
+
+        Returns [] after `timeout`. A thousand answers are then taken in a few calls.
+        """
+        found = self.fetch(keys, timeout)
+        return [] if found is None else [found]
+
     @abc.abstractmethod
     def lost(self) -> dict[int, str]:
         """Returns the workers known to be dead or to have left, with the reasons. Never raises.
@@ -84,6 +92,14 @@ class Coordinator(abc.ABC):
 
         A service that cannot be reached is reported as the death of worker 0, where it runs.
         """
+
+    def chief_lost(self) -> str | None:
+        """Returns why worker 0 is lost, like `lost`; None if it is not known to be. Never raises.
+
+        All but the chief ask only this as long as they wait for the chief alone: if each of a
+        thousand workers asked who of a thousand is alive, the service would do little else.
+        """
+        return self.lost().get(0)
 
     def has_joined(self, index: int) -> bool:
         """Returns whether worker `index` has ever been seen in this job. Never raises.

@@ -64,16 +64,23 @@ class InProcessJob:
         self, caller: base.Coordinator, keys: Sequence[str], timeout: float
     ) -> tuple[str, str] | None:
         """Does what `Coordinator.fetch` promises, for `caller`."""
+        found = self.fetch_all(caller, keys, timeout)
+        return found[0] if found else None
+
+    def fetch_all(
+        self, caller: base.Coordinator, keys: Sequence[str], timeout: float
+    ) -> list[tuple[str, str]]:
+        """Does what `Coordinator.fetch_all` promises, for `caller`."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
                 self._check(caller)
-                for key in keys:
-                    if key in self._values:
-                        return key, self._values[key]
+                found = [(key, self._values[key]) for key in keys if key in self._values]
+                if found:
+                    return found
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
-                    return None
+                    return []
                 self._changed.wait(remaining)
 
     def forget(self, keys: Sequence[str]) -> None:
@@ -119,6 +126,10 @@ class InProcess(base.Coordinator):
     def fetch(self, keys: Sequence[str], timeout: float) -> tuple[str, str] | None:
         """See base."""
         return self._job.fetch(self, keys, timeout)
+
+    def fetch_all(self, keys: Sequence[str], timeout: float) -> list[tuple[str, str]]:
+        """See base."""
+        return self._job.fetch_all(self, keys, timeout)
 
     def lost(self) -> dict[int, str]:
         """See base."""

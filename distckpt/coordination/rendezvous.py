@@ -20,20 +20,21 @@ import hashlib
 import json
 import os
 import re
-import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from distckpt.coordination.first_messages import LONGEST, FirstMessages, parse
 from distckpt.core import tf_config
 from distckpt.core.tf_config import Task, TFConfig
 from distckpt.errors import ConfigurationError, DeadlineExceededError, DistckptError, reason
+from distckpt.runtime import portable
 
-_LONGEST = 4096  # the most bytes of a message
+_NAMED = 12  # missing workers that are named; a message has a limit, and a reader, too
 _SAY_EVERY = 10.0  # seconds
+_BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
 _PAUSE = 0.2  # seconds between two attempts to reach the chief
-_HELLO = 2.0  # seconds that a process has to identify itself to the chief
 _FAREWELL = 2.0  # seconds that all workers together have to close their connections
 _GRACE = 5.0  # seconds beyond the deadline that a worker waits for the chief's answer
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
@@ -143,44 +144,49 @@ class _Chief:
         self._here: dict[int, socket.socket] = {}  # by worker
 
     def wait(self) -> None:
-        with _listening(self._place) as listener, selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
+        portable.allow_files(len(self._place.names))
+        with _listening(self._place) as listener:
+            messages = FirstMessages(listener)
             try:
-                while len(self._here) < len(self._place.names) - 1:
-                    if time.monotonic() >= self._end:
-                        raise self._too_late()
-                    self._news.say(lambda: f"waiting for {self._absent()}")
-                    for key, _ in selector.select(min(1.0, self._end - time.monotonic())):
-                        self._look(listener, key.fileobj, selector)
+                self._receive_all(messages)
             except DistckptError as error:
                 self._answer({"error": type(error).__name__, "text": str(error)})
                 raise
+            finally:
+                messages.end()
             self._answer({})
 
-    def _look(self, listener: socket.socket, ready: Any, selector: Any) -> None:
-        """Accepts new workers; forgets workers that have disconnected."""
-        if ready is not listener:
-            if not _is_open(ready):
-                selector.unregister(ready)
-                ready.close()
-                self._here = {w: link for w, link in self._here.items() if link is not ready}
-            return
-        with contextlib.suppress(OSError):
-            link, _ = listener.accept()
-            worker = None
-            with contextlib.suppress(OSError):
-                worker = self._greet(link)
-            if worker is None:
-                link.close()
-            else:
-                self._here[worker] = link
-                selector.register(link, selectors.EVENT_READ)
+    def _receive_all(self, messages: FirstMessages) -> None:
+        """Waits until all workers are here."""
+        while len(self._here) < len(self._place.names) - 1:
+            if time.monotonic() >= self._end:
+                raise self._too_late()
+            self._news.say(lambda: f"waiting for {self._absent()}")
+            try:
+                for link, hello in messages.wait(min(1.0, self._end - time.monotonic())):
+                    self._look(link, hello, messages)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{self._place.who(0)} cannot accept another worker: {reason(error)}. "
+                    f"{len(self._here)} of {len(self._place.names) - 1} are connected. Raise the "
+                    "limit of open files of the chief's process (`ulimit -n`)."
+                ) from error
 
-    def _greet(self, link: socket.socket) -> int | None:
+    def _look(
+        self, link: socket.socket, hello: dict[str, Any] | None, messages: FirstMessages
+    ) -> None:
+        """Greets a new worker, or forgets one that has disconnected."""
+        worker = self._greet(link, hello) if hello is not None else None
+        if worker is None:
+            messages.close(link)
+            self._here = {w: there for w, there in self._here.items() if there is not link}
+        else:
+            self._here[worker] = link
+
+    def _greet(self, link: socket.socket, hello: dict[str, Any]) -> int | None:
         """Returns the index of a new worker; None for a stranger or a refused worker."""
-        hello = _receive(link, _HELLO)
-        worker = hello.get("worker") if hello else None
-        if hello is None or not isinstance(worker, int) or isinstance(worker, bool):
+        worker = hello.get("worker")
+        if not isinstance(worker, int) or isinstance(worker, bool):
             return None  # a port scanner, or a worker that is already making its strategy
         name = f"{hello.get('host')} (pid {hello.get('pid')})"
         if hello.get("job") != self._place.job or not 0 < worker < len(self._place.names):
@@ -200,10 +206,13 @@ class _Chief:
         for link in self._here.values():
             with contextlib.suppress(OSError):
                 _send(link, message)
+        # The side that closes first keeps the port busy, so wait for the other sides.
         end = time.monotonic() + _FAREWELL
-        for link in self._here.values():  # the side that closes first keeps the port busy, so wait
+        for link in self._here.values():
+            left = end - time.monotonic()
             with contextlib.suppress(OSError), link:
-                link.settimeout(max(0.01, end - time.monotonic()))
+                if left > 0:
+                    link.settimeout(left)
                 link.recv(1)
 
     def _too_late(self) -> DeadlineExceededError:
@@ -214,7 +223,9 @@ class _Chief:
 
     def _absent(self) -> str:
         absent = [i for i in range(1, len(self._place.names)) if i not in self._here]
-        return ", ".join(map(self._place.who, absent))
+        shown = ", ".join(map(self._place.who, absent[:_NAMED]))
+        more = len(absent) - _NAMED
+        return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 class _Worker:
@@ -289,7 +300,7 @@ def _listening(place: Place) -> Iterator[socket.socket]:
     name = host if _LOOPBACK.fullmatch(host) else ""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((name, port), family=family, backlog=128)
+        listener = socket.create_server((name, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
             f"{place.who(0)} cannot listen at its own address: {reason(error)}. Is the port taken "
@@ -336,15 +347,11 @@ def _receive(link: socket.socket, seconds: float) -> dict[str, Any] | None:
     data, end = b"", time.monotonic() + seconds
     while not data.endswith(b"\n"):
         link.settimeout(max(0.01, end - time.monotonic()))
-        more = link.recv(_LONGEST)
+        more = link.recv(LONGEST)
         data += more
-        if not more or len(data) > _LONGEST:
+        if not more or len(data) > LONGEST:
             return None
-    try:
-        message = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None
+    return parse(data)
 
 
 def _is_open(link: socket.socket) -> bool:

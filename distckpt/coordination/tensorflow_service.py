@@ -44,6 +44,7 @@ _FORGOTTEN = "-"  # … except for the mark that the key is being forgotten
 _PATIENCE = 3.0  # how long a broken connection is retried: gRPC's first two pauses
 _SILENCE = 10.0  # how long the service, like a worker, may be silent before it counts as dead
 _GLANCE = 0.5  # how long `lost` waits for the service
+_PAUSE = 0.25  # how old an answer of the service may be that `lost` returns again
 _PUBLISH = 60.0  # how long `publish` waits while the service answers other calls
 _FORGET = 2.0  # how long `forget` waits
 
@@ -85,12 +86,14 @@ class TensorFlowService(base.Coordinator):
         _crew.grow(_RESERVE + min(_MOST_WATCHES, 3 * len(job.tasks)))
         self._watches = Watches(self._get, _crew, leave=_RESERVE)
         self._connection = _Connection()
-        self._lock = threading.Lock()
         self._mark = self._full(f"mark/{job.index}/{secrets.token_hex(8)}")
         self._marked = False
         self._restarted = False
-        self._lost: dict[int, str] = {}
-        self._query = Background(self._ask_states, _crew)  # sets the mark
+        self._marking = threading.Lock()
+        everybody, leader = job.numbers_of_tasks(), job.number_of_leader()
+        self._all = _Inquiry(lambda: self._ask_states(everybody), job.leader)
+        self._chief = _Inquiry(lambda: self._ask_states(leader), job.leader)
+        self._chief.begin()  # sets the mark
 
     @staticmethod
     def available() -> bool:
@@ -126,7 +129,7 @@ class TensorFlowService(base.Coordinator):
             raise ValueError(f"the value of {key} has a NUL character, where TensorFlow cuts it")
         call = Background(lambda: self._set(self._full(key), _VALUE + value), _crew)
         while not call.finished(_GLANCE):
-            reason = self.lost().get(self._job.leader)
+            reason = self.chief_lost()
             if reason is None and call.seconds() >= _PUBLISH:
                 reason = f"its coordination service did not take a key in {_PUBLISH:g} s"
             if reason is not None:
@@ -141,22 +144,20 @@ class TensorFlowService(base.Coordinator):
             found = self._watches.fetch(list(keys_by_full), timeout)
         return None if found is None else (keys_by_full[found[0]], found[1])
 
+    def fetch_all(self, keys: Sequence[str], timeout: float) -> list[tuple[str, str]]:
+        """See base."""
+        keys_by_full = {self._full(key): key for key in keys}
+        with self._explained():
+            found = self._watches.fetch_all(list(keys_by_full), timeout)
+        return [(keys_by_full[full], value) for full, value in found]
+
     def lost(self) -> dict[int, str]:
         """See base. Answers within half a second, if necessary with the last known state."""
-        with self._lock:
-            if self._query.finished(0):
-                with contextlib.suppress(errors.CoordinationError):  # the last known state must do
-                    self._query = Background(self._ask_states, _crew)
-            query = self._query
-        if query.finished(_GLANCE):
-            try:
-                self._lost = query.result()
-            except Exception:
-                _logger.exception("the coordination service could not be asked who is alive")
-        elif query.seconds() >= _SILENCE:
-            silence = f"its coordination service has not answered for {query.seconds():.0f} s"
-            return self._lost | {self._job.leader: silence}
-        return dict(self._lost)
+        return self._all.answer()
+
+    def chief_lost(self) -> str | None:
+        """See base."""
+        return self._chief.answer().get(self._job.leader)
 
     def forget(self, keys: Sequence[str]) -> None:
         """See base."""
@@ -195,19 +196,21 @@ class TensorFlowService(base.Coordinator):
                 self._set(key, _FORGOTTEN)
                 self._context.delete_config_key_value(key)
 
-    def _ask_states(self) -> dict[int, str]:
+    def _ask_states(self, tasks: Sequence[tuple[str, int]]) -> dict[int, str]:
         try:
             if self._service_is_new():
                 return {self._job.leader: "it was restarted, and the job's agreements are lost"}
-            states = self._connection.use(
-                lambda: self._context.get_task_states(self._job.numbers_of_tasks())
-            )
+            states = self._connection.use(lambda: self._context.get_task_states(list(tasks)))
         except tf.errors.OpError as error:
             return {self._at_fault(error): _reason(error)}
         return {n: _reason(state) for n, state in enumerate(states) if state is not None}
 
     def _service_is_new(self) -> bool:
         """Returns whether the chief was replaced: then the first mark can be set once more."""
+        with self._marking:
+            return self._is_marked_anew()
+
+    def _is_marked_anew(self) -> bool:
         if not self._restarted:
             try:
                 self._connection.use(lambda: self._context.set_config_key_value(self._mark, _VALUE))
@@ -279,10 +282,62 @@ class _Job:
         job, number = self.tasks[index]
         return job if job == "chief" else f"{job} {number}"
 
+    def number_of_leader(self) -> list[tuple[str, int]]:
+        """Returns the job of the first worker, where the service runs, with only that task."""
+        return [(self.tasks[0][0], 1)]
+
     def numbers_of_tasks(self) -> list[tuple[str, int]]:
         """Returns the jobs with their sizes; the answer then has the order of `tasks`."""
         names = [job for job, _ in self.tasks]
         return [(job, names.count(job)) for job in _JOBS if job in names]
+
+
+class _Inquiry:
+    """Asks the service who is alive, not more often than necessary. Thread-safe.
+
+    Args:
+      ask: Returns the dead workers with the reasons; may block.
+      leader: The worker on which the service runs.
+    """
+
+    def __init__(self, ask: Callable[[], dict[int, str]], leader: int) -> None:
+        self._ask = ask
+        self._leader = leader
+        self._lock = threading.Lock()
+        self._lost: dict[int, str] = {}
+        self._query: Background[dict[int, str]] | None = None
+
+    def begin(self) -> None:
+        """Asks for the first time, without waiting for the answer.
+
+        Raises:
+          CoordinationError: No thread is available.
+        """
+        self._query = Background(self._ask, _crew)
+
+    def answer(self) -> dict[int, str]:
+        """Returns the dead workers with the reasons, within half a second."""
+        with self._lock:
+            query = self._renew()
+        if query is None:
+            return dict(self._lost)
+        if query.finished(_GLANCE):
+            try:
+                self._lost = query.result()
+            except Exception:
+                _logger.exception("the coordination service could not be asked who is alive")
+        elif query.seconds() >= _SILENCE:
+            silence = f"its coordination service has not answered for {query.seconds():.0f} s"
+            return self._lost | {self._leader: silence}
+        return dict(self._lost)
+
+    def _renew(self) -> Background[dict[int, str]] | None:
+        """Asks again if the last answer is there, and is not quite new. Returns the last query."""
+        last = self._query
+        if last is None or (last.finished(0) and last.seconds() >= _PAUSE):
+            with contextlib.suppress(errors.CoordinationError):  # the last known state must do
+                self._query = Background(self._ask, _crew)
+        return self._query
 
 
 class _Connection:

@@ -53,6 +53,14 @@ class Watches:
 
     def fetch(self, keys: Sequence[str], timeout: float) -> tuple[str, str] | None:
         """Does what `Coordinator.fetch` promises; a first look at a key takes up to 0.2 s."""
+        found = self._wait(keys, timeout, 1)
+        return found[0] if found else None
+
+    def fetch_all(self, keys: Sequence[str], timeout: float) -> list[tuple[str, str]]:
+        """Does what `Coordinator.fetch_all` promises."""
+        return self._wait(keys, timeout, len(keys))
+
+    def _wait(self, keys: Sequence[str], timeout: float, most: int) -> list[tuple[str, str]]:
         deadline = time.monotonic() + timeout
         with self._changed:
             while not self._closed:
@@ -62,15 +70,17 @@ class Watches:
                 now = time.monotonic()
                 found = _first_answered(watches, now)
                 if found is not None:
-                    return self._deliver(found)
+                    rest = [] if most == 1 else [w for w in watches if w.value is not None]
+                    return [self._deliver(one) for one in dict.fromkeys([found, *rest])]
                 until = max(deadline, *(watch.since + _LOOK for watch in watches))
                 if now >= until:
-                    return None
+                    return []
                 for watch in watches:
                     watch.wanted_until = max(watch.wanted_until, until)
                 outrun = any(watch.answered for watch in watches)
                 self._changed.wait(_ORDER if outrun else until - now)
-        return self._look(keys, deadline)
+        looked = self._look(keys, deadline)
+        return [] if looked is None else [looked]
 
     def drop(self, keys: Sequence[str]) -> None:
         """Drops answers that were never fetched. Calls that are still open end by themselves."""

@@ -8,6 +8,10 @@ from typing import NamedTuple
 from distckpt.core import attempts, layout
 from distckpt.core.attempts import Pending
 
+# Every name of ours has one of these.
+_ENDINGS = (layout.INDEX_SUFFIX, layout.MANIFEST_SUFFIX)
+_DATA, _PENDING = ".data-", ".pending-"
+
 
 class CheckpointFiles(NamedTuple):
     """The files of one checkpoint that a directory listing shows.
@@ -48,6 +52,9 @@ def classify(names: Iterable[str]) -> Listing:
     pending: list[Pending] = []
     others: list[str] = []
     for file in sorted(names):
+        if not (file.endswith(_ENDINGS) or _DATA in file or _PENDING in file):
+            others.append(file)  # quickly: there may be a hundred thousand foreign files
+            continue
         plain = "/" not in file
         owner = owner_of(file) if plain else None
         save = attempts.parse_pending_name(file) if plain else None

@@ -14,6 +14,8 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+import msgspec
+
 from distckpt.core.protocol.phases import Phase
 from distckpt.errors import ManifestError
 
@@ -36,8 +38,7 @@ class IndexRecord:
     crc32c: int
 
 
-@dataclasses.dataclass(frozen=True)
-class PieceRecord:
+class PieceRecord(msgspec.Struct, frozen=True, gc=False):
     """The place of a part of a tensor: which of `Manifest.files`, offset and size in bytes.
 
     `crc32c` is the masked CRC32C that TensorFlow's writer computed from memory while writing.
@@ -51,9 +52,11 @@ class PieceRecord:
     spec: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class EntryRecord:
-    """A tensor of the checkpoint and the pieces it is stored in."""
+class EntryRecord(msgspec.Struct, frozen=True, gc=False):
+    """A tensor of the checkpoint and the pieces it is stored in.
+
+    There may be a million: a structure of msgspec is made ten times faster than a dataclass.
+    """
 
     key: str
     dtype: str
@@ -138,9 +141,9 @@ class Commit(NamedTuple):
     attempt: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """A committed checkpoint.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a manifest says first: all that most readers need. It can be read alone.
 
     Attributes:
       name: The checkpoint's name, e.g. "ckpt-12".
@@ -150,15 +153,10 @@ class Manifest:
       attempt: The id of the attempt.
       committed_at: Seconds since 1970, by the chief's clock.
       seconds: Duration of the save on the chief up to the commit.
-      index: The index file.
-      files: The data files, by the number in their names, then others.
-      entries: The tensors, sorted by key.
-      workers: One record for each worker.
       versions: Versions of distckpt, tensorflow and python.
-      replaces: While this checkpoint replaces one of the same name: the replaced one.
+      index: The index file.
       follows: TensorFlow's file before the commit; None if it did not exist, or if the manifest
         does not say. While the file is the same, it does not name this checkpoint.
-      worker_states: The workers' own states: one for each worker, or none at all.
       metrics: What ``save(metrics=…)`` was given.
       retention: The job's retention; None if the manifest does not say.
       checksum_verified: Whether it was read from a file with a correct checksum of its own. Two
@@ -172,14 +170,9 @@ class Manifest:
     attempt: str
     committed_at: float
     seconds: float
-    index: IndexRecord
-    files: tuple[FileRecord, ...]
-    entries: tuple[EntryRecord, ...]
-    workers: tuple[WorkerRecord, ...]
     versions: dict[str, str]
-    replaces: Replaced | None = None
+    index: IndexRecord
     follows: Pointer | None = None
-    worker_states: tuple[StateRecord, ...] = ()
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     retention: Retention | None = None
     checksum_verified: bool = dataclasses.field(default=False, compare=False)
@@ -193,6 +186,41 @@ class Manifest:
     def commit(self) -> Commit:
         """Tells this commit from every other, even one of the same name."""
         return Commit(self.name, self.attempt)
+
+    def in_force(self, index_crc32c: int) -> Head | None:
+        """Returns the head of the version on disk, identified by the index file's CRC32C.
+
+        Returns None if the version on disk is the replaced one and had no manifest.
+
+        Raises:
+          ManifestError: The index belongs to neither version.
+        """
+        if index_crc32c == self.index.crc32c:
+            return self
+        raise ManifestError(
+            f"{self.index.name} is not the index that the manifest of {self.name} was written for "
+            f"(checksum {index_crc32c:#010x}, expected {self.index.crc32c:#010x}). The checkpoint "
+            "is damaged or was overwritten by another program."
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest(Head):
+    """A committed checkpoint.
+
+    Attributes:
+      files: The data files, by the number in their names, then others.
+      entries: The tensors, sorted by key.
+      workers: One record for each worker.
+      replaces: While this checkpoint replaces one of the same name: the replaced one.
+      worker_states: The workers' own states: one for each worker, or none at all.
+    """
+
+    files: tuple[FileRecord, ...]
+    entries: tuple[EntryRecord, ...]
+    workers: tuple[WorkerRecord, ...]
+    replaces: Replaced | None = None
+    worker_states: tuple[StateRecord, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -210,19 +238,8 @@ class Manifest:
         return index == self.index or (self.replaces is not None and index == self.replaces.index)
 
     def in_force(self, index_crc32c: int) -> Manifest | None:
-        """Returns the manifest of the version on disk, identified by the index file's CRC32C.
-
-        Returns None if the version on disk is the replaced one and had no manifest.
-
-        Raises:
-          ManifestError: The index belongs to neither version.
-        """
-        if index_crc32c == self.index.crc32c:
-            return self
-        if self.replaces and index_crc32c == self.replaces.index.crc32c:
+        """Does what `Head.in_force` promises, with the manifest of the version on disk."""
+        if self.replaces and index_crc32c == self.replaces.index.crc32c != self.index.crc32c:
             return self.replaces.manifest
-        raise ManifestError(
-            f"{self.index.name} is not the index that the manifest of {self.name} was written for "
-            f"(checksum {index_crc32c:#010x}, expected {self.index.crc32c:#010x}). The checkpoint "
-            "is damaged or was overwritten by another program."
-        )
+        super().in_force(index_crc32c)
+        return self

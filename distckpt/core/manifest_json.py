@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from distckpt.core import layout, manifest_checksum, safe_names
+from distckpt.core import layout, manifest_checksum, manifest_entries, safe_names
 from distckpt.core.manifest import (
-    EntryRecord,
     FileRecord,
+    Head,
     IndexRecord,
     Manifest,
-    PieceRecord,
     Pointer,
     Replaced,
     Retention,
@@ -23,20 +24,50 @@ from distckpt.core.protocol.phases import Phase
 from distckpt.errors import ManifestError, reason
 
 FORMAT = "distckpt-manifest"
-VERSION = 2
-_WITHOUT_CHECKSUM = 1  # the previous version, which is read as well
+VERSION = 3
+_WITHOUT_HEAD = 2  # previous versions, which are read as well
+_WITHOUT_CHECKSUM = 1
+# The bytes to read of a file for `parse_head`. A head has about 1,200, and its metrics.
+HEAD_SIZE = 8192
 
 
 def render(manifest: Manifest) -> bytes:
-    """Returns the file's content: a JSON object, with a line for each tensor, and its checksum."""
-    body = _to_json(manifest)
-    lists = {name: body.pop(name) for name in ("phases", "entries") if name in body}
-    head = json.dumps(body, indent=1)[:-2]  # without the closing "\n}"
+    """Returns the file's content: a JSON object, which begins with the head."""
+    head = manifest_checksum.add_to_head(_open(_head_to_json(manifest)))
+    body = _body_to_json(manifest)
+    lists = {name: body.pop(name) for name in ("phases", "entries") if _is_list(body.get(name))}
+    content = [head, b",", _open(body)[1:]]
     encode = json.JSONEncoder(separators=(",", ":")).encode
     for name, rows in lists.items():
         lines = ",\n".join(map(encode, rows))
-        head += f',\n "{name}": [\n{lines}\n ]'
-    return manifest_checksum.add(f"{head}\n}}".encode())
+        content.append(f',\n "{name}": [\n{lines}\n ]'.encode())
+    return manifest_checksum.add(b"".join([*content, b"\n}"]))
+
+
+def parse_head(data: bytes, source: str = "manifest") -> Head | None:
+    """Returns the head of the manifest that `render` wrote.
+
+    Returns None if the head must be taken from the whole manifest, by `parse`: it is longer than
+    `HEAD_SIZE`, the manifest is of an older version, or the checkpoint is being replaced.
+
+    Args:
+      data: The file's first `HEAD_SIZE` bytes, or its whole content if that is less.
+      source: What to call the file in errors: its path.
+
+    Raises:
+      ManifestError: The head is damaged, or was changed since it was written. The rest of the
+        manifest is not looked at, unless it is in `data`.
+    """
+    if len(data) < HEAD_SIZE:
+        return parse(data, source, entries=False)
+    head = manifest_checksum.head_in(data, source)
+    if head is None:
+        return None
+    body = _loaded(head, source)
+    if body.get("replaces") is not None:
+        return None
+    with _explained(source):
+        return Head(**_head_from_json(body), checksum_verified=True)
 
 
 def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Manifest:
@@ -45,16 +76,32 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
     Args:
       data: The file's content.
       source: What to call it in errors: its path.
-      entries: If False, the tensors are checked like the rest, but left out: ten thousand of them
-        take longer than everything else.
+      entries: If False, the tensors are left out: ten thousand of them take longer than everything
+        else.
 
     Raises:
       ManifestError: It is damaged, was changed since it was written, is of a newer version, or
         claims files that are not its own.
     """
     verified = manifest_checksum.verify(data, source)
+    body = _loaded(data, source)
+    if not verified and (body["version"] != _WITHOUT_CHECKSUM or manifest_checksum.FIELD in body):
+        raise ManifestError(
+            f"{source} was changed after it was written: its checksum is not in its place. "
+            "Nothing that it names is read or deleted, and a restore skips the checkpoint."
+        )
+    if body["version"] == VERSION and manifest_checksum.HEAD_FIELD not in body:
+        raise ManifestError(
+            f"{source} is damaged (its head has no checksum), and a restore skips the checkpoint."
+        )
+    with _explained(source):
+        return _from_json(body, entries, verified)
+
+
+def _loaded(data: bytes, source: str) -> dict[str, Any]:
+    """Returns the JSON object in `data`, of a version that can be read."""
     try:
-        body = json.loads(data)
+        body: dict[str, Any] = json.loads(data)
         found, version = body["format"], body["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(
@@ -63,18 +110,18 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
         ) from None
     if found != FORMAT:
         raise ManifestError(f"{source} is not a distckpt manifest (its format is {found!r}).")
-    if version not in (VERSION, _WITHOUT_CHECKSUM):
+    if version not in (VERSION, _WITHOUT_HEAD, _WITHOUT_CHECKSUM):
         raise ManifestError(
             f"{source} has manifest version {version!r}; this distckpt reads version {VERSION}. "
             "Use a newer distckpt, or restore the checkpoint with plain TensorFlow."
         )
-    if not verified and (version == VERSION or manifest_checksum.FIELD in body):
-        raise ManifestError(
-            f"{source} was changed after it was written: its checksum is not in its place. "
-            "Nothing that it names is read or deleted, and a restore skips the checkpoint."
-        )
+    return body
+
+
+@contextlib.contextmanager
+def _explained(source: str) -> Iterator[None]:
     try:
-        return _from_json(body, entries, verified)
+        yield
     except ManifestError as error:
         raise ManifestError(
             f"{source}: {error} Nothing that it names is read or deleted, and a restore skips the "
@@ -86,9 +133,22 @@ def parse(data: bytes, source: str = "manifest", *, entries: bool = True) -> Man
         ) from None
 
 
+def _open(value: dict[str, Any]) -> bytes:
+    """Returns a JSON object without its end."""
+    return json.dumps(value, indent=1)[:-2].encode()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
 def _to_json(manifest: Manifest) -> dict[str, Any]:
+    return {**_head_to_json(manifest), **_body_to_json(manifest)}
+
+
+def _head_to_json(manifest: Manifest) -> dict[str, Any]:
     m = manifest
-    body: dict[str, Any] = {
+    head: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "name": m.name,
@@ -100,39 +160,39 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "seconds": m.seconds,
         "follows": vars(m.follows) if m.follows else None,
         "versions": m.versions,
-        "workers": [_worker_to_json(w) for w in m.workers],
         "index": vars(m.index),
-        "files": [vars(f) for f in m.files],
     }
-    if m.worker_states:
-        body["worker_states"] = [vars(s) for s in m.worker_states]
     if m.metrics:
-        body["metrics"] = {name: _number(value) for name, value in m.metrics.items()}
+        head["metrics"] = {name: _number(value) for name, value in m.metrics.items()}
     if m.retention:
-        body["retention"] = vars(m.retention)
+        head["retention"] = vars(m.retention)
     if m.replaces:
         old = m.replaces.manifest
-        body["replaces"] = {
+        head["replaces"] = {
             "index": vars(m.replaces.index),
             "files": m.replaces.files,
             "manifest": _to_json(old) if old else None,
         }
+    return head
+
+
+def _body_to_json(manifest: Manifest) -> dict[str, Any]:
+    m = manifest
+    body: dict[str, Any] = {
+        "workers": [_worker_to_json(w) for w in m.workers],
+        "files": [vars(f) for f in m.files],
+    }
+    if m.worker_states:
+        body["worker_states"] = [vars(s) for s in m.worker_states]
     if any(w.phases for w in m.workers):
         body["phases"] = [w.phases for w in m.workers]
-    body["entries"] = [
-        [e.key, e.dtype, e.shape, [_piece_row(p) for p in e.pieces]] for e in m.entries
-    ]
+    body["entries"] = manifest_entries.to_json(m.entries)
     return body
 
 
 def _worker_to_json(record: WorkerRecord) -> dict[str, Any]:
     # The phases are a separate list, with one line for each worker.
     return {name: value for name, value in vars(record).items() if name != "phases"}
-
-
-def _piece_row(piece: PieceRecord) -> list[Any]:
-    row: list[Any] = [piece.file, piece.offset, piece.size, piece.crc32c]
-    return [*row, piece.spec] if piece.spec else row
 
 
 def _from_json(body: dict[str, Any], entries: bool, verified: bool) -> Manifest:
@@ -156,25 +216,33 @@ def _from_json(body: dict[str, Any], entries: bool, verified: bool) -> Manifest:
         for f in body["files"]
     )
     return Manifest(
-        name=name,
-        step=int(body["step"]),
-        term=_order(body["term"]),
-        sequence=_order(body["sequence"]),
-        attempt=str(body["attempt"]),
-        committed_at=_seconds(body["committed_at"]),
-        seconds=_seconds(body["seconds"]),
-        index=_index(body["index"], name),
+        **_head_from_json(body),
         files=files,
-        entries=_entries(body["entries"], len(files), entries),
+        entries=manifest_entries.from_json(body["entries"], len(files), entries),
         workers=_workers(body["workers"], body.get("phases")),
-        versions={str(k): str(v) for k, v in body["versions"].items()},
         replaces=replaces,
-        follows=_pointer(body["follows"]) if body.get("follows") is not None else None,
         worker_states=_states(body.get("worker_states", ()), name, files),
-        metrics={str(k): float(v) for k, v in body.get("metrics", {}).items()},
-        retention=_retention(body["retention"]) if body.get("retention") is not None else None,
         checksum_verified=verified,
     )
+
+
+def _head_from_json(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a `Head`, except for `checksum_verified`."""
+    name = safe_names.safe_checkpoint(body["name"])
+    return {
+        "name": name,
+        "step": int(body["step"]),
+        "term": _order(body["term"]),
+        "sequence": _order(body["sequence"]),
+        "attempt": str(body["attempt"]),
+        "committed_at": _seconds(body["committed_at"]),
+        "seconds": _seconds(body["seconds"]),
+        "versions": {str(k): str(v) for k, v in body["versions"].items()},
+        "index": _index(body["index"], name),
+        "follows": _pointer(body["follows"]) if body.get("follows") is not None else None,
+        "metrics": {str(k): float(v) for k, v in body.get("metrics", {}).items()},
+        "retention": _retention(body["retention"]) if body.get("retention") is not None else None,
+    }
 
 
 def _number(value: float) -> float | str:
@@ -246,42 +314,6 @@ def _index(data: dict[str, Any], checkpoint: str) -> IndexRecord:
     if name != layout.index_name(checkpoint):
         raise ManifestError(f"{name!r} is not the index of {checkpoint}.")
     return IndexRecord(name, _count(data["size"]), _count(data["crc32c"]))
-
-
-def _entries(rows: list[Any], files: int, wanted: bool) -> tuple[EntryRecord, ...]:
-    if not wanted and _are_sound(rows, files):
-        return ()
-    entries = tuple(_entry(row, files) for row in rows)
-    return entries if wanted else ()
-
-
-def _are_sound(rows: list[Any], files: int) -> bool:
-    """Returns whether rows are as `render` writes them; if not, `_entry` decides."""
-    try:
-        for _key, _dtype, shape, pieces in rows:
-            for size in shape:
-                if type(size) is not int:
-                    return False
-            for file, offset, size, crc32c, *_spec in pieces:
-                if not (type(file) is type(offset) is type(size) is type(crc32c) is int):
-                    return False
-                if not (0 <= file < files and offset >= 0 and size >= 0):
-                    return False
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def _entry(row: list[Any], files: int) -> EntryRecord:
-    key, dtype, shape, pieces = row
-    records = tuple(
-        PieceRecord(int(p[0]), int(p[1]), int(p[2]), int(p[3]), str(p[4]) if len(p) > 4 else "")
-        for p in pieces
-    )
-    for p in records:
-        if not 0 <= p.file < files or p.offset < 0 or p.size < 0:
-            raise ManifestError(f"entry {key!r} points outside the checkpoint's files.")
-    return EntryRecord(str(key), str(dtype), tuple(int(d) for d in shape), records)
 
 
 def _count(value: Any) -> int:

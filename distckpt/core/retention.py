@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from distckpt.core.manifest import Manifest
+from distckpt.core.manifest import Head
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.keep import Checkpoint
 
@@ -27,12 +27,12 @@ class Kept(NamedTuple):
     timestamp: float
 
 
-def facts(kept: Kept, manifest: Manifest | None, *, verified: bool) -> Checkpoint:
+def facts(kept: Kept, manifest: Head | None, *, verified: bool) -> Checkpoint:
     """Returns what a policy may know about a checkpoint.
 
     Args:
       kept: The checkpoint.
-      manifest: Its manifest in force, if it has one.
+      manifest: Its manifest in force, or the head of it, if it has one.
       verified: Whether a note says that all of its bytes were found intact.
     """
     return Checkpoint(

@@ -133,7 +133,7 @@ class AttemptCleanup:
         gone = True
         if dead is not None:
             files = self._files(dead.name, path)
-            gone = self._bury(dead, files.manifest(), files, path)
+            gone = self._bury(dead, files.manifest(entries=False), files, path)
         self._empty(path)
         self._storage.remove_tree(path)
         return gone

@@ -12,20 +12,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import google_crc32c
 
 from distckpt.core import layout, listings, retention, rollback_record, safe_names
 from distckpt.core.listings import Listing
-from distckpt.core.manifest import Manifest, Pointer
+from distckpt.core.manifest import Head, Manifest, Pointer
 from distckpt.core.retention import Kept
 from distckpt.core.rollback_record import Leaving, Rollback
-from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.directory import verification_notes
-from distckpt.directory.checkpoint_files import read_manifest
+from distckpt.directory.checkpoint_files import is_whole_index, read_head, read_manifest
 from distckpt.directory.read_once import read_once
 from distckpt.errors import (
     CheckpointDamagedError,
@@ -37,6 +37,7 @@ from distckpt.errors import (
 )
 from distckpt.storage.retrying_reader import Reader
 
+_Head = TypeVar("_Head", bound=Head)
 _log = logging.getLogger("distckpt")
 
 
@@ -188,28 +189,32 @@ class Catalog:
           ManifestError: The manifest is damaged or too new, or the index is damaged.
           CheckpointDamagedError: The index is missing.
         """
-        path = layout.join(self._directory, layout.manifest_name(name))
         entries = self.memory is None
+        return self._in_force(
+            name, lambda: read_manifest(self._storage, self._directory, name, entries=entries)
+        )
+
+    @read_once
+    def head(self, name: str) -> Head | None:
+        """Does what `manifest` does, but for damage of the rest of a large manifest."""
+        if self.memory is not None:
+            return self.manifest(name)  # whose files are looked at, too
+        return self._in_force(name, lambda: read_head(self._storage, self._directory, name))
+
+    def _in_force(self, name: str, read: Callable[[], _Head | None]) -> _Head | None:
         try:
-            manifest = read_manifest(self._storage, self._directory, name, entries=entries)
+            found = read()
         except OSError as error:
+            path = layout.join(self._directory, layout.manifest_name(name))
             raise CheckpointDamagedError(f"{path} cannot be read: {reason(error)}.") from error
-        if manifest is None:
+        if found is None:
             return None
         try:
-            return manifest.in_force(self.index_crc32c(name))
+            return cast("_Head | None", found.in_force(self.index_crc32c(name)))
         except ManifestError:
-            if not self._is_whole_index(name):
+            if not is_whole_index(self._storage, self._directory, name):
                 raise
             return None
-
-    def _is_whole_index(self, name: str) -> bool:
-        path = layout.join(self._directory, layout.index_name(name))
-        try:
-            bundle.read_index(self._storage.read(path))
-        except (OSError, CheckpointDamagedError):
-            return False
-        return True
 
     def index_crc32c(self, name: str) -> int:
         """Returns the CRC32C of the index file of `name`.
@@ -312,9 +317,9 @@ class Catalog:
         return None if newer.follows == self._followed(data, state) else named.name
 
     def _newer_than_listed(
-        self, sound: Mapping[str, Manifest | None], state: CheckpointState | None, data: bytes
-    ) -> list[Manifest]:
-        """Returns the manifests of checkpoints that TensorFlow's file lacks, oldest first.
+        self, sound: Mapping[str, Head | None], state: CheckpointState | None, data: bytes
+    ) -> list[Head]:
+        """Returns the heads of checkpoints that TensorFlow's file lacks, oldest first.
 
         They were committed while the file was as it is now: a chief that died or failed before
         writing it left it unchanged, and so did all later chiefs. Any program that writes the
@@ -335,16 +340,16 @@ class Catalog:
         """Returns how long the slowest of these saves took, in seconds; None if unknown."""
         return max((manifest.seconds for manifest in self._readable(list(names))), default=None)
 
-    def _readable(self, names: list[str]) -> list[Manifest]:
-        """Returns the readable manifests of `names`."""
+    def _readable(self, names: list[str]) -> list[Head]:
+        """Returns the readable heads of manifests of `names`."""
         return [manifest for manifest in self._sound(names).values() if manifest is not None]
 
-    def _sound(self, names: list[str]) -> dict[str, Manifest | None]:
-        """Returns the undamaged checkpoints of `names` with their manifests in force."""
+    def _sound(self, names: list[str]) -> dict[str, Head | None]:
+        """Returns the undamaged checkpoints of `names` with the heads of their manifests."""
         found = {}
         for name in names:
             try:
-                found[name] = self.manifest(name)
+                found[name] = self.head(name)
             except DistckptError as error:
                 if self._warns:
                     self._warn(f"{name} is left out: {error}")

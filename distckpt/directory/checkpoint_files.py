@@ -12,7 +12,7 @@ import logging
 import google_crc32c
 
 from distckpt.core import layout, listings, manifest_json
-from distckpt.core.manifest import IndexRecord, Manifest
+from distckpt.core.manifest import Head, IndexRecord, Manifest
 from distckpt.core.tensorflow_format import bundle
 from distckpt.errors import CheckpointDamagedError, ManifestError, SupersededError
 from distckpt.ownership.fencing import Ownership
@@ -58,14 +58,14 @@ class CheckpointFiles:
         self._durable = durable
         self._threads = threads
 
-    def manifest(self) -> Manifest | None:
-        """Returns the current manifest file, or None.
+    def manifest(self, *, entries: bool = True) -> Manifest | None:
+        """Returns the current manifest file, without its tensors if not `entries`; or None.
 
         Raises:
           ManifestError: It is damaged, or of another checkpoint.
           OSError: It cannot be read.
         """
-        return read_manifest(self._storage, self._directory, self._name)
+        return read_manifest(self._storage, self._directory, self._name, entries=entries)
 
     def index(self) -> IndexRecord | None:
         """Returns the record of the index file on disk, or None if there is none."""
@@ -168,12 +168,43 @@ def read_manifest(
         return None
     with paused():
         manifest = manifest_json.parse(data, path, entries=entries)
+    _check_name(manifest, name, path)
+    return manifest
+
+
+def read_head(storage: Reader, directory: str, name: str) -> Head | None:
+    """Returns the head of the manifest of checkpoint `name`, None if absent.
+
+    It takes the same time however many tensors the checkpoint has. Raises as `read_manifest`; but
+    damage of the rest of the manifest is noticed only if the manifest is small.
+    """
+    path = layout.join(directory, layout.manifest_name(name))
+    try:
+        data = storage.read(path, 0, manifest_json.HEAD_SIZE)
+    except FileNotFoundError:
+        return None
+    head = manifest_json.parse_head(data, path)
+    if head is None:
+        return read_manifest(storage, directory, name, entries=False)
+    _check_name(head, name, path)
+    return head
+
+
+def _check_name(manifest: Head, name: str, path: str) -> None:
     if manifest.name != name:
         raise ManifestError(
             f"{path} is the manifest of {manifest.name!r}; somebody copied or renamed it. "
             f"If you remove it, {name!r} is a plain TensorFlow checkpoint."
         )
-    return manifest
+
+
+def is_whole_index(storage: Reader, directory: str, name: str) -> bool:
+    """Returns whether the index of checkpoint `name` exists and is intact."""
+    try:
+        bundle.read_index(storage.read(layout.join(directory, layout.index_name(name))))
+    except (OSError, CheckpointDamagedError):
+        return False
+    return True
 
 
 def read_index_record(storage: Reader, folder: str, name: str) -> IndexRecord | None:

@@ -254,11 +254,11 @@ class ManagedCheckpoints:
         """Returns what a policy may know about a checkpoint; read only once."""
         if kept.name not in self._facts:
             try:
-                manifest = self._catalog.manifest(kept.name)
+                head = self._catalog.head(kept.name)
             except DistckptError:
-                manifest = None  # the catalog has warned about it
+                head = None  # the catalog has warned about it
             verified = kept.name in self._verified or kept.name in self._catalog.verified()
-            self._facts[kept.name] = retention.facts(kept, manifest, verified=verified)
+            self._facts[kept.name] = retention.facts(kept, head, verified=verified)
         return self._facts[kept.name]
 
     def _write_state_file(self, folder: str) -> None:

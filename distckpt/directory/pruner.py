@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from distckpt.core import attempts, layout, manifest_json
 from distckpt.core.manifest import Commit, FileRecord, IndexRecord, Manifest
 from distckpt.directory.attempt_cleanup import TOMBSTONE, AttemptCleanup
-from distckpt.directory.checkpoint_files import CheckpointFiles
+from distckpt.directory.checkpoint_files import CheckpointFiles, read_head
 from distckpt.errors import DirectoryError, DistckptError
 from distckpt.ownership.fencing import Ownership
 from distckpt.storage.base import Storage
@@ -93,12 +93,8 @@ class Pruner:
         """Checks that a commit is in the directory of the pending folder."""
         if commit is None:
             return
-        path = layout.join(self._directory, layout.manifest_name(commit.name))
-        try:
-            found = manifest_json.parse(self._storage.read(path), path, entries=False).commit
-        except FileNotFoundError:
-            found = None
-        if found != commit:
+        found = read_head(self._storage, self._directory, commit.name)
+        if found is None or found.commit != commit:
             raise DirectoryError(
                 f"{commit.name}, which was committed before, is missing. Another "
                 "directory, perhaps a backup, has taken the place of this one."
@@ -109,7 +105,7 @@ class Pruner:
         files = CheckpointFiles(
             self._storage, self._directory, name, self._ownership, folder, durable=self._durable
         )
-        manifest, index = files.manifest(), files.index()
+        manifest, index = files.manifest(entries=False), files.index()
         if manifest is not None and (index is None or manifest.tells_of(index)):
             self._remove_manifest(files, TOMBSTONE, folder)
             return manifest

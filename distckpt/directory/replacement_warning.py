@@ -57,7 +57,7 @@ class ReplacementWarning:
         """Returns whether `name` exists and is not known to be damaged."""
         try:
             self._catalog.index_crc32c(name)
-            self._catalog.manifest(name)
+            self._catalog.head(name)
             return name not in self._catalog.quarantined()
         except (OSError, DistckptError):
             return False

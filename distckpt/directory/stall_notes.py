@@ -59,10 +59,10 @@ def _newest(storage: Storage, directory: str) -> str:
     if name is None:
         return ""
     try:
-        manifest = catalog.manifest(name)
+        head = catalog.head(name)
     except CheckpointDamagedError:
         return name
-    return manifest.attempt if manifest is not None else name
+    return head.attempt if head is not None else name
 
 
 def _noted(storage: Storage, path: str) -> str | None:

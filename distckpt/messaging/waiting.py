@@ -25,6 +25,10 @@ _log = logging.getLogger("distckpt")
 
 # How long a wait lasts before it checks for deaths, in seconds.
 SLICE = 0.5
+# If more than a few answers are missing, the chief takes many at once, at longer intervals (at
+# most _GATHER seconds): each look at a thousand keys takes a while.
+_FEW, _MANY, _GATHER = 32, 500, 0.1
+_LONGEST_PAUSE = 2.0  # seconds between two questions who is dead
 # How long the coordination service may take to report a death after a broken connection.
 DEATH = 15.0
 
@@ -68,7 +72,7 @@ class Waiting:
         self._answers = Names(keys.answer)
         self._turns: dict[int, int] = {}  # how many answers of each worker were skipped
         self._verdicts: dict[int, Names] = {}  # by the number of the step
-        self._early: list[Report | Refusal] = []  # answers that came while this worker wrote
+        self._early: list[Report | Refusal] = []  # answers that the chief has not been told of
 
     def for_ready(self, workers: Iterable[int]) -> actions.Event:
         """Chief: waits until any of `workers` has come, or has refused."""
@@ -88,18 +92,19 @@ class Waiting:
 
     def for_answer(self, workers: Iterable[int]) -> actions.Event:
         """Chief: waits for an answer of any of `workers`."""
-        if self._early:
-            return actions.Answered(self._early.pop(0))
-        missing = sorted(workers)
-        while True:
-            got = self._fetch([self._answers[w] for w in missing], missing)
+        while not self._early:
+            missing = sorted(workers)
+            keys = [self._answers[w] for w in missing]
+            if len(missing) > _FEW:
+                host.sleep(min(_GATHER, len(missing) * _GATHER / _MANY))
+            got = self._wait(keys, missing, self._coordinator.fetch_all)
             if isinstance(got, Failure):
                 return actions.Lost(got)
             if got is None:
                 return actions.TimedOut(self._too_late(missing))
-            answer = self._answer(got[1])
-            if answer is not None:
-                return actions.Answered(answer)
+            found = [answer for _, text in got if (answer := self._answer(text)) is not None]
+            self._early = sorted(found, key=lambda one: isinstance(one, Report))
+        return actions.Answered(self._early.pop(0))
 
     def for_trouble(self) -> actions.Answered | actions.Lost | None:
         """Chief, while it writes: returns a refusal or a death, without waiting."""
@@ -111,7 +116,7 @@ class Waiting:
             except WorkerLostError as error:
                 return actions.Lost(self._unreachable(error))
             if got is None:
-                dead = {w: r for w, r in self._coordinator.lost().items() if w in missing}
+                dead = self._dead(missing)
                 return actions.Lost(self._died(dead)) if dead else None
             answer = self._answer(got[1])
             if isinstance(answer, Refusal):
@@ -255,34 +260,54 @@ class Waiting:
         if self._coordinator.count == 1:
             return None
         end = min(self._deadline, host.monotonic() + DEATH)
+        pause = 0.2
         while True:
             dead = self._coordinator.lost()
             if dead:
                 return self._died(dead)
             if host.monotonic() >= end:
                 return None
-            host.sleep(0.2)
+            host.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)  # all workers ask, and each answer is long
 
     def _fetch(self, keys: Sequence[str], of: Sequence[int]) -> tuple[str, str] | Failure | None:
         """Waits for any of `keys`, published by the workers `of`; receives their progress."""
+        found = self._wait(keys, of, functools.partial(Coordinator.fetch_all, self._coordinator))
+        return found[0] if isinstance(found, list) else found
+
+    def _wait(
+        self,
+        keys: Sequence[str],
+        of: Sequence[int],
+        fetch: Callable[[Sequence[str], float], list[tuple[str, str]]],
+    ) -> list[tuple[str, str]] | Failure | None:
         while True:
             left = self._deadline - host.monotonic()
             try:
                 words = self._words(of)
-                got = self._coordinator.fetch([*keys, *words], max(0.0, min(SLICE, left)))
-                dead = {} if got else {w: r for w, r in self._coordinator.lost().items() if w in of}
+                got = fetch([*keys, *words], max(0.0, min(SLICE, left)))
+                dead = {} if got else self._dead(of)
                 if dead:
-                    got = self._coordinator.fetch(keys, 0.0)  # its last message may have arrived
+                    got = fetch(keys, 0.0)  # its last message may have arrived
             except WorkerLostError as error:
                 return self._unreachable(error)
-            if got and got[0] in words:
-                self._hear(words[got[0]], got[1])
-            elif got:
-                return got
-            elif dead:
+            for key, text in got:
+                if key in words:
+                    self._hear(words[key], text)
+            answers = [(key, text) for key, text in got if key not in words]
+            if answers:
+                return answers
+            if not got and dead:
                 return self._died(dead)
-            elif left <= 0 and not self._extend(of):
+            if not got and left <= 0 and not self._extend(of):
                 return None
+
+    def _dead(self, of: Sequence[int]) -> dict[int, str]:
+        """Returns those of the workers `of` that are dead, with the reasons."""
+        if list(of) == [0]:
+            reason = self._coordinator.chief_lost()
+            return {} if reason is None else {0: reason}
+        return {w: r for w, r in self._coordinator.lost().items() if w in of}
 
     def _words(self, of: Sequence[int]) -> dict[str, int]:
         """Returns the keys of the next progress messages of `of`; {} in a short wait."""
@@ -311,10 +336,7 @@ class Waiting:
             text = deadlines.explain(missing, [], self._patience)
             _log.warning(
                 "%s takes longer than %g s: %s. The deadline is extended to at most %g s.",
-                self._what,
-                self._patience.seconds,
-                text,
-                self._limit - self._began,
+                *(self._what, self._patience.seconds, text, self._limit - self._began),
             )
         return True
 

@@ -85,7 +85,10 @@ class MentionedTerms:
 
     def _parsed(self, path: str) -> int:
         try:
-            data = RetryingReader(self._storage).read(path)
-            return manifest_json.parse(data, path, entries=False).term
+            reader = RetryingReader(self._storage)
+            head = manifest_json.parse_head(reader.read(path, 0, manifest_json.HEAD_SIZE), path)
+            if head is None:
+                head = manifest_json.parse(reader.read(path), path, entries=False)
+            return head.term
         except (ManifestError, IsADirectoryError):
             return 0

@@ -7,6 +7,7 @@ DISTCKPT_POSIX=0 makes Linux take the other branches here, so that tests cover t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import getpass
 import os
@@ -26,6 +27,9 @@ OPEN = os.O_CLOEXEC if POSIX else getattr(os, "O_NOINHERIT", 0) | getattr(os, "O
 DO_NOT_WAIT = os.O_NONBLOCK if POSIX else 0
 # For flushing a file that another process wrote; other systems flush only writable files.
 TO_FLUSH = OPEN | (os.O_RDONLY if POSIX else os.O_RDWR)
+
+# Files that a process with TensorFlow opens besides its connections to other workers, generously.
+_USUAL_FILES = 512
 
 # Errors of fsync() of a directory on file systems that do not need it.
 _NO_DIRECTORY_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -81,6 +85,21 @@ def lower_priority(niceness: int) -> None:
         me = threading.get_native_id()
         before = os.getpriority(os.PRIO_PROCESS, me)
         os.setpriority(os.PRIO_PROCESS, me, min(19, before + niceness))
+
+
+def allow_files(count: int) -> None:
+    """Lets this process open `count` files more than the usual few, as far as its user may."""
+    if not POSIX:
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _USUAL_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def strike(*, stop: bool) -> None:

@@ -290,7 +290,9 @@ class Committer:
             self._storage.rename(layout.join(folder, layout.PREPARED_MANIFEST), path)
         except OSError as error:
             files = self._files(manifest.name, folder)
-            if not self._is_done(lambda: _is(files.manifest(), manifest), target, error):
+            if not self._is_done(
+                lambda: _is(files.manifest(entries=False), manifest), target, error
+            ):
                 self._ownership.check_cause()
                 raise SaveFailedError(
                     f"The chief could not write {path}: {error}. The last checkpoint is untouched; "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -80,7 +81,9 @@ class ManifestBuilder:
             raise SaveFailedError(f"{folder} has lost its merged index.")
         attempt = attempts.parse_attempt_id(opening.attempt)
         assert attempt is not None
-        states = _States(opening.name, reports, self._storage.list(self._directory))
+        has_states = any(report.own for report in reports)
+        listing = self._storage.list(self._directory) if has_states else []
+        states = _States(opening.name, reports, listing)
         data = self._data(folder, opening.name, reports)
         return Manifest(
             name=opening.name,
@@ -130,18 +133,23 @@ def merged_files(names: Sequence[str], reports: Sequence[Report]) -> list[FileRe
 @paused()
 def merged_entries(reports: Sequence[Report]) -> tuple[EntryRecord, ...]:
     """Returns the entries of all reports, sorted by key, with files numbered over all reports."""
-    found: dict[str, tuple[str, tuple[int, ...], list[PieceRecord]]] = {}
+    entries = []
+    divided: dict[str, tuple[str, tuple[int, ...], list[PieceRecord]]] = {}
     first = 0
     for report in reports:
         for p in report.pieces:
-            shape = tuple(int(d) for d in p.spec.split(" ")[:-1]) if p.spec else p.shape
             record = PieceRecord(first + p.file, p.offset, p.size, p.crc32c, p.spec)
-            found.setdefault(p.key, (p.dtype, shape, []))[2].append(record)
+            if p.spec:
+                shape = tuple(int(d) for d in p.spec.split(" ")[:-1])
+                divided.setdefault(p.key, (p.dtype, shape, []))[2].append(record)
+            else:
+                entries.append(EntryRecord(p.key, p.dtype, p.shape, (record,)))
         first += len(report.files)
-    return tuple(
+    entries += [
         EntryRecord(key, dtype, shape, tuple(pieces))
-        for key, (dtype, shape, pieces) in sorted(found.items())
-    )
+        for key, (dtype, shape, pieces) in divided.items()
+    ]
+    return tuple(sorted(entries, key=operator.attrgetter("key")))
 
 
 def extra_files(name: str, reports: Sequence[Report]) -> list[FileRecord]:

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from distckpt.core import attempts, layout
 from distckpt.core.protocol.messages import Opening, Report, WrittenFile, WrittenPiece, WrittenState
 from distckpt.core.protocol.share_split import divide
@@ -257,7 +259,9 @@ class ShardWriter:
         for written in bundles:
             first = len(files)
             files += written.files
-            pieces += [piece._replace(file=first + piece.file) for piece in written.pieces]
+            pieces += [
+                msgspec.structs.replace(piece, file=first + piece.file) for piece in written.pieces
+            ]
         extras = self._extras(folder, bundles, own)
         if self._durable:
             for file in extras:

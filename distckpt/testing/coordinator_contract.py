@@ -115,6 +115,22 @@ def of_several_keys_that_are_there_the_first_is_found(me: Coordinator, key: str)
     assert me.fetch(keys[1:], 0) == (keys[1], "value")
 
 
+def many_keys_are_found_in_a_few_calls(me: Coordinator, key: str) -> None:
+    """`fetch_all` returns what is published of its keys, and never a key that is not."""
+    me.publish(f"{key}/{me.index}", f"from {me.index}")
+    never = [f"{key}/never/{n}" for n in range(9)]
+    expected = {f"{key}/{worker}": f"from {worker}" for worker in range(WORKERS)}
+    found: dict[str, str] = {}
+    while len(found) < WORKERS:
+        some = me.fetch_all([*never, *sorted(expected.keys() - found.keys())], PATIENCE)
+        assert some, "nothing was found in time"
+        found |= some
+    assert found == expected
+    assert me.fetch_all(never, 0.1) == []
+    meet(me, key)
+    me.forget(never)
+
+
 def a_key_keeps_its_first_value(me: Coordinator, key: str) -> None:
     """Publishing again is not an error and changes nothing, and all workers see the same value."""
     me.publish(f"{key}/raced", f"from {me.index}")
@@ -233,6 +249,7 @@ def nobody_is_lost_while_all_live(me: Coordinator, key: str) -> None:
     """No death is reported, and the call returns quickly."""
     began = time.monotonic()
     assert me.lost() == {}
+    assert me.chief_lost() is None
     assert time.monotonic() - began < SOON
     meet(me, key)
 
@@ -254,6 +271,7 @@ CLAUSES: tuple[Clause, ...] = (
     a_waiting_fetch_ends_when_the_key_is_published,
     of_several_keys_the_one_that_is_there_is_found,
     of_several_keys_that_are_there_the_first_is_found,
+    many_keys_are_found_in_a_few_calls,
     a_key_keeps_its_first_value,
     a_value_stays_and_can_be_fetched_again,
     a_value_may_be_any_text,
@@ -296,6 +314,7 @@ def a_dead_chief_is_reported_and_nobody_waits_for_it(
         die()
     me.publish(f"{key}/last/met/{me.index}", "here")
     assert_reported(me, 0)
+    assert_chief_reported(me)
     calls: list[Callable[[], object]] = [
         lambda: me.publish(f"{key}/{me.index}", "alive"),
         lambda: me.fetch([f"{key}/never"], 0.1),
@@ -325,6 +344,15 @@ def assert_reported(me: Coordinator, worker: int) -> None:
         assert time.monotonic() < deadline, f"the death of {me.name(worker)} was not noticed"
         time.sleep(0.05)
     assert_readable(me.lost()[worker])
+
+
+def assert_chief_reported(me: Coordinator) -> None:
+    """Checks that a worker that asks only about the chief learns of its death, too."""
+    deadline = time.monotonic() + PATIENCE
+    while (reason := me.chief_lost()) is None:
+        assert time.monotonic() < deadline, "the death of the chief was not noticed"
+        time.sleep(0.05)
+    assert_readable(reason)
 
 
 def assert_readable(text: str) -> None:

@@ -1,10 +1,10 @@
-"""Measures the planner and the commit with up to 1,024 workers and 10,000 entries.
+"""Measures the planner and the commit with up to 4,096 workers and 10,000 entries.
 
     python tests/benchmarks/scale.py
 
 The protocol, the committer and the directory are the real ones, the coordination is in-process, and
 no TensorFlow is needed: what the other workers would write and report is made beforehand, one after
-the other, since 1,024 threads on a few cores would measure only each other. Their data files have
+the other, since 4,096 threads on a few cores would measure only each other. Their data files have
 the right sizes and nothing in them. The chief's work is the processor time of its thread, from the
 opening to the last word: it takes the reports, compares them with the plan, merges and commits. The
 merge is in Python; a real chief lets TensorFlow do it.
@@ -28,7 +28,7 @@ from scale_workers import Chief, Crew, entries_of, rejoin
 
 from distckpt.core.protocol.write_plan import make_plan
 
-WORKERS = [8, 16, 32, 64, 128, 256, 512, 1024]
+WORKERS = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 ENTRIES = [1250, 2500, 5000, 10000]
 AT_WORKERS = 256  # at which the growth with the entries is measured
 # What is expected of the largest case: (column, most, unit).

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from distckpt import errors
+from distckpt.coordination import heartbeats
 from distckpt.coordination.shared_directory import SharedDirectory
 from distckpt.storage import local
 from distckpt.testing.coordinator_contract import WORKERS, CoordinatorContract
@@ -48,7 +49,7 @@ class TestSharedDirectory(CoordinatorContract):
         yield from _jobs(tmp_path)
 
     def kill(self, coordinators, index):
-        coordinators[index]._pulse.fall_silent()
+        coordinators[index]._heartbeats.fall_silent()
 
 
 class TestSharedDirectoryWithoutHardLinks(CoordinatorContract):
@@ -61,7 +62,7 @@ class TestSharedDirectoryWithoutHardLinks(CoordinatorContract):
         yield from _jobs(tmp_path)
 
     def kill(self, coordinators, index):
-        coordinators[index]._pulse.fall_silent()
+        coordinators[index]._heartbeats.fall_silent()
 
 
 def _jobs(tmp_path):
@@ -176,12 +177,34 @@ def test_a_heartbeat_file_that_cannot_be_understood_is_no_sign_of_life(chief, tm
 def test_a_restarted_job_meets_nothing_of_its_predecessor(tmp_path):
     first = SharedDirectory(str(tmp_path), "run-1", 1, 2, **_QUICK)
     first.publish("a", "old")
-    first._pulse.fall_silent()
+    first._heartbeats.fall_silent()
     second = SharedDirectory(str(tmp_path), "run-2", 0, 2, **_QUICK)
     time.sleep(1.4)
     assert second.fetch(["a"], 0) is None
     assert second.lost() == {}
     second.close()
+
+
+def test_only_the_chief_watches_all_and_tells_the_others(tmp_path, monkeypatch):
+    count, opened = 40, []
+
+    def counting(path, *arguments):
+        opened.append(path)
+        return open(path, *arguments)
+
+    monkeypatch.setattr(heartbeats, "open", counting, raising=False)
+    times = {"heartbeat_seconds": 0.2, "lost_after": 4.0}
+    workers = [SharedDirectory(str(tmp_path), "run", n, count, **times) for n in range(count)]
+    time.sleep(0.5)
+    opened.clear()
+    time.sleep(2.0)
+    assert len(opened) < 2 * count * 11  # in ten intervals, each worker touches one file, too
+    workers[7].close()
+    eventually(lambda: all(set(one.lost()) == {7} for one in workers if one is not workers[7]))
+    assert "has left the job" in workers[20].lost()[7]
+    assert workers[20].has_joined(30)
+    for one in workers:
+        one.close()
 
 
 def test_a_run_id_that_was_used_before_is_refused(chief, process, tmp_path):
@@ -257,7 +280,7 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path, arguments, text):
 def test_close_ends_the_thread(tmp_path):
     coordinator = SharedDirectory(str(tmp_path), "run", 0, 1)
     coordinator.close()
-    assert not coordinator._pulse._thread.is_alive()
+    assert not coordinator._heartbeats._thread.is_alive()
 
 
 def test_shared_directory_and_in_process_import_no_tensorflow():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 
+from msgspec import structs
+
 from distckpt.core.protocol import actions
 from distckpt.core.protocol.chief_save import ChiefSave
 from distckpt.core.protocol.messages import Opening, Outcome, Report, WrittenFile, WrittenPiece
@@ -42,20 +44,20 @@ DISTORTIONS = {
     "leaves out the first": lambda pieces: pieces[1:],
     "writes the first twice": lambda pieces: (pieces[0], *pieces),
     "writes another shape": lambda pieces: (
-        pieces[0]._replace(shape=(1, 2)),
+        structs.replace(pieces[0], shape=(1, 2)),
         *pieces[1:],
     ),
     "writes another type": lambda pieces: (
-        pieces[0]._replace(dtype="float16"),
+        structs.replace(pieces[0], dtype="float16"),
         *pieces[1:],
     ),
     "writes a foreign key": lambda pieces: (
         *pieces,
-        pieces[0]._replace(key="foreign"),
+        structs.replace(pieces[0], key="foreign"),
     ),
     "writes the share of another": lambda pieces: (
         *pieces,
-        pieces[0]._replace(spec="96 128 90,6:-"),
+        structs.replace(pieces[0], spec="96 128 90,6:-"),
     ),
 }
 

@@ -106,6 +106,7 @@ class ChiefSave:
         self._others = frozenset(range(1, plan.workers))
         self._ready: dict[int, str] = {}
         self._reports: dict[int, Report] = {}
+        self._missing = frozenset(range(plan.workers))
         self._last: Action | None = None
 
     def start(self) -> list[Action]:
@@ -181,9 +182,9 @@ class ChiefSave:
         if unlike:
             return self._fail(Failure("ConfigurationError", unlike, report.worker))
         self._reports[report.worker] = report
-        missing = frozenset(range(self._plan.workers)) - self._reports.keys()
-        if missing:
-            return self._then(AwaitAnswer(missing))
+        self._missing -= {report.worker}
+        if self._missing:
+            return self._then(AwaitAnswer(self._missing))
         return self._compare()
 
     def _compare(self) -> list[Action]:
@@ -209,7 +210,8 @@ class ChiefSave:
     def _explain(self, refusal: Refusal) -> Failure:
         if refusal.entries is None:
             return refusal.failure
-        lines = planning.first_differences(self._plan.entries, refusal.entries)
+        mine = self._plan.of_buckets(refusal.buckets)
+        lines = planning.first_differences(mine, refusal.entries)
         text = refusal.failure.message + "".join(f"\n  {line}" for line in lines)
         return dataclasses.replace(refusal.failure, message=text)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from distckpt.core import attempts
 from distckpt.core.protocol import moment as moments
@@ -87,7 +90,7 @@ class Opening:
         return attempts.pending_name(self.name, self.attempt)
 
 
-class WrittenPiece(NamedTuple):
+class WrittenPiece(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One piece in a worker's shard: `file` counts within the report's `files`.
 
     There may be many thousands, so it travels as a row, without field names.
@@ -173,21 +176,23 @@ class Report:
 class Refusal:
     """Worker to chief: I cannot take part, for this reason.
 
-    `entries` is sent when the plans differ, so that the chief can name the first difference. They
-    travel as rows: if the chief's plan is the odd one, all other workers send them.
+    `entries` is sent when the plans differ, so that the chief can name the first differences. They
+    are few, and travel as rows: if the chief's plan is the odd one, all other workers send them.
 
     Attributes:
       worker: The worker's index.
       failure: The reason.
-      entries: The worker's entries, if these differ.
+      entries: Some of the worker's entries, if these differ: all of `buckets`.
       moment: The worker's moment; None if it has read the chief's entry for this call. With None
         the refusal counts for any moment; otherwise it is ignored if it precedes the chief's call.
+      buckets: The groups of `Plan.differing` that `entries` are of.
     """
 
     worker: int
     failure: Failure
     entries: tuple[Entry, ...] | None = None
     moment: Moment | None = None
+    buckets: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +266,16 @@ class Verdict:
     damaged: bool = False
 
 
+# Many pieces are last in a report, so that msgspec can write and read them, ten times faster.
+_PIECES = ',"pieces":'
+_decoder = msgspec.json.Decoder(tuple[WrittenPiece, ...])
+
+
 def to_json(message: Any) -> str:
     """Returns a message as JSON text."""
+    if isinstance(message, Report):
+        rest = _encode({name: part for name, part in vars(message).items() if name != "pieces"})
+        return f"{rest[:-1]}{_PIECES}{_rows(message.pieces)}}}"
     return _encode(message)
 
 
@@ -272,6 +285,21 @@ def _plain(part: Any) -> Any:
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+
+
+def _rows(pieces: tuple[WrittenPiece, ...]) -> str:
+    with contextlib.suppress(UnicodeEncodeError):
+        rows = msgspec.json.encode(pieces)
+        if rows.isascii():
+            return rows.decode()
+    return json.dumps(msgspec.to_builtins(pieces), separators=(",", ":"))
+
+
+def _pieces_from_rows(rows: str) -> tuple[WrittenPiece, ...]:
+    try:
+        return _decoder.decode(rows)
+    except msgspec.DecodeError:  # foreign keys, which are no Unicode
+        return msgspec.convert(json.loads(rows), tuple[WrittenPiece, ...])
 
 
 def call_from_json(text: str) -> Call:
@@ -297,7 +325,8 @@ def opening_from_json(text: str) -> Opening:
 
 def answer_from_json(text: str) -> Report | Refusal:
     """Returns the `Report` or `Refusal` in `text`."""
-    data = json.loads(text)
+    plain, mark, pieces = text.partition(_PIECES)  # in no text of the JSON: it has its quotes
+    data = json.loads(f"{plain}}}" if mark else plain)
     if "failure" in data:
         entries = data["entries"]
         if entries is not None:
@@ -305,7 +334,8 @@ def answer_from_json(text: str) -> Report | Refusal:
                 Entry(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in entries
             )
         moment = moments.from_json(data["moment"]) if data["moment"] else None
-        return Refusal(data["worker"], Failure.from_json(data["failure"]), entries, moment)
+        failure, buckets = Failure.from_json(data["failure"]), tuple(data["buckets"])
+        return Refusal(data["worker"], failure, entries, moment, buckets)
     data["prefixes"] = tuple(data["prefixes"])
     data["files"] = tuple(WrittenFile(**f) for f in data["files"])
     data["extras"] = tuple(WrittenFile(**f) for f in data["extras"])
@@ -313,9 +343,7 @@ def answer_from_json(text: str) -> Report | Refusal:
     data["own"] = _state_from_json(data["own"]) if data["own"] is not None else None
     data["phases"] = tuple(Phase(*row) for row in data["phases"])
     data["moment"] = moments.from_json(data["moment"])
-    data["pieces"] = tuple(
-        WrittenPiece(key, dtype, tuple(shape), *rest) for key, dtype, shape, *rest in data["pieces"]
-    )
+    data["pieces"] = _pieces_from_rows(pieces[:-1])
     return Report(**data)
 
 

@@ -105,7 +105,7 @@ class WorkerSave:
     def _answer(self, rendezvous: Rendezvous) -> list[Action]:
         """Answers the rendezvous: with a collective only if all workers will take part in it."""
         if rendezvous.fingerprint and rendezvous.fingerprint != self._plan.fingerprint:
-            return self._refuse(self._differs())
+            return self._refuse(self._differs(rendezvous.fingerprint))
         return self._then(ReadTogether() if rendezvous.complete else AwaitOutcome())
 
     def _refuse(self, refusal: Refusal) -> list[Action]:
@@ -136,15 +136,17 @@ class WorkerSave:
         elif self._moment.relation(opening.moment) is not Relation.SAME:
             text = moments.differ(here, self._moment, opening.moment)
         elif self._plan.fingerprint != opening.fingerprint:
-            return self._differs()
+            return self._differs(opening.fingerprint)
         else:
             return None
         return Refusal(self._index, Failure("StateMismatchError", text, self._index))
 
-    def _differs(self) -> Refusal:
+    def _differs(self, fingerprint: str) -> Refusal:
         text = f"The state of worker {self._index} differs from the chief's. First differences:"
         failure = Failure("StateMismatchError", text, self._index)
-        return Refusal(self._index, failure, self._plan.entries)
+        buckets = self._plan.differing(fingerprint)
+        entries = self._plan.of_buckets(buckets)
+        return Refusal(self._index, failure, entries, buckets=buckets)
 
     def _then(self, *actions: Action) -> list[Action]:
         self._last = actions[-1]

@@ -8,13 +8,17 @@ its replicas is torchsnapshot's and Orbax's; splitting one tensor between files 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
 import heapq
 import json
 import operator
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
 
 from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
 
@@ -26,6 +30,12 @@ MIN_SPLIT_BYTES = 16 * 1024
 SLACK = 0.03
 # The size counted for an index record, so that many empty or tiny entries spread out, too.
 RECORD_BYTES = 64
+
+# The groups of entries whose hashes are in a fingerprint, by key, and the digits of each hash.
+BUCKETS = 256
+_DIGITS = 4
+# A refusal tells of no more groups when it has so many entries.
+MOST_DIFFERING = 1000
 
 # The types whose slices `BundleReader::GetSliceValue` (tensor_bundle.cc) can put together again.
 SLICEABLE_DTYPES = frozenset(
@@ -153,10 +163,46 @@ class Plan:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Equal on two workers exactly when their entries and number of workers are equal."""
-        rows = [e.common for e in self.entries]
-        text = json.dumps([self.workers, rows], separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Equal on two workers exactly when their entries and number of workers are equal.
+
+        It consists of a hash of all entries, and short hashes of `BUCKETS` groups of them, which
+        tell the groups in which two plans differ.
+        """
+        rows: list[list[tuple[object, ...]]] = [[] for _ in range(BUCKETS)]
+        for entry in self.entries:
+            rows[_bucket(entry)].append(entry.common)
+        hashes = [_hash(some) for some in rows]
+        whole = hashlib.sha256(b"".join([str(self.workers).encode(), *hashes])).hexdigest()
+        return whole + "".join(one.hex()[:_DIGITS] for one in hashes)
+
+    def differing(self, fingerprint: str) -> tuple[int, ...]:
+        """Returns the groups in which this plan differs from one with `fingerprint`.
+
+        Returns only as many as have `MOST_DIFFERING` of this plan's entries, but at least one: to
+        name the first differences, not all entries need to be sent.
+        """
+        sizes = collections.Counter(map(_bucket, self.entries))
+        mine, theirs = (text[-BUCKETS * _DIGITS :] for text in (self.fingerprint, fingerprint))
+        found: list[int] = []
+        for bucket in range(BUCKETS):
+            digits = slice(bucket * _DIGITS, (bucket + 1) * _DIGITS)
+            if mine[digits] != theirs[digits]:
+                found.append(bucket)
+                if sum(sizes[one] for one in found) >= MOST_DIFFERING:
+                    break
+        return tuple(found)
+
+    def of_buckets(self, buckets: Collection[int]) -> tuple[Entry, ...]:
+        """Returns the entries of these groups."""
+        return tuple(entry for entry in self.entries if _bucket(entry) in buckets)
+
+    @functools.cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """For each worker, the `digest` of what a correct report of its share says."""
+        return tuple(
+            digest((p.entry.key, p.spec, p.entry.dtype, p.shape) for p in share)
+            for share in self.shares
+        )
 
     @functools.cached_property
     def collective(self) -> bool:
@@ -183,6 +229,23 @@ class Plan:
     def bytes_per_worker(self) -> tuple[int, ...]:
         """Bytes of tensors that each worker writes."""
         return tuple(sum(p.nbytes for p in share) for share in self.shares)
+
+
+def digest(pieces: Iterable[tuple[str, str, str, tuple[int, ...]]]) -> bytes:
+    """Returns a hash of pieces, given as (key, spec, dtype, shape) in any order."""
+    return _hash(sorted(pieces))
+
+
+def _hash(rows: Sequence[object]) -> bytes:
+    try:
+        text = msgspec.json.encode(rows)
+    except UnicodeEncodeError:  # foreign keys
+        text = json.dumps(rows).encode()
+    return hashlib.sha256(text).digest()
+
+
+def _bucket(entry: Entry) -> int:
+    return zlib.crc32(entry.key.encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def make_plan(entries: Sequence[Entry], workers: int) -> Plan:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +15,7 @@ from distckpt.coordination import rendezvous
 from distckpt.coordination.rendezvous import Place, meet, wait_for_workers
 from distckpt.core.tf_config import Task
 from distckpt.errors import ConfigurationError, DeadlineExceededError
+from distckpt.runtime import portable
 
 
 def job(count, chief="worker"):
@@ -169,6 +173,69 @@ def test_a_stranger_who_never_comes_to_the_point_holds_nobody_up():
     assert time.monotonic() - began < 10.0
     assert meeting.end() == {0: None}
     over.set()
+
+
+def test_many_strangers_who_say_nothing_hold_nobody_up():
+    tasks = job(2)
+    meeting = Meeting(tasks, [0], deadline=30.0)
+    strangers = [until_it_listens(tasks) for _ in range(200)]
+    began = time.monotonic()
+    assert Meeting(tasks, [1], deadline=30.0).end() == {1: None}
+    assert time.monotonic() - began < 5.0
+    assert meeting.end() == {0: None}
+    assert [stranger.recv(1) for stranger in strangers] == [b""] * 200
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_a_thousand_workers_come_at_once():
+    count = 1000
+    chiefs = job(1)[0]
+    tasks = [chiefs, *(Task("worker", n, f"127.0.0.1:{n}") for n in range(1, count))]
+    portable.allow_files(2 * count)
+    place = Place(tasks, 0)
+    chief = Meeting(tasks, [0], deadline=60.0)
+    until_it_listens(tasks).close()
+    began = time.monotonic()
+    links = [socket.create_connection(place.chiefs(), 30.0) for _ in range(1, count)]
+    for worker, link in enumerate(links, 1):
+        rendezvous._send(link, {"worker": worker, "job": place.job, "host": "h", "pid": worker})
+    assert [rendezvous._receive(link, 30.0) for link in links] == [{}] * (count - 1)
+    assert time.monotonic() - began < 10.0
+    for link in links:
+        link.close()
+    assert chief.end() == {0: None}
+
+
+def test_of_many_missing_workers_a_few_are_named():
+    tasks = [job(1)[0], *(Task("worker", n, f"{'x' * 200}:{n}") for n in range(1, 300))]
+    worker = Task("worker", 1, "127.0.0.1:1")
+    ends = Meeting([tasks[0], worker, *tasks[2:]], [0, 1], deadline=1.5).end()
+    (text,) = {str(end) for end in ends.values()}
+    assert "worker 13 (" in text
+    assert "worker 14 (" not in text
+    assert text.count(" and 286 more. ") == 1
+
+
+@pytest.mark.skipif(not portable.POSIX, reason="needs a limit of open files")
+def test_strangers_who_take_all_file_descriptors_hold_nobody_up(tmp_path):
+    program = tmp_path / "chief.py"
+    program.write_text(
+        "import resource, sys\n"
+        "from distckpt.coordination import rendezvous\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "rendezvous.wait_for_workers(30.0)\n"
+    )
+    tasks = job(2)
+    cluster = {"worker": [task.address for task in tasks]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": 0}}
+    environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+    chief = subprocess.Popen([sys.executable, str(program)], env=environment)
+    strangers = [until_it_listens(tasks) for _ in range(60)]
+    assert Meeting(tasks, [1], deadline=30.0).end() == {1: None}
+    assert chief.wait(30.0) == 0
+    for stranger in strangers:
+        stranger.close()
 
 
 def until_it_listens(tasks):

@@ -30,7 +30,7 @@ def test_a_byte_that_has_changed_is_noticed(found, data):
     [
         (b'"step": 1200', b'"step": 1201'),
         (b'"float32"', b'"float64"'),
-        (b'"version": 2', b'"version": 1'),
+        (b'"version": 3', b'"version": 1'),
         (b' "name"', b'  "name"'),
     ],
 )

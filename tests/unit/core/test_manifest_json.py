@@ -28,7 +28,7 @@ def test_it_is_one_json_object_with_a_line_for_each_entry():
     data = manifest_json.render(found)
     body = json.loads(data)
     assert body["format"] == "distckpt-manifest"
-    assert body["version"] == 2
+    assert body["version"] == 3
     assert len(body["entries"]) == 3
     assert data.count(b'\n["w",') == 3
     assert data.endswith(b"\n")
@@ -39,7 +39,7 @@ def test_an_empty_state_has_a_manifest_too():
     assert manifest_json.parse(manifest_json.render(found)) == found
 
 
-@pytest.mark.parametrize("version", [0, 3, "2", None, 99, [1]])
+@pytest.mark.parametrize("version", [0, 4, "2", None, 99, [1]])
 def test_another_version_is_refused_with_advice(version):
     body = {**json.loads(DATA), "version": version}
     with pytest.raises(ManifestError, match=r"Use a newer distckpt, or .* plain TensorFlow"):

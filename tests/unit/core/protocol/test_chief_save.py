@@ -10,7 +10,7 @@ from distckpt.core.protocol import actions as s
 from distckpt.core.protocol.actions import ProtocolError
 from distckpt.core.protocol.chief_save import ChiefSave
 from distckpt.core.protocol.messages import Refusal, WrittenFile, WrittenState
-from distckpt.core.protocol.write_plan import Entry
+from distckpt.core.protocol.write_plan import BUCKETS, Entry
 from distckpt.errors import Failure
 
 from .saves import (
@@ -108,7 +108,8 @@ def test_a_second_report_of_one_worker_is_a_bug():
 
 def test_a_refusal_with_entries_is_explained_by_the_chief():
     theirs = (*ENTRIES[:2], Entry("more", "int64", (), 8))
-    refusal = Refusal(1, Failure("StateMismatchError", "It differs:", 1), theirs)
+    failure = Failure("StateMismatchError", "It differs:", 1)
+    refusal = Refusal(1, failure, theirs, buckets=tuple(range(BUCKETS)))
     tell = drive(ChiefSave(plan()), OPEN, WROTE, s.Answered(refusal))[1]
     assert tell.failure.message == (
         "It differs:\n  graph: string[], not mirrored on the chief, absent there"

@@ -112,10 +112,3 @@ def test_the_phases_of_a_worker_are_few_bytes():
     phases = tuple(Phase(name, 1764139577.1234, 0.123456) for name in ALL)
     short = m.to_json(m.Report(1, "h", 2, 0.0, (), (), ()))
     assert len(m.to_json(m.Report(1, "h", 2, 0.0, (), (), (), phases=phases))) < len(short) + 400
-
-
-def test_a_large_refusal_stays_small():
-    """If the chief's state is the odd one, every other worker sends its entries."""
-    entry = Entry("layer-123/kernel/.ATTRIBUTES/VARIABLE_VALUE", "float32", (512, 64), 131072)
-    refusal = m.Refusal(1, Failure("StateMismatchError", "x"), (entry,) * 10_000)
-    assert len(m.to_json(refusal)) < 1_100_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec import structs
 
 from distckpt.core.protocol.report_checks import unplanned
 
@@ -12,7 +13,9 @@ from .saves import plan, report
 
 
 def change(of, **changes):
-    return dataclasses.replace(of, pieces=(of.pieces[0]._replace(**changes), *of.pieces[1:]))
+    return dataclasses.replace(
+        of, pieces=(structs.replace(of.pieces[0], **changes), *of.pieces[1:])
+    )
 
 
 def test_an_honest_report_is_as_planned():
@@ -45,7 +48,7 @@ def test_missing_and_doubled_pieces_are_counted():
 
 
 def test_what_the_chief_adds_is_accepted_from_it_alone():
-    extra = report(0).pieces[0]._replace(key="from a registered saver")
+    extra = structs.replace(report(0).pieces[0], key="from a registered saver")
     ours = dataclasses.replace(report(0), pieces=(*report(0).pieces, extra))
     theirs = dataclasses.replace(report(1), pieces=(*report(1).pieces, extra))
     assert unplanned(plan(), ours) is None

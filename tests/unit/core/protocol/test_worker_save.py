@@ -6,8 +6,16 @@ import pytest
 
 from distckpt.core.protocol import actions as s
 from distckpt.core.protocol.actions import ProtocolError
-from distckpt.core.protocol.messages import Outcome, Refusal, Rendezvous
+from distckpt.core.protocol.chief_save import ChiefSave
+from distckpt.core.protocol.messages import (
+    Outcome,
+    Refusal,
+    Rendezvous,
+    answer_from_json,
+    to_json,
+)
 from distckpt.core.protocol.worker_save import unknown
+from distckpt.core.protocol.write_plan import Entry, make_plan
 from distckpt.errors import Failure
 
 from .saves import ANSWERED, FAILURE, OPEN, READY, drive, opening, plan, report, worker
@@ -117,3 +125,21 @@ def test_unknown_keeps_the_cause_and_says_what_to_do():
     assert failure.worker == 0
     assert failure.message.startswith("The chief died. ")
     assert "restore the newest checkpoint" in failure.message
+
+
+def test_a_refusal_tells_of_the_first_differences_not_of_all_entries():
+    """If the chief's plan is the odd one, a thousand workers send their entries."""
+    mine = [Entry(f"layer-{n}", "float32", (8,), 32) for n in range(20_000)]
+    other, more = Entry("layer-700", "float64", (8,), 64), Entry("more", "int64", (), 8)
+    chiefs = make_plan([*mine[:700], other, *mine[702:], more], 2)
+    here = worker(of=make_plan(mine, 2))
+    send, _ = drive(here, s.Opened(opening(chiefs)))
+    assert len(to_json(send.answer)) < 100_000
+    refusal = s.Answered(answer_from_json(to_json(send.answer)))
+    tell = drive(ChiefSave(chiefs), s.Opened(opening(chiefs)), refusal)[1]
+    lines = tell.failure.message.splitlines()[1:]
+    assert lines == [
+        "  layer-700: float64[8] on the chief, float32[8] there",
+        "  layer-701: absent on the chief, float32[8] there",
+        "  more: int64[] on the chief, absent there",
+    ]
