@@ -10,9 +10,9 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.data.indices import Indices
+from distckpt.data.input_iteration import Stepping
 from distckpt.data.replicas import Replicas
 from distckpt.data.sample_order import Order
-from distckpt.data.stepping import Stepping
 from distckpt.errors import ConfigurationError
 from distckpt.state.rewind import rewind
 

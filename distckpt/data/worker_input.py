@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from distckpt.data.input_iteration import Stepping
 from distckpt.data.replicas import Replicas
-from distckpt.data.stepping import Stepping
 from distckpt.errors import ConfigurationError
 
 DatasetFn = Callable[[tf.distribute.InputContext], tf.data.Dataset]

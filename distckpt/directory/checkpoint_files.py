@@ -13,7 +13,7 @@ import google_crc32c
 
 from distckpt.core import layout, listings, manifest_json
 from distckpt.core.manifest import Head, IndexRecord, Manifest
-from distckpt.core.tensorflow_format import bundle
+from distckpt.core.tensorflow_format import index_reader
 from distckpt.errors import CheckpointDamagedError, ManifestError, SupersededError
 from distckpt.ownership.fencing import Ownership
 from distckpt.runtime.gc_pause import paused
@@ -110,7 +110,7 @@ class CheckpointFiles:
         """Returns those of `files` that the index on disk names; all if the index is unreadable."""
         path = layout.join(self._directory, layout.index_name(self._name))
         try:
-            shards = bundle.read_index(self._storage.read(path)).num_shards
+            shards = index_reader.read_index(self._storage.read(path)).num_shards
         except FileNotFoundError:
             return frozenset()
         except CheckpointDamagedError as error:
@@ -201,7 +201,7 @@ def _check_name(manifest: Head, name: str, path: str) -> None:
 def is_whole_index(storage: Reader, directory: str, name: str) -> bool:
     """Returns whether the index of checkpoint `name` exists and is intact."""
     try:
-        bundle.read_index(storage.read(layout.join(directory, layout.index_name(name))))
+        index_reader.read_index(storage.read(layout.join(directory, layout.index_name(name))))
     except (OSError, CheckpointDamagedError):
         return False
     return True

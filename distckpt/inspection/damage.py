@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from distckpt.core import layout
 from distckpt.core.manifest import Manifest
-from distckpt.core.tensorflow_format import bundle
+from distckpt.core.tensorflow_format import index_reader
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.checkpoint_files import read_manifest
 from distckpt.errors import CheckpointDamagedError, DistckptError, reason
@@ -70,7 +70,7 @@ def _too_short(storage: Storage, directory: str, name: str) -> str:
     """Returns which file of a plain checkpoint is missing or ends too early, or ""."""
     path = layout.join(directory, layout.index_name(name))
     try:
-        index = bundle.read_index(storage.read(path))
+        index = index_reader.read_index(storage.read(path))
     except FileNotFoundError:
         return ""  # somebody has just deleted it
     except OSError as error:

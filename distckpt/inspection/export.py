@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from distckpt.core import layout
 from distckpt.core.tensorflow_format import crc32c
-from distckpt.core.tensorflow_format.bundle_single import Place, single_index
+from distckpt.core.tensorflow_format.index_selection import Place, single_index
 from distckpt.errors import ConfigurationError, UnsupportedOptionError
 from distckpt.reading.tensors import Tensor, Tensors
 from distckpt.runtime import portable

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from distckpt.calls.save_request import Condition
 from distckpt.errors import UnsupportedOptionError
+from distckpt.keras.best_metric import Mode, Monitor, numbers_in, same
 from distckpt.keras.checks import (
     build,
     check_frequency,
@@ -24,7 +25,6 @@ from distckpt.keras.fit import Beginning, refuse_foreign
 from distckpt.keras.joining import BatchCount, batches_trained, best_before, fit_of, highest_number
 from distckpt.keras.manager_source import MAX_TO_KEEP, ManagerSource
 from distckpt.keras.memory import Memory, text_variable
-from distckpt.keras.monitor import Mode, Monitor, numbers_in, same
 from distckpt.keras.progress import Place, Progress
 from distckpt.manager.checkpoint_manager import CheckpointManager
 from distckpt.options import ManagerOptions

@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError
+from distckpt.keras.best_metric import same
 from distckpt.keras.memory import text_variable
-from distckpt.keras.monitor import same
 
 # The attribute of the manager's `tf.train.Checkpoint`.
 ATTRIBUTE = "keras_fit"

@@ -17,7 +17,7 @@ from distckpt.directory.attempt_cleanup import AttemptCleanup
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.directory.pruner import Pruner
 from distckpt.errors import DirectoryInUseError
-from distckpt.maintenance.garbage import Garbage
+from distckpt.maintenance.leftovers import Garbage
 from distckpt.maintenance.pending_folder import pending_folder
 from distckpt.maintenance.rollback import Rollbacks
 from distckpt.ownership import owner_record

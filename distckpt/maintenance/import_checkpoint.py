@@ -13,8 +13,8 @@ import google_crc32c
 
 from distckpt.core import layout, manifest_json
 from distckpt.core.manifest import EntryRecord, FileRecord, IndexRecord, Manifest, PieceRecord
-from distckpt.core.tensorflow_format import bundle
-from distckpt.core.tensorflow_format.bundle import BundleEntry, Index
+from distckpt.core.tensorflow_format import index_reader
+from distckpt.core.tensorflow_format.index_reader import BundleEntry, Index
 from distckpt.errors import ConfigurationError
 from distckpt.maintenance.exclusive_access import ExclusiveAccess
 from distckpt.storage.base import Storage
@@ -44,7 +44,7 @@ def make_manifest(
     """
     path = layout.join(directory, layout.index_name(name))
     data = storage.read(path)
-    index = bundle.read_index(data)
+    index = index_reader.read_index(data)
     files = [layout.data_name(name, n, index.num_shards) for n in range(index.num_shards)]
     number = layout.split_number(name)[1] or 0
     return Manifest(

@@ -22,7 +22,7 @@ from distckpt.runtime import portable, tf_version
 from distckpt.runtime.own_process import OwnProcess
 from distckpt.state.base import BundleWriter
 from distckpt.state.direct_writer import DirectWriter
-from distckpt.state.shards import OpWriter
+from distckpt.state.tensorflow_ops import OpWriter
 from distckpt.state.worker_state import WorkerState
 from distckpt.storage import obstacles
 from distckpt.storage.base import Storage

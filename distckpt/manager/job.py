@@ -8,8 +8,8 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterator
 
+from distckpt.calls.agree_on import ChiefDecisions
 from distckpt.calls.call_log import CallLog
-from distckpt.calls.chief_decisions import ChiefDecisions
 from distckpt.coordination.base import Coordinator
 from distckpt.coordination.choose import default_coordinator
 from distckpt.listeners.dispatcher import Dispatcher

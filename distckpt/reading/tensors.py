@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from distckpt.core import layout
 from distckpt.core.manifest import Manifest
-from distckpt.core.tensorflow_format import bundle
-from distckpt.core.tensorflow_format.bundle import BundleEntry
+from distckpt.core.tensorflow_format import index_reader
+from distckpt.core.tensorflow_format.index_reader import BundleEntry
 from distckpt.core.tensorflow_format.tensor_checksum import verify_entry
 from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError, ConfigurationError, explain
@@ -85,7 +85,7 @@ class Tensors:
             self.manifest = Catalog(storage, directory, brief=True).manifest(name)
         path = layout.join(directory, layout.index_name(name))
         self.index_data = storage.read(path)
-        self._index = bundle.read_index(self.index_data)
+        self._index = index_reader.read_index(self.index_data)
         writers = {f.name: f.worker for f in self.manifest.files} if self.manifest else {}
         if self.manifest is not None and not self.manifest.workers:
             writers = {}  # an imported checkpoint: the writers are unknown

@@ -14,8 +14,8 @@ import google_crc32c
 
 from distckpt.core import layout
 from distckpt.core.manifest import Manifest, StateRecord
-from distckpt.core.tensorflow_format import bundle
-from distckpt.core.tensorflow_format.bundle import BundleEntry
+from distckpt.core.tensorflow_format import index_reader
+from distckpt.core.tensorflow_format.index_reader import BundleEntry
 from distckpt.core.tensorflow_format.tensor_checksum import Read, verify_entry
 from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError, explain
@@ -100,7 +100,7 @@ class Verifier:
     ) -> list[tuple[str, int, list[BundleEntry]]]:
         """Returns the bundles that one worker checks: prefix, number of files, and entries."""
         path = layout.join(self._directory, layout.index_name(name))
-        index = bundle.read_index(self._storage.read(path))
+        index = index_reader.read_index(self._storage.read(path))
         for file in manifest.files if manifest is not None else ():
             path = layout.join(self._directory, file.name)
             size = self._storage.size(path)
@@ -113,7 +113,7 @@ class Verifier:
             parts.append((state.prefix, own.num_shards, list(own.stored)))
         return parts
 
-    def _index_of_state(self, state: StateRecord) -> bundle.Index:
+    def _index_of_state(self, state: StateRecord) -> index_reader.Index:
         """Returns the index of one worker's own state, after checking its checksum."""
         name = layout.index_name(state.prefix)
         path = layout.join(self._directory, name)
@@ -123,7 +123,7 @@ class Verifier:
             raise CheckpointDamagedError(
                 f"{path} has the checksum {found:#010x} instead of {state.crc32c:#010x}."
             )
-        return bundle.read_index(raw)
+        return index_reader.read_index(raw)
 
     def _check_bytes(
         self, name: str, run: Sequence[BundleEntry], shards: int, progress: Progressing | None

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from distckpt.core import layout
 from distckpt.core.protocol.messages import Report
-from distckpt.core.tensorflow_format.bundle import header_only_index
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_reader import header_only_index
 from distckpt.runtime.gc_pause import paused
 from distckpt.state.base import Merger
 from distckpt.storage.base import Storage

@@ -16,9 +16,9 @@ import msgspec
 
 from distckpt.core import attempts, layout
 from distckpt.core.protocol.messages import Opening, Report, WrittenFile, WrittenPiece, WrittenState
-from distckpt.core.protocol.share_split import divide
+from distckpt.core.protocol.parallel_parts import divide
 from distckpt.core.protocol.write_plan import Piece
-from distckpt.core.tensorflow_format import bundle
+from distckpt.core.tensorflow_format import index_reader
 from distckpt.directory.checkpoint_files import read_index_record
 from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFullError
 from distckpt.messaging.progress import Progressing
@@ -231,7 +231,7 @@ class ShardWriter:
     def _bundle(self, folder: str, prefix: str) -> _Bundle:
         data = self._storage.read(layout.join(folder, layout.index_name(prefix)))
         with paused():
-            index = bundle.read_index(data)
+            index = index_reader.read_index(data)
             pieces = tuple(_written(entry) for entry in index.stored)
         names = [layout.data_name(prefix, n, index.num_shards) for n in range(index.num_shards)]
         sizes = [self._storage.size(layout.join(folder, name)) for name in names]
@@ -305,7 +305,7 @@ class ShardWriter:
         )
 
 
-def _written(entry: bundle.BundleEntry) -> WrittenPiece:
+def _written(entry: index_reader.BundleEntry) -> WrittenPiece:
     return WrittenPiece(
         key=entry.key,
         dtype=entry.dtype,

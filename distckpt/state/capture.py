@@ -42,8 +42,8 @@ from distckpt.state.reading import (
     read_variables,
     share_on_read,
 )
-from distckpt.state.shards import OpWriter, os_errors
 from distckpt.state.survey import Identity, Survey
+from distckpt.state.tensorflow_ops import OpWriter, os_errors
 
 _NO_CHECK = Check()
 

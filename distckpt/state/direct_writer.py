@@ -25,12 +25,12 @@ import tensorflow as tf
 
 from distckpt.core import layout
 from distckpt.core.tensorflow_format import crc32c
-from distckpt.core.tensorflow_format.bundle_index import StoredTensor, make_index
 from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
+from distckpt.core.tensorflow_format.index_writer import StoredTensor, make_index
 from distckpt.core.tensorflow_format.leveldb_table import encode_varint
 from distckpt.runtime import disk_hints
 from distckpt.state.base import BundleWriter
-from distckpt.state.shards import OpWriter
+from distckpt.state.tensorflow_ops import OpWriter
 
 # How many bytes are passed to the checksum and then to the file: they stay in the cache meanwhile.
 _CHUNK = 1 << 20

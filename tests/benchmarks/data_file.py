@@ -31,7 +31,7 @@ from arguments import positive
 
 from distckpt.state.base import BundleWriter
 from distckpt.state.direct_writer import DirectWriter
-from distckpt.state.shards import OpWriter
+from distckpt.state.tensorflow_ops import OpWriter
 from distckpt.storage.local import LocalStorage
 
 CHUNK = 1 << 20

@@ -16,8 +16,8 @@ from distckpt.core.protocol import messages
 from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Report, WrittenFile, WrittenPiece
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
-from distckpt.core.tensorflow_format.bundle_index import StoredTensor, make_index
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_writer import StoredTensor, make_index
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.messaging.keys import Keys
 from distckpt.ownership.fencing import Ownership

@@ -15,9 +15,9 @@ from distckpt.core import layout, manifest_json, rollback_record
 from distckpt.core import manifest as manifests
 from distckpt.core.manifest import FileRecord, Replaced, StateRecord
 from distckpt.core.rollback_record import Leaving, Rollback
-from distckpt.core.tensorflow_format import bundle, checkpoint_state
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format import checkpoint_state, index_reader
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
 from distckpt.core.tensorflow_format.tensor_checksum import verify_entry
 from distckpt.directory.catalog import Catalog
 from distckpt.errors import DistckptError
@@ -84,7 +84,7 @@ def targets() -> dict[str, Target]:
     found = (
         Target("manifest", _parse_manifest, all_kinds),
         Target("fields", _parse_fields, tuple(map(sealed.fields, all_kinds))),
-        Target("index", bundle.read_index, (index, other)),
+        Target("index", index_reader.read_index, (index, other)),
         Target("block", _read_block, tuple(map(sealed.first_block, (index, other, sliced)))),
         Target("parts", lambda data: merge_indexes([data, second]), (first, sliced)),
         Target("strings", lambda data: _verify("string", data), (sealed.strings(*words),)),
@@ -131,13 +131,13 @@ def _with_states(data: bytes) -> bytes:
 
 
 def _read_block(content: bytes) -> object:
-    return bundle.read_index(sealed.table_of(content))
+    return index_reader.read_index(sealed.table_of(content))
 
 
 def _verify(dtype: str, data: bytes) -> object:
     """Checks a tensor of three elements, followed by its checksum."""
     content, checksum = data[:-4], int.from_bytes(data[-4:], "little")
-    entry = bundle.BundleEntry("x", dtype, (3,), 0, 0, len(content), checksum)
+    entry = index_reader.BundleEntry("x", dtype, (3,), 0, 0, len(content), checksum)
     return verify_entry(entry, lambda offset, size: content[offset : offset + size])
 
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from distckpt.core import attempts, layout, listings, manifest_json
-from distckpt.core.tensorflow_format import bundle, checkpoint_state
 from distckpt.core.tensorflow_format import bundle_proto as proto
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format import checkpoint_state, index_reader
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
 from distckpt.core.tensorflow_format.leveldb_table import write_table
 from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
 from distckpt.directory.attempt_cleanup import TOMBSTONE, AttemptCleanup
@@ -200,7 +200,7 @@ def hostile_indexes(draw):
 @example(HALF)
 def test_an_index_that_is_believed_names_data_files_of_its_own_alone(data):
     try:
-        index = bundle.read_index(data)
+        index = index_reader.read_index(data)
     except CheckpointDamagedError:
         return
     for entry in index.stored:
@@ -212,7 +212,7 @@ def test_an_index_that_is_believed_names_data_files_of_its_own_alone(data):
         merged = merge_indexes([data, HALF])
     except CheckpointDamagedError:
         return
-    assert bundle.read_index(merged).num_shards == index.num_shards + 1
+    assert index_reader.read_index(merged).num_shards == index.num_shards + 1
 
 
 # --- TensorFlow's file

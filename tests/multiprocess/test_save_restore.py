@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from distckpt.core import manifest_json
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY
-from distckpt.core.tensorflow_format import bundle
+from distckpt.core.tensorflow_format import index_reader
 from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
 
@@ -149,7 +149,7 @@ def test_the_same_number_saved_again_replaces_the_checkpoint(pools, tmp_path, pl
     assert plain.digest(str(tmp_path)) == results[0]["second"]["digest"]
     assert results[0]["second"]["digest"] != results[0]["first"]["digest"]
     written = manifest(tmp_path, "ckpt-7")
-    index = bundle.read_index((tmp_path / "ckpt-7.index").read_bytes())
+    index = index_reader.read_index((tmp_path / "ckpt-7.index").read_bytes())
     names = {f.name for f in written.files}
     assert {p.name for p in tmp_path.glob("ckpt-7.data-*")} == names
     assert index.num_shards == len(names) == 4  # three, and an empty file for other names

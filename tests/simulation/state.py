@@ -8,8 +8,8 @@ import numpy as np
 
 from distckpt.core import layout
 from distckpt.core.protocol.write_plan import Entry, Piece, Plan, make_plan
-from distckpt.core.tensorflow_format import bundle
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format import index_reader
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
 from distckpt.errors import CheckpointDamagedError
 from distckpt.state.base import CapturedState, Merger, OwnState
 from distckpt.storage.base import Storage
@@ -21,7 +21,7 @@ KEYS = ("bias", "kernel", "slot", "step")
 OWN = ("iterator",)
 # Cached, because these are the same in every run.
 merged = functools.lru_cache(50_000)(lambda parts: merge_indexes(list(parts)))
-read_index = functools.lru_cache(50_000)(bundle.read_index)
+read_index = functools.lru_cache(50_000)(index_reader.read_index)
 
 
 def entries(*, collective: bool) -> tuple[Entry, ...]:

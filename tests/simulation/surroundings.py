@@ -12,7 +12,7 @@ from distckpt import errors
 from distckpt.core import attempts, layout, listings, manifest_json
 from distckpt.core.manifest import Manifest
 from distckpt.core.protocol import messages
-from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.core.tensorflow_format import checkpoint_state, index_reader
 from distckpt.directory import checkpoint_files
 from distckpt.errors import ManifestError
 from distckpt.messaging import progress, waiting
@@ -117,7 +117,7 @@ _MEMORIES = [
         for module, name in (
             (attempts, "parse_attempt_id"),
             (attempts, "parse_pending_name"),
-            (bundle, "read_index"),
+            (index_reader, "read_index"),
             (checkpoint_state, "parse"),
             (layout, "join"),
             (layout, "parse_data_name"),

@@ -15,7 +15,7 @@ from distckpt.core import layout
 
 if TYPE_CHECKING:
     from distckpt.core.rollback_record import Rollback
-    from distckpt.maintenance.garbage import Leftover
+    from distckpt.maintenance.leftovers import Leftover
 
 _EPILOG = f"""\b
 Examples:
@@ -43,7 +43,7 @@ def gc_command(directory: str, dry_run: bool, take_over: bool, as_json: bool) ->
     too. Foreign files are shown and kept.
     """
     from distckpt.maintenance.exclusive_access import ExclusiveAccess
-    from distckpt.maintenance.garbage import Garbage
+    from distckpt.maintenance.leftovers import Garbage
 
     storage, path = find_directory(directory)
     found = Garbage(storage, path, time.time()).find()

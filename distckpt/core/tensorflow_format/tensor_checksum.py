@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from distckpt.core.tensorflow_format import crc32c
-from distckpt.core.tensorflow_format.bundle import BundleEntry
+from distckpt.core.tensorflow_format.index_reader import BundleEntry
 from distckpt.errors import CheckpointDamagedError
 
 CHUNK_SIZE = 8 << 20

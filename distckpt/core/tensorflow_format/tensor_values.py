@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from distckpt.core.tensorflow_format.bundle import BundleEntry
+from distckpt.core.tensorflow_format.index_reader import BundleEntry
 from distckpt.errors import UnsupportedOptionError
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -22,7 +22,7 @@ from distckpt.launcher.guarded import GuardedProcess
 from distckpt.launcher.outcome import WorkerProcess
 from distckpt.launcher.output.console import Console
 from distckpt.launcher.output.pump import Pump
-from distckpt.launcher.pod import environment, resolve
+from distckpt.launcher.pod import environment, host_names
 from distckpt.launcher.pod.environment import Identity
 from distckpt.launcher.pod.spec import PodSpec
 from distckpt.launcher.run import signals, watch
@@ -84,7 +84,7 @@ def _wait_for_others(identity: Identity, spec: PodSpec, console: Console) -> Non
     if place is None:
         return
     hosts = [rendezvous.split(address, address)[0] for address in place.addresses]
-    resolve.wait_for_names(hosts, hosts[place.index], spec.peer_deadline, console.say)
+    host_names.wait_for_names(hosts, hosts[place.index], spec.peer_deadline, console.say)
     rendezvous.meet(place, max(1.0, end - time.monotonic()), console.say)
     console.say(f"all {len(place.names)} workers have come.")
 

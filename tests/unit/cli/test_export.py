@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import distckpt
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core.tensorflow_format.bundle import read_index
+from distckpt.core.tensorflow_format.index_reader import read_index
 
 from .conftest import SCRIPT, VALUES, content, flip
 

@@ -8,7 +8,7 @@ from distckpt.core import layout
 from distckpt.core.protocol.write_plan import Entry, Piece
 from distckpt.core.tensorflow_format import bundle_proto as proto
 from distckpt.core.tensorflow_format import crc32c
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
 from distckpt.core.tensorflow_format.leveldb_table import write_table
 from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
 from distckpt.state.base import CapturedState, Merger

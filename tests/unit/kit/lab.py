@@ -15,7 +15,7 @@ from distckpt.coordination.in_process import InProcessJob
 from distckpt.core import layout
 from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.write_plan import make_plan
-from distckpt.core.tensorflow_format import bundle, checkpoint_state
+from distckpt.core.tensorflow_format import checkpoint_state, index_reader
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.directory.pruner import Pruner
@@ -38,7 +38,7 @@ from .bundles import PlainMerger, PlainState, bundle_files, values
 def read_back(directory, name):
     """Returns the arrays of a checkpoint, by plain reading, without any of the roles."""
     folder = pathlib.Path(local(directory))
-    index = bundle.read_index((folder / f"{name}.index").read_bytes())
+    index = index_reader.read_index((folder / f"{name}.index").read_bytes())
     arrays = {e.key: np.zeros(e.shape, e.dtype) for e in index.tensors}
     for entry in index.stored:
         file = folder / layout.data_name(name, entry.shard, index.num_shards)
@@ -281,7 +281,9 @@ def expected_files(directory, names):
         manifest = catalog.manifest(name)
         expected.add(f"{name}.index")
         if manifest is None:
-            index = bundle.read_index((pathlib.Path(directory) / f"{name}.index").read_bytes())
+            index = index_reader.read_index(
+                (pathlib.Path(directory) / f"{name}.index").read_bytes()
+            )
             shards = index.num_shards
             expected |= {layout.data_name(name, shard, shards) for shard in range(shards)}
             outdated = f"{name}.manifest.json"  # plain TensorFlow has saved over one of ours

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 import distckpt
 from distckpt.core import layout
-from distckpt.core.tensorflow_format.bundle import read_index
+from distckpt.core.tensorflow_format.index_reader import read_index
 from distckpt.directory.catalog import Catalog
 from distckpt.ownership import fencing
 from distckpt.ownership.held_terms import HeldTerms

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distckpt.core.tensorflow_format.bundle import BundleEntry, read_index
+from distckpt.core.tensorflow_format.index_reader import BundleEntry, read_index
 from distckpt.errors import CheckpointDamagedError
 from distckpt.restoring import verifier
 from distckpt.restoring.verifier import CHUNK, GAP, SMALL, Verifier, runs, share

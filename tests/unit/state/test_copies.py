@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from distckpt.core.protocol import replica_check
 from distckpt.core.protocol.replica_check import Check
-from distckpt.core.tensorflow_format import bundle
+from distckpt.core.tensorflow_format import index_reader
 from distckpt.state.capture import Capture
 
 ALL = Check("error")
@@ -36,7 +36,7 @@ def written(folder, checkpoint, workers=2):
     for index in range(workers):
         state, plan = captured(checkpoint, index, Check(), workers)
         for prefix in state.write(str(folder), f"shard-{index}", plan.shares[index]):
-            stored = bundle.read_index((folder / f"{prefix}.index").read_bytes()).stored
+            stored = index_reader.read_index((folder / f"{prefix}.index").read_bytes()).stored
             found |= {(entry.key, entry.spec): entry.crc32c for entry in stored}
     return found
 

@@ -22,7 +22,7 @@ from distckpt.runtime import disk_hints
 from distckpt.state import direct_writer
 from distckpt.state.capture import Capture
 from distckpt.state.direct_writer import DirectWriter
-from distckpt.state.shards import OpWriter
+from distckpt.state.tensorflow_ops import OpWriter
 
 from .arrays import DTYPES, SHAPES, array
 

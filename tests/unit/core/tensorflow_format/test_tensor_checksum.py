@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distckpt.core.tensorflow_format.bundle import BundleEntry, read_index
+from distckpt.core.tensorflow_format.index_reader import BundleEntry, read_index
 from distckpt.core.tensorflow_format.tensor_checksum import verify_entry
 from distckpt.errors import CheckpointDamagedError
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from distckpt.core.tensorflow_format.bundle import header_only_index, read_index
-from distckpt.core.tensorflow_format.bundle_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_merge import merge_indexes
+from distckpt.core.tensorflow_format.index_reader import header_only_index, read_index
 from distckpt.errors import CheckpointDamagedError
 
 W = tf.reshape(tf.range(24, dtype=tf.float32), [6, 4])

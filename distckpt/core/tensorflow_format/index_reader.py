@@ -123,7 +123,7 @@ def header_only_index() -> bytes:
 
     Merged by `merge_indexes` it adds a data file to the result, so that the data files of a
     checkpoint get names other than those of the checkpoint it overwrites. ``SaveV2`` cannot write
-    such a bundle, and ``MergeV2Checkpoints`` cannot merge it (see `bundle_merge`).
+    such a bundle, and ``MergeV2Checkpoints`` cannot merge it (see `index_merge`).
     """
     return write_table([(b"", proto.single_file_header())])
 

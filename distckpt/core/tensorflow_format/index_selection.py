@@ -21,7 +21,7 @@ def single_index(index: bytes, places: Mapping[str, Place]) -> bytes:
     """Returns the index of a bundle of one data file with some tensors of another bundle.
 
     Args:
-      index: The ``.index`` file of the other bundle, which `bundle.read_index` has read.
+      index: The ``.index`` file of the other bundle, which `index_reader.read_index` has read.
       places: The new places of the tensors, by key (`BundleEntry.key`). Other tensors are left out,
         and so are the entries of slices: a partitioned tensor is whole now.
     """

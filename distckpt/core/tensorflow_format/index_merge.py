@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from distckpt.core.tensorflow_format import bundle_proto as proto
-from distckpt.core.tensorflow_format.bundle import read_index
+from distckpt.core.tensorflow_format.index_reader import read_index
 from distckpt.core.tensorflow_format.leveldb_table import damaged, read_table, write_table
 from distckpt.errors import CheckpointDamagedError
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from distckpt.calls.chief_decisions import ChiefDecisions
+from distckpt.calls.agree_on import ChiefDecisions
 from distckpt.coordination.in_process import InProcess, InProcessJob
 from distckpt.errors import ConfigurationError, DeadlineExceededError
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from distckpt.core.tensorflow_format.bundle import BundleEntry, header_only_index, read_index
+from distckpt.core.tensorflow_format.index_reader import BundleEntry, header_only_index, read_index
 from distckpt.core.tensorflow_format.leveldb_table import read_table, write_table
 from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
 from distckpt.errors import CheckpointDamagedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distckpt.keras.monitor import Monitor, numbers_in
+from distckpt.keras.best_metric import Monitor, numbers_in
 
 
 @pytest.mark.parametrize(
