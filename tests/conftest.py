@@ -33,7 +33,7 @@ def _import_tensorflow_faster(folder):
         sys.path.insert(0, folder)
         paths = filter(None, [folder, os.environ.get("PYTHONPATH")])
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    importlib.import_module("lean_tensorflow")
+    importlib.import_module("lean_import")
 
 
 _import_tensorflow_faster(str(ROOT / "unit" / "kit" / "startup"))

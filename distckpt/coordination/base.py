@@ -3,7 +3,7 @@
 A key-value store in which a key is published once, a way to wait for keys with a deadline, and
 reports of deaths. There is no barrier: "all have arrived" is the presence of N keys, which, unlike
 a barrier, also tells who is missing. The contract is spelled out, clause by clause, as tests in
-`distckpt.testing.coordinator_contract`.
+`distckpt.testing.coordinator_clauses`.
 """
 
 from __future__ import annotations

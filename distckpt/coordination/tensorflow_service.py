@@ -90,9 +90,8 @@ class TensorFlowService(base.Coordinator):
         self._marked = False
         self._restarted = False
         self._marking = threading.Lock()
-        everybody, leader = job.numbers_of_tasks(), job.number_of_leader()
-        self._all = _Inquiry(lambda: self._ask_states(everybody), job.leader)
-        self._chief = _Inquiry(lambda: self._ask_states(leader), job.leader)
+        self._all = _Inquiry(lambda: self._ask(self._states), job.leader)
+        self._chief = _Inquiry(lambda: self._ask(list), job.leader)
         self._chief.begin()  # sets the mark
 
     @staticmethod
@@ -152,7 +151,10 @@ class TensorFlowService(base.Coordinator):
         return [(keys_by_full[full], value) for full, value in found]
 
     def lost(self) -> dict[int, str]:
-        """See base. Answers within half a second, if necessary with the last known state."""
+        """See base. Answers within a second, if necessary with the last known state."""
+        leader = self._chief.answer()
+        if leader or not self._chief.answered:  # see `_states`
+            return self._all.last | leader
         return self._all.answer()
 
     def chief_lost(self) -> str | None:
@@ -196,14 +198,27 @@ class TensorFlowService(base.Coordinator):
                 self._set(key, _FORGOTTEN)
                 self._context.delete_config_key_value(key)
 
-    def _ask_states(self, tasks: Sequence[tuple[str, int]]) -> dict[int, str]:
+    def _ask(self, states: Callable[[], list[Any]]) -> dict[int, str]:
+        """Asks the service if it is there, and then for the `states` of the workers."""
         try:
             if self._service_is_new():
                 return {self._job.leader: "it was restarted, and the job's agreements are lost"}
-            states = self._connection.use(lambda: self._context.get_task_states(list(tasks)))
+            found = states()
         except tf.errors.OpError as error:
             return {self._at_fault(error): _reason(error)}
-        return {n: _reason(state) for n, state in enumerate(states) if state is not None}
+        return {n: _reason(state) for n, state in enumerate(found) if state is not None}
+
+    def _states(self) -> list[Any]:
+        """Returns the states of all workers: None, or the error.
+
+        ``get_task_states`` holds the interpreter's lock until the answer is there. If the chief
+        hangs at that moment, so does all of this process. So nobody calls it who only waits for
+        the chief: the service runs in the chief's process, and lives as long.
+        """
+        states: list[Any] = self._connection.use(
+            lambda: self._context.get_task_states(self._job.numbers_of_tasks())
+        )
+        return states
 
     def _service_is_new(self) -> bool:
         """Returns whether the chief was replaced: then the first mark can be set once more."""
@@ -282,10 +297,6 @@ class _Job:
         job, number = self.tasks[index]
         return job if job == "chief" else f"{job} {number}"
 
-    def number_of_leader(self) -> list[tuple[str, int]]:
-        """Returns the job of the first worker, where the service runs, with only that task."""
-        return [(self.tasks[0][0], 1)]
-
     def numbers_of_tasks(self) -> list[tuple[str, int]]:
         """Returns the jobs with their sizes; the answer then has the order of `tasks`."""
         names = [job for job, _ in self.tasks]
@@ -298,13 +309,16 @@ class _Inquiry:
     Args:
       ask: Returns the dead workers with the reasons; may block.
       leader: The worker on which the service runs.
+
+    Attributes:
+      last: The last answer.
     """
 
     def __init__(self, ask: Callable[[], dict[int, str]], leader: int) -> None:
         self._ask = ask
         self._leader = leader
         self._lock = threading.Lock()
-        self._lost: dict[int, str] = {}
+        self.last: dict[int, str] = {}
         self._query: Background[dict[int, str]] | None = None
 
     def begin(self) -> None:
@@ -320,16 +334,21 @@ class _Inquiry:
         with self._lock:
             query = self._renew()
         if query is None:
-            return dict(self._lost)
+            return dict(self.last)
         if query.finished(_GLANCE):
             try:
-                self._lost = query.result()
+                self.last = query.result()
             except Exception:
                 _logger.exception("the coordination service could not be asked who is alive")
         elif query.seconds() >= _SILENCE:
             silence = f"its coordination service has not answered for {query.seconds():.0f} s"
-            return self._lost | {self._leader: silence}
-        return dict(self._lost)
+            return self.last | {self._leader: silence}
+        return dict(self.last)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last question has been answered."""
+        return self._query is not None and self._query.finished(0)
 
     def _renew(self) -> Background[dict[int, str]] | None:
         """Asks again if the last answer is there, and is not quite new. Returns the last query."""

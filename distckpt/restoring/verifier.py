@@ -30,8 +30,8 @@ CHUNK = 2 << 20
 SMALL = 256 << 10
 # The largest gap between two such neighbours; bytes in it may belong to another worker's share.
 GAP = 64 << 10
-# One for each CPU. More than 4 are not faster, whether files are in memory or on a disk.
-THREADS = min(4, os.cpu_count() or 1)
+# More threads are not faster, whether files are in memory or on a disk.
+MOST_THREADS = 4
 
 
 class Verifier:
@@ -47,7 +47,7 @@ class Verifier:
         self._storage = storage
         self._directory = directory
         self._catalog = Catalog(storage, directory)
-        self._threads = threads or THREADS
+        self._threads = threads or min(MOST_THREADS, os.cpu_count() or 1)
 
     def verify(
         self,

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "distckpt.testing.storage_contract", "distckpt.testing.coordinator_contract"
+    "distckpt.testing.storage_contract",
+    "distckpt.testing.coordinator_clauses",
+    "distckpt.testing.coordinator_contract",
 )
 
 

@@ -22,7 +22,7 @@ from tensorflow.python.eager import context as tf_context
 
 from distckpt import errors
 from distckpt.coordination.tensorflow_service import TensorFlowService
-from distckpt.testing import coordinator_contract as contract
+from distckpt.testing import coordinator_clauses as contract
 from tests.unit.kit.tf_differences import TELLS_WHY_UNREACHABLE
 
 # --- Clauses that only this adapter has -----------------------------------------------------------

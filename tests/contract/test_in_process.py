@@ -7,7 +7,8 @@ import pytest
 
 from distckpt import errors
 from distckpt.coordination.in_process import InProcess, InProcessJob
-from distckpt.testing.coordinator_contract import WORKERS, CoordinatorContract
+from distckpt.testing.coordinator_clauses import WORKERS
+from distckpt.testing.coordinator_contract import CoordinatorContract
 
 
 class TestInProcess(CoordinatorContract):

@@ -14,7 +14,8 @@ from distckpt import errors
 from distckpt.coordination import heartbeats
 from distckpt.coordination.shared_directory import SharedDirectory
 from distckpt.storage import local
-from distckpt.testing.coordinator_contract import WORKERS, CoordinatorContract
+from distckpt.testing.coordinator_clauses import WORKERS
+from distckpt.testing.coordinator_contract import CoordinatorContract
 
 from ..unit.kit.eventually import eventually
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from distckpt import errors
-from distckpt.testing import coordinator_contract as contract
+from distckpt.testing import coordinator_clauses as contract
 
 from ..unit.kit.eventually import eventually
 

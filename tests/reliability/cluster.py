@@ -21,7 +21,6 @@ PATIENCE = 60.0
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.reliability.worker"])
 
 
 class Lost(AssertionError):
@@ -78,6 +77,7 @@ class Cluster:
     def __enter__(self) -> Cluster:
         Path(self.job.board).mkdir(parents=True, exist_ok=True)
         for index in range(self.job.workers):
+            _context.set_forkserver_preload(["tests.reliability.worker"])
             process = _context.Process(target=worker.main, args=(self.job, index), daemon=True)
             process.start()
             self.processes.append(process)

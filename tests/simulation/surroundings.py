@@ -52,7 +52,7 @@ def inside(world: World) -> Iterator[None]:
         (progress, "telling", _telling),
         # No process of this machine is one of the simulated world.
         (owner_record, "_runs", lambda pid, since: False),
-        (verifier, "THREADS", 1),
+        (verifier, "MOST_THREADS", 1),
     ]
     before = [getattr(module, name) for module, name, _ in changes]
     log = logging.getLogger("distckpt")

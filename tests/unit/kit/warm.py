@@ -27,11 +27,11 @@ from distckpt.launcher.tasks import make_tasks, tf_config, worker_environment
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 _READ_AT_IMPORT = ("TF_CONFIG", "TF_USE_LEGACY_KERAS")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tensorflow", "warm_program"])
 
 
 def _start_server():
     """Starts the process that is forked, unless it runs, with none of a test's variables."""
+    _context.set_forkserver_preload(["tensorflow", "warm_program"])
     kept = dict(os.environ)
     for name in _READ_AT_IMPORT:
         os.environ.pop(name, None)

@@ -1,3 +1,3 @@
 """Python imports this at its start, because tests/conftest.py puts its folder on PYTHONPATH."""
 
-import lean_tensorflow  # noqa: F401
+import lean_import  # noqa: F401
