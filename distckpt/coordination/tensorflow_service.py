@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import re
 import secrets
 import threading
@@ -31,10 +30,10 @@ from distckpt import errors
 from distckpt.coordination import base
 from distckpt.coordination.background import Background
 from distckpt.coordination.crew import Crew
+from distckpt.coordination.inquiry import Inquiry
 from distckpt.coordination.watches import Forgotten, Watches
 
 _Result = TypeVar("_Result")
-_logger = logging.getLogger(__name__)
 
 _JOBS = ("chief", "worker")  # in the order in which workers are numbered
 _VALUE = "="  # the first character of every value …
@@ -42,9 +41,7 @@ _FORGOTTEN = "-"  # … except for the mark that the key is being forgotten
 
 # All in seconds.
 _PATIENCE = 3.0  # how long a broken connection is retried: gRPC's first two pauses
-_SILENCE = 10.0  # how long the service, like a worker, may be silent before it counts as dead
-_GLANCE = 0.5  # how long `lost` waits for the service
-_PAUSE = 0.25  # how old an answer of the service may be that `lost` returns again
+_GLANCE = 0.5  # how long `publish` waits before it asks about the chief
 _PUBLISH = 60.0  # how long `publish` waits while the service answers other calls
 _FORGET = 2.0  # how long `forget` waits
 
@@ -90,8 +87,8 @@ class TensorFlowService(base.Coordinator):
         self._marked = False
         self._restarted = False
         self._marking = threading.Lock()
-        self._all = _Inquiry(lambda: self._ask(self._states), job.leader)
-        self._chief = _Inquiry(lambda: self._ask(list), job.leader)
+        self._all = Inquiry(lambda: self._ask(self._states), job.leader, _crew)
+        self._chief = Inquiry(lambda: self._ask(list), job.leader, _crew)
         self._chief.begin()  # sets the mark
 
     @staticmethod
@@ -301,62 +298,6 @@ class _Job:
         """Returns the jobs with their sizes; the answer then has the order of `tasks`."""
         names = [job for job, _ in self.tasks]
         return [(job, names.count(job)) for job in _JOBS if job in names]
-
-
-class _Inquiry:
-    """Asks the service who is alive, not more often than necessary. Thread-safe.
-
-    Args:
-      ask: Returns the dead workers with the reasons; may block.
-      leader: The worker on which the service runs.
-
-    Attributes:
-      last: The last answer.
-    """
-
-    def __init__(self, ask: Callable[[], dict[int, str]], leader: int) -> None:
-        self._ask = ask
-        self._leader = leader
-        self._lock = threading.Lock()
-        self.last: dict[int, str] = {}
-        self._query: Background[dict[int, str]] | None = None
-
-    def begin(self) -> None:
-        """Asks for the first time, without waiting for the answer.
-
-        Raises:
-          CoordinationError: No thread is available.
-        """
-        self._query = Background(self._ask, _crew)
-
-    def answer(self) -> dict[int, str]:
-        """Returns the dead workers with the reasons, within half a second."""
-        with self._lock:
-            query = self._renew()
-        if query is None:
-            return dict(self.last)
-        if query.finished(_GLANCE):
-            try:
-                self.last = query.result()
-            except Exception:
-                _logger.exception("the coordination service could not be asked who is alive")
-        elif query.seconds() >= _SILENCE:
-            silence = f"its coordination service has not answered for {query.seconds():.0f} s"
-            return self.last | {self._leader: silence}
-        return dict(self.last)
-
-    @property
-    def answered(self) -> bool:
-        """Whether the last question has been answered."""
-        return self._query is not None and self._query.finished(0)
-
-    def _renew(self) -> Background[dict[int, str]] | None:
-        """Asks again if the last answer is there, and is not quite new. Returns the last query."""
-        last = self._query
-        if last is None or (last.finished(0) and last.seconds() >= _PAUSE):
-            with contextlib.suppress(errors.CoordinationError):  # the last known state must do
-                self._query = Background(self._ask, _crew)
-        return self._query
 
 
 class _Connection:
