@@ -108,18 +108,6 @@ def evaluate(value: Any) -> Any:
     return _session().run(value)
 
 
-def refuse_in_function(call: str) -> None:
-    """Raises RuntimeError while a function is traced, because variables then have no values."""
-    if tf.inside_function() and not tf.executing_eagerly():
-        raise RuntimeError(
-            f"{call} was called within a tf.function, or a function of tf.data, where variables "
-            "have no values: it would run once, when TensorFlow traces the function, and never "
-            "again. "
-            f"Call {call} outside of the function, or within it by tf.py_function, with all "
-            "updates of variables before it in tf.control_dependencies."
-        )
-
-
 def _session() -> Any:
     session = tf.compat.v1.get_default_session()
     if session is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import tensorflow as tf
 
+from distckpt.calls.thread_turns import ThreadTurns
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.capture import Capture
 from distckpt.state.delegated import DelegatedState
@@ -180,6 +182,22 @@ def test_in_a_function_nothing_is_written_or_restored(make, tmp_path, interval):
     traced(lambda: list(tf.data.Dataset.range(1).map(lambda _: manager.save())))
     assert value.numpy() == 2.0
     assert manager.checkpoints == [f"{tmp_path}/run/ckpt-1"]
+
+
+@pytest.mark.parametrize("method", ["save", "sync", "agree_on", "restore_or_initialize"])
+def test_in_a_function_the_code_is_executed_as_written(make, tmp_path, monkeypatch, method):
+    """AutoGraph may convert the one line that leads from the public method to the operation."""
+    value = tf.Variable(1.0)
+    manager = make(tf.train.Checkpoint(value=value), tmp_path)
+    monkeypatch.setattr(ThreadTurns, "__enter__", _raise_where_it_is)
+    monkeypatch.setattr("distckpt.manager.operations.refuse_in_function", lambda call: None)
+    arguments = [1] if method == "agree_on" else []
+    with pytest.raises(RuntimeError, match=r"called from .*operations\.py"):
+        tf.function(lambda: getattr(manager, method)(*arguments))()
+
+
+def _raise_where_it_is(turns):
+    raise RuntimeError(f"called from {sys._getframe(1).f_code.co_filename}")
 
 
 def test_by_py_function_it_is_saved_and_restored_at_each_call(make, tmp_path):
