@@ -52,7 +52,13 @@ class Restoring:
     def _restore(self, name: str) -> None:
         """Restores a checkpoint that was found good."""
         self._job.log.generation = self._job.log.passed  # from here on, also if it fails
-        restore(self._target, self._path_of(name), self._common.options.require_match)
+        options = self._common.options
+        restore(
+            self._target,
+            self._path_of(name),
+            options.require_match,
+            verified=options.verify_on_restore,
+        )
         if self._own is not None:
             manifest = self._common.catalog().manifest(name)
             states = manifest.worker_states if manifest is not None else ()

@@ -52,7 +52,7 @@ class ObjectWalk:
 
     def __init__(self, view: ObjectGraphView) -> None:
         self.view = view
-        self._plain_kinds = _plain_kinds()
+        kinds = plain_kinds()
         self._slots: dict[type, bool] = {}
         self.comparable = True
         self.unusual = type(view) is not ObjectGraphView
@@ -62,15 +62,9 @@ class ObjectWalk:
         self._positions = {id(view.root): 0}
         self.plain: list[bool] = []
         for position, thing in enumerate(self.objects):  # the list grows meanwhile
-            plain = position > 0 and self._is_plain(thing)
+            plain = position > 0 and is_plain(thing, kinds)
             self.plain.append(plain)
             self.children.append(() if plain else self._visit(position, thing))
-
-    def _is_plain(self, thing: Any) -> bool:
-        if type(thing) not in self._plain_kinds:
-            return False
-        own = vars(thing)
-        return own.get(DEPENDENCIES) == [] and _OVERRIDES.isdisjoint(own)
 
     def _visit(self, position: int, thing: Any) -> tuple[tuple[str, int], ...]:
         self.comparable &= not self._has_slots(thing)
@@ -119,7 +113,15 @@ def has_own_children_only(kind: type) -> bool:
     return own and inherited is Trackable._checkpoint_dependencies
 
 
-def _plain_kinds() -> frozenset[type]:
+def is_plain(thing: Any, kinds: frozenset[type]) -> bool:
+    """Returns whether an object is a plain variable of one of `kinds`: it has no children."""
+    if type(thing) not in kinds:
+        return False
+    own = vars(thing)
+    return own.get(DEPENDENCIES) == [] and _OVERRIDES.isdisjoint(own)
+
+
+def plain_kinds() -> frozenset[type]:
     """Returns the classes of plain variables: none if a program has changed how they are saved."""
     kind = ResourceVariable
     usual = (

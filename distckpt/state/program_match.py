@@ -16,13 +16,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 from tensorflow.python.saved_model import registration
-from tensorflow.python.trackable.base import Trackable
+from tensorflow.python.trackable.base import VARIABLE_VALUE_KEY, Trackable
 from tensorflow.python.trackable.trackable_utils import escape_local_name
 from tensorflow.python.training.saving.saveable_object_util import (
     trackable_has_serialize_to_tensor,
@@ -30,6 +30,7 @@ from tensorflow.python.training.saving.saveable_object_util import (
 
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY
 from distckpt.errors import RestoreError
+from distckpt.state.object_walk import is_plain, plain_kinds
 from distckpt.state.serializing import has_saveables
 from distckpt.state.survey import saving
 
@@ -39,6 +40,24 @@ _COUNTER = "save_counter"
 _SUFFIX = "/.ATTRIBUTES/"
 # The most names in a message.
 _SHOWN = 5
+
+
+class Value(NamedTuple):
+    """A tensor of a checkpoint that is all the state of an object, as of a variable.
+
+    Attributes:
+      node: The number of the object in the checkpoint's graph.
+      thing: The program's object.
+      key: The checkpoint key.
+      dtype: The tensor's type.
+      shape: The tensor's dimensions.
+    """
+
+    node: int
+    thing: Any
+    key: str
+    dtype: tf.DType
+    shape: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +70,16 @@ class Match:
       unused: The names of values that only the checkpoint has.
       waiting: Whether some object in both has state in the checkpoint, and none yet in the program:
         an unbuilt layer.
+      values: The values of matched objects that have exactly one, in the order of their nodes.
+      others: All other matched objects that have state in the checkpoint.
     """
 
     count: int
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     waiting: bool
+    values: tuple[Value, ...]
+    others: tuple[Any, ...]
 
     @property
     def nothing(self) -> bool:
@@ -64,7 +87,7 @@ class Match:
         return 0 < self.count == len(self.missing) and not self.waiting
 
 
-def check(checkpoint: Any, path: str, require: str) -> None:
+def check(checkpoint: Any, path: str, require: str) -> Match | None:
     """Logs which of the program's values the checkpoint at `path` lacks, and its surplus values.
 
     Args:
@@ -72,12 +95,15 @@ def check(checkpoint: Any, path: str, require: str) -> None:
       path: The prefix of the files.
       require: As ``ManagerOptions.require_match``.
 
+    Returns:
+      See `match`.
+
     Raises:
       RestoreError: The checkpoint has less than `require` requires.
     """
     found = match(checkpoint, path)
     if found is None:
-        return
+        return None
     if found.nothing:
         text = (
             f"{path} has a value for none of the {found.count} variables of the program. It "
@@ -103,6 +129,7 @@ def check(checkpoint: Any, path: str, require: str) -> None:
             path,
             _some(found.unused),
         )
+    return found
 
 
 def match(checkpoint: Any, path: str) -> Match | None:
@@ -127,12 +154,26 @@ def match(checkpoint: Any, path: str) -> Match | None:
     counted = [thing for thing in program.stateful if program.names[thing] != _COUNTER]
     missing = [program.names[thing] for thing in counted if thing not in matched]
     unused = {node: name for node, name in valued.items() if node not in bound}
+    values = {value.node: value for value in _values(bound, graph.nodes, reader)}
     return Match(
         count=len(counted),
         missing=tuple(missing),
         unused=tuple(name for name in unused.values() if name != _COUNTER),
         waiting=_waits(program, bound, graph.nodes, unused),
+        values=tuple(values.values()),
+        others=tuple(bound[n] for n in valued if n in bound and n not in values),
     )
+
+
+def _values(bound: dict[int, Any], nodes: Sequence[Any], reader: Any) -> Iterator[Value]:
+    types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
+    for number in sorted(bound):
+        attributes = nodes[number].attributes
+        if len(attributes) != 1 or attributes[0].name != VARIABLE_VALUE_KEY:
+            continue
+        key = attributes[0].checkpoint_key
+        if key in types:
+            yield Value(number, bound[number], key, types[key], tuple(shapes[key]))
 
 
 class _Program:
@@ -151,9 +192,12 @@ class _Program:
         self.names: dict[int, str] = {id(view.root): ""}
         self.stateful: list[int] = []
         parents: dict[int, list[int]] = defaultdict(list)
-        queue = deque([view.root])
+        queue, kinds = deque([view.root]), plain_kinds()
         while queue:
             thing = queue.popleft()
+            if is_plain(thing, kinds):
+                self.stateful.append(id(thing))
+                continue
             if _has_state(thing):
                 self.stateful.append(id(thing))
             for name, child in _children(view, thing):
@@ -201,6 +245,8 @@ def _bind_below(top: int, bound: dict[int, Any], nodes: Sequence[Any]) -> None:
     queue = deque([top])
     while queue:
         node = queue.popleft()
+        if not nodes[node].children:
+            continue
         thing = bound[node]
         children = thing._trackable_children()
         for child in nodes[node].children:

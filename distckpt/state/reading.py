@@ -263,11 +263,19 @@ def resource_variable(trackable: Any) -> Any:
         first = distributed.values[0]  # the primary, which TensorFlow saves
         mirrored = not is_collective(distributed)
         return first if mirrored and isinstance(first, BaseResourceVariable) else None
-    method = getattr(type(trackable), "_serialize_to_tensors", None)
-    if getattr(method, "__module__", None) == _KERAS:
+    if is_keras_variable(trackable):
         inner = getattr(trackable, "_value", None)
         return inner if _is_own(inner) else None
     return None
+
+
+def is_keras_variable(thing: Any) -> bool:
+    """Returns whether `thing` is saved and restored as a variable of Keras 3."""
+    methods = (
+        getattr(type(thing), name, None)
+        for name in ("_serialize_to_tensors", "_restore_from_tensors")
+    )
+    return all(getattr(method, "__module__", None) == _KERAS for method in methods)
 
 
 def _is_own(thing: Any) -> bool:

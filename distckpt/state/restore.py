@@ -10,10 +10,12 @@ import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
 from distckpt.runtime.gc_pause import paused
-from distckpt.state import program_match
+from distckpt.state import direct_restore, program_match
 
 
-def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
+def restore(
+    checkpoint: Any, path: str, require_match: str = "off", *, verified: bool = False
+) -> None:
     """Restores `checkpoint` from files with prefix `path`. Every worker, on its training thread.
 
     First logs which parts of the program's state the files lack.
@@ -22,6 +24,8 @@ def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
       checkpoint: The `tf.train.Checkpoint`.
       path: The prefix.
       require_match: As ``ManagerOptions.require_match``.
+      verified: Whether the files were just found intact, so that values need not all be read before
+        the first is assigned.
 
     Raises:
       CheckpointDamagedError: The files cannot be read.
@@ -29,10 +33,9 @@ def restore(checkpoint: Any, path: str, require_match: str = "off") -> None:
       Exception: From ``checkpoint.restore``, if the state does not match the program, e.g.
         ValueError for a variable of another shape.
     """
-    with as_damage(path):
-        program_match.check(checkpoint, path, require_match)
-        with paused():  # nothing is trained meanwhile
-            checkpoint.restore(path)
+    with as_damage(path), paused():  # nothing is trained meanwhile
+        found = program_match.check(checkpoint, path, require_match)
+        direct_restore.restore(checkpoint, path, found, verified=verified)
 
 
 @contextlib.contextmanager

@@ -219,7 +219,7 @@ def test_variables_are_left_to_tensorflow_where_their_class_is_changed(monkeypat
 
     checkpoint = tf.train.Checkpoint(it=tf.Variable(1.0))
     monkeypatch.setattr(ResourceVariable, "_serialize_to_tensors", mine)
-    assert object_walk._plain_kinds() == frozenset()
+    assert object_walk.plain_kinds() == frozenset()
     assert not compare(checkpoint)
 
 

@@ -1,0 +1,185 @@
+"""Restores a `tf.train.Checkpoint` without TensorFlow's Python for each of its variables.
+
+TensorFlow restores a variable by an object, a function and three ops of its own: ten thousand take
+two seconds. Here TensorFlow still decides what is restored: it walks through the objects, defers
+what does not exist yet, and restores all but the usual variables. It skips these because they claim
+to have been restored later. Their values are then read in batches, and assigned.
+
+If a class that is not TensorFlow's restores objects in its own way, TensorFlow restores everything:
+such an object may read or write variables, so the order counts.
+
+Private TensorFlow API used here: ``Trackable._update_uid``, ``CheckpointLoadStatus._checkpoint``
+with its ``restore_uid`` and ``object_by_proto_id``, ``Trackable._restore_from_tensors``,
+``MirroredVariable``, ``_packed_variable``, the op ``AssignVariableOp``, and that of `reading`;
+tests/unit/state/test_direct_restore.py would notice a change.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.distribute.values import MirroredVariable
+from tensorflow.python.eager import context, execute
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
+from tensorflow.python.saved_model import registration
+from tensorflow.python.trackable.base import Trackable
+
+from distckpt.state import reading
+from distckpt.state.program_match import Match, Value
+from distckpt.state.tensor_reads import Wanted, read_tensors
+
+_LATER = sys.maxsize  # than any restore
+# The methods that say how an object is restored, and the packages whose classes are known.
+_RESTORING = ("_restore_from_tensors", "_gather_saveables_for_checkpoint")
+_KNOWN = ("keras", "tensorflow", "tf_keras")
+
+
+class _Target(NamedTuple):
+    """An object that is restored here.
+
+    Attributes:
+      value: Which value of the checkpoint it has.
+      variables: The resource variables that get the value.
+      wanted: The value's tensor.
+    """
+
+    value: Value
+    variables: list[Any]
+    wanted: Wanted
+
+
+def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) -> None:
+    """Restores `checkpoint` as ``checkpoint.restore(path)`` does.
+
+    Args:
+      checkpoint: The `tf.train.Checkpoint`.
+      path: The prefix of the files.
+      found: How the checkpoint matches the program; None if that is unknown.
+      verified: Whether the files were just found intact. Otherwise all values are read before the
+        first is assigned, which takes twice as much memory.
+
+    Raises:
+      CheckpointDamagedError: The bytes of a value differ from those that were saved.
+      Exception: See ``checkpoint.restore``.
+    """
+    targets = _targets(found) if found is not None and tf.executing_eagerly() else []
+    if not targets:
+        checkpoint.restore(path)
+        return
+    tensors: Iterable[tuple[int, Any]] = read_tensors(path, [target.wanted for target in targets])
+    if not verified:
+        tensors = list(tensors)
+    before = [target.value.thing._update_uid for target in targets]
+    number = None
+    try:
+        for target in targets:
+            target.value.thing._update_uid = _LATER
+        number = _restore_others(checkpoint, path, targets)
+        if number is not None:
+            _assign_all(targets, tensors)
+    finally:
+        for target, old in zip(targets, before, strict=True):
+            target.value.thing._update_uid = old if number is None else number
+    if number is None:  # TensorFlow has matched the objects in another way
+        checkpoint.restore(path)
+
+
+def _restore_others(checkpoint: Any, path: str, targets: Sequence[_Target]) -> int | None:
+    """Lets TensorFlow restore all but `targets`.
+
+    Returns:
+      The number of this restore, or None if TensorFlow has not matched `targets` as expected.
+    """
+    found = getattr(checkpoint.restore(path), "_checkpoint", None)
+    if found is None:
+        return None
+    matched = found.object_by_proto_id
+    alike = all(matched.get(t.value.node) is t.value.thing for t in targets)
+    return int(found.restore_uid) if alike else None
+
+
+def _targets(found: Match) -> list[_Target]:
+    """Returns the values that are restored here, and their variables."""
+    often = Counter(id(value.thing) for value in found.values)
+    targets, others = [], list(found.others)
+    for value in found.values:
+        variables = _usual_variables(value.thing) if often[id(value.thing)] == 1 else None
+        if variables and all(_fits(variable, value) for variable in variables):
+            wanted = Wanted(value.key, variables[0].dtype, value.shape)
+            targets.append(_Target(value, variables, wanted))
+        else:
+            others.append(value.thing)
+    return targets if all(map(_is_tensorflows, others)) else []
+
+
+def _is_tensorflows(thing: Any) -> bool:
+    """Returns whether restoring `thing` changes nothing else, as with TensorFlow's own classes."""
+    methods = [getattr(thing, name, None) for name in _RESTORING]
+    return (
+        all((getattr(method, "__module__", "") or "").split(".")[0] in _KNOWN for method in methods)
+        and registration.get_registered_saver_name(thing) is None
+    )
+
+
+def _fits(variable: Any, value: Value) -> bool:
+    """Returns whether a value can be assigned; otherwise TensorFlow says what is wrong."""
+    shape = variable.shape
+    return bool(
+        shape.rank is not None
+        and tuple(shape.as_list()) == value.shape
+        and variable.dtype == value.dtype
+    )
+
+
+def _usual_variables(thing: Any) -> list[Any] | None:
+    """Returns the variables that get the value of `thing`; None if restoring it does more."""
+    variables = _variables(thing)
+    if variables is None or registration.get_registered_saver_name(thing) is not None:
+        return None
+    return variables if all(map(_is_own, variables)) else None
+
+
+def _variables(thing: Any) -> list[Any] | None:
+    if _is_own(thing):
+        return [thing]
+    inner = thing
+    if reading.is_keras_variable(thing):
+        inner = getattr(thing, "_value", None)
+        if _is_own(inner):
+            return [inner]
+    if type(inner) is MirroredVariable and inner._packed_variable is None:
+        return list(inner.values)
+    return None
+
+
+def _is_own(thing: Any) -> bool:
+    """Returns whether `thing` is a resource variable, and is restored as these are."""
+    if not isinstance(thing, BaseResourceVariable) or "_restore_from_tensors" in vars(thing):
+        return False
+    kind = type(thing)
+    return (
+        kind._restore_from_tensors is BaseResourceVariable._restore_from_tensors
+        and kind._serialize_to_tensors is BaseResourceVariable._serialize_to_tensors
+        and kind._checkpoint_adapter is Trackable._checkpoint_adapter
+    )
+
+
+def _assign_all(targets: Sequence[_Target], tensors: Iterable[tuple[int, Any]]) -> None:
+    for position, tensor in tensors:
+        for variable in targets[position].variables:
+            _assign(variable.handle, tensor)
+
+
+def _assign(handle: Any, tensor: Any) -> None:
+    """Gives a variable a value: the tensor's own buffer, where both are on the same device."""
+    if tensor.device != handle.device:
+        with tf.device(handle.device):
+            tensor = tf.identity(tensor)
+    attributes = ("dtype", tensor.dtype.as_datatype_enum, "validate_shape", False)
+    execute.execute(
+        b"AssignVariableOp", 0, inputs=[handle, tensor], attrs=attributes, ctx=context.context()
+    )
