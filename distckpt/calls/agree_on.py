@@ -12,7 +12,7 @@ from typing import Any
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import Failure
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting

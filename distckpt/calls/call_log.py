@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions, messages
 from distckpt.core.protocol.call_matching import needs_workers
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Call, Outcome, Refusal
 from distckpt.core.protocol.moment import Moment, Relation
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DeadlineExceededError, DistckptError, Failure, WorkerLostError
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting

@@ -7,8 +7,8 @@ import logging
 from distckpt.calls.call_log import CallLog
 from distckpt.calls.save_request import Joined, Saver
 from distckpt.core.protocol import call_matching
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Outcome
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import CommitUnknownError
 from distckpt.saving.save_session import SaveSession
 

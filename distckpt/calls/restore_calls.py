@@ -6,9 +6,9 @@ from distckpt.calls.call_log import CallLog
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import call_matching
 from distckpt.core.protocol.call_matching import Move
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Call
 from distckpt.core.protocol.moment import Moment
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import StateMismatchError
 from distckpt.messaging.keys import Keys
 

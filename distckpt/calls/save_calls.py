@@ -18,9 +18,9 @@ from distckpt.core import layout
 from distckpt.core.protocol import call_matching
 from distckpt.core.protocol import moment as moments
 from distckpt.core.protocol.call_matching import Move
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Call
 from distckpt.core.protocol.moment import Moment, Relation
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DistckptError, Failure, StateMismatchError
 from distckpt.messaging.keys import Keys
 from distckpt.saving.background_save import BackgroundSave

@@ -2,7 +2,7 @@
 
     <directory>/<run id>/
       key.<key>          one published value; "/" in the key is written "="
-      worker-00001       worker 1's heartbeat (see `heartbeats`)
+      worker-00001       worker 1's heartbeat (see `shared_directory_heartbeats`)
 
 A file of a key is created once, complete, and never changed, so an existing file has the value. The
 run id is part of every path, so a restarted job never meets files of its predecessor. On network
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from distckpt import errors
 from distckpt.coordination import base
-from distckpt.coordination.heartbeats import Heartbeats
+from distckpt.coordination.shared_directory_heartbeats import Heartbeats
 from distckpt.runtime import host, portable, uncopyable
 from distckpt.storage import obstacles
 from distckpt.storage.local import LocalStorage

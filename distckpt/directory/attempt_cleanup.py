@@ -29,7 +29,7 @@ from distckpt.directory.holds import Holds
 from distckpt.errors import ManifestError
 from distckpt.ownership.fencing import Ownership
 from distckpt.ownership.held_terms import HeldTerm
-from distckpt.runtime.parallel import run_all
+from distckpt.runtime.run_parallel import run_all
 from distckpt.storage.base import Storage
 from distckpt.storage.temporary import is_temporary
 

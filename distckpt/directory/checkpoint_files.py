@@ -17,7 +17,7 @@ from distckpt.core.tensorflow_format import index_reader
 from distckpt.errors import CheckpointDamagedError, ManifestError, SupersededError
 from distckpt.ownership.fencing import Ownership
 from distckpt.runtime.gc_pause import paused
-from distckpt.runtime.parallel import run_all
+from distckpt.runtime.run_parallel import run_all
 from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import Reader
 

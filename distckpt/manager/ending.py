@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.events import Preempted
 from distckpt.manager.shared_parts import Common
 from distckpt.messaging.keys import Keys

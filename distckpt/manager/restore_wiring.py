@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from distckpt.calls.restore_calls import join_restore
 from distckpt.core import layout
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.core.worker_states import WorkerStates
 from distckpt.manager.shared_parts import Common
 from distckpt.restoring.restore_session import RestoreSession

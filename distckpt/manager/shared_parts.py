@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.manager.job import Job

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from distckpt.coordination.base import Coordinator
-from distckpt.core.protocol import actions, deadlines, messages
-from distckpt.core.protocol.deadlines import Patience, Standing
+from distckpt.core.protocol import actions, messages, slow_or_stuck
 from distckpt.core.protocol.messages import Refusal, Report
 from distckpt.core.protocol.moment import NOWHERE, Moment, Relation
+from distckpt.core.protocol.slow_or_stuck import Patience, Standing
 from distckpt.errors import CoordinationError, Failure, WorkerLostError
 from distckpt.messaging.keys import Keys, Names
 from distckpt.messaging.progress import Hearing
@@ -333,7 +333,7 @@ class Waiting:
         self._deadline = min(self._limit, now + rest)
         if not self._warned:
             self._warned = True
-            text = deadlines.explain(missing, [], self._patience)
+            text = slow_or_stuck.explain(missing, [], self._patience)
             _log.warning(
                 "%s takes longer than %g s: %s. The deadline is extended to at most %g s.",
                 *(self._what, self._patience.seconds, text, self._limit - self._began),
@@ -354,17 +354,17 @@ class Waiting:
     def _describe_death(self, worker: int, reason: str) -> str:
         text = f"{self._coordinator.name(worker)} died ({reason})"
         heard = self._hearing.last(worker) if self._hearing else None
-        return f"{text}, last reported: {deadlines.what(heard[0])}" if heard else text
+        return f"{text}, last reported: {slow_or_stuck.what(heard[0])}" if heard else text
 
     def _too_late(self, missing: Sequence[int]) -> Failure:
         standings = self._standings(missing)
         others = [] if self._coordinator.index else set(range(self._coordinator.count))
         finished = [self._coordinator.name(w) for w in sorted(set(others) - set(missing))]
-        who = deadlines.explain(standings, finished, self._patience)
+        who = slow_or_stuck.explain(standings, finished, self._patience)
         seconds = host.monotonic() - self._began if self._warned else self._patience.seconds
         text = (
             f"{self._what} was given up after {seconds:.3g} s: {who}. "
-            f"{deadlines.advise(standings, self._patience)}"
+            f"{slow_or_stuck.advise(standings, self._patience)}"
         )
         return Failure("DeadlineExceededError", text, missing[0])
 

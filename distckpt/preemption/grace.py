@@ -11,7 +11,7 @@ import logging
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions, messages
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DistckptError
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting

@@ -24,8 +24,8 @@ from distckpt import events
 from distckpt.coordination.base import Coordinator
 from distckpt.core import layout
 from distckpt.core.protocol import actions, messages
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Outcome, Proposal, Verdict
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.errors import (

@@ -20,7 +20,7 @@ from distckpt.core.tensorflow_format.tensor_checksum import Read, verify_entry
 from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError, explain
 from distckpt.messaging.progress import Progressing
-from distckpt.runtime.parallel import run_all
+from distckpt.runtime.run_parallel import run_all
 from distckpt.storage.retrying_reader import Reader
 
 # Bytes read at once; each thread holds at most two such pieces. Smaller pieces would not release

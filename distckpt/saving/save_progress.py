@@ -6,7 +6,7 @@ import contextlib
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.core.protocol.write_plan import Plan
 from distckpt.messaging import progress
 from distckpt.messaging.keys import Keys

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions, chief_save, messages, worker_save
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Opening, Outcome
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import (
     CommitUnknownError,
     DistckptError,
@@ -30,7 +30,7 @@ from distckpt.errors import (
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 from distckpt.runtime.gc_pause import paused
-from distckpt.runtime.parallel import run_all
+from distckpt.runtime.run_parallel import run_all
 from distckpt.saving import fault_points
 from distckpt.saving.chief_part import ChiefPart
 from distckpt.saving.phase_log import PhaseLog

@@ -16,7 +16,7 @@ import msgspec
 
 from distckpt.core import attempts, layout
 from distckpt.core.protocol.messages import Opening, Report, WrittenFile, WrittenPiece, WrittenState
-from distckpt.core.protocol.parallel_parts import divide
+from distckpt.core.protocol.write_parts import divide
 from distckpt.core.protocol.write_plan import Piece
 from distckpt.core.tensorflow_format import index_reader
 from distckpt.directory.checkpoint_files import read_index_record
@@ -24,7 +24,7 @@ from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFul
 from distckpt.messaging.progress import Progressing
 from distckpt.runtime import host
 from distckpt.runtime.gc_pause import paused
-from distckpt.runtime.parallel import run_all
+from distckpt.runtime.run_parallel import run_all
 from distckpt.state.base import CapturedState, OwnState
 from distckpt.storage.base import Storage
 

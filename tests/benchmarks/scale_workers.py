@@ -13,8 +13,8 @@ from typing import Any
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core import attempts, layout
 from distckpt.core.protocol import messages
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Report, WrittenFile, WrittenPiece
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan
 from distckpt.core.tensorflow_format.index_merge import merge_indexes
 from distckpt.core.tensorflow_format.index_writer import StoredTensor, make_index

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from distckpt import errors
-from distckpt.coordination import heartbeats
+from distckpt.coordination import shared_directory_heartbeats as heartbeats
 from distckpt.coordination.shared_directory import SharedDirectory
 from distckpt.storage import local
 from distckpt.testing.coordinator_clauses import WORKERS

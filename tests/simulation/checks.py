@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from distckpt.core import layout
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import CommitUnknownError, CoordinationError, DistckptError, SupersededError
 
 from .disk import Folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from distckpt.core import layout
 from distckpt.core.protocol.chief_save import ChiefSave
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.core.protocol.worker_save import WorkerSave
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints

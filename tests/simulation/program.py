@@ -15,8 +15,8 @@ from distckpt.calls.restore_calls import join_restore
 from distckpt.calls.save_calls import SaveCalls
 from distckpt.calls.save_request import Joined, Request
 from distckpt.calls.save_schedule import SaveSchedule
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.moment import Moment
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.directory.pruner import Pruner
 from distckpt.errors import ConfigurationError, DistckptError

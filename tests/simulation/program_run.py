@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import CommitUnknownError, DeadlineExceededError
 from distckpt.ownership.fencing import Ownership
 from distckpt.policies import SavePolicy

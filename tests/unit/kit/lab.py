@@ -13,7 +13,7 @@ import numpy as np
 
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core import layout
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.core.protocol.write_plan import make_plan
 from distckpt.core.tensorflow_format import checkpoint_state, index_reader
 from distckpt.directory.catalog import Catalog

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core.protocol import messages
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Refusal
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import Failure
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting

@@ -6,8 +6,8 @@ import threading
 
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core.protocol import actions
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Report
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.messaging import waiting
 from distckpt.messaging.waiting import Waiting
 

@@ -6,8 +6,8 @@ import pytest
 
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions, messages
-from distckpt.core.protocol.deadlines import Patience
 from distckpt.core.protocol.messages import Progress, Rendezvous
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.messaging import waiting
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.progress import Hearing

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DeadlineExceededError, WorkerLostError
 from distckpt.messaging.keys import Keys
 from distckpt.preemption import grace

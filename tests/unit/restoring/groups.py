@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.messaging.keys import Keys
 from distckpt.ownership.fencing import Ownership

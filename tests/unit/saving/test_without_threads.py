@@ -7,7 +7,7 @@ import time
 import pytest
 
 from distckpt.coordination.in_process import InProcessJob
-from distckpt.core.protocol.deadlines import Patience
+from distckpt.core.protocol.slow_or_stuck import Patience
 
 from ..kit.lab import Chief, FastStorage, number_of
 from ..kit.refusing import Refusing

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from distckpt.runtime.parallel import run_all
+from distckpt.runtime.run_parallel import run_all
 
 from ..kit.refusing import Refusing
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distckpt.core.protocol.deadlines import Patience, Standing, advise, explain, what
 from distckpt.core.protocol.messages import Progress
+from distckpt.core.protocol.slow_or_stuck import Patience, Standing, advise, explain, what
 
 PATIENCE = Patience(600.0, 3.0)
 
