@@ -8,6 +8,7 @@ Tests marked ``posix`` are skipped where there is no POSIX, real or made believe
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import pathlib
@@ -37,6 +38,28 @@ def _import_tensorflow_faster(folder):
 
 
 _import_tensorflow_faster(str(ROOT / "unit" / "kit" / "startup"))
+
+
+# After a test that leaves more objects than this, they are collected at once.
+_MANY_OBJECTS = 100_000
+
+
+def pytest_collection_finish():
+    """Lets the garbage collector work between tests only, on the main thread.
+
+    When an iterator of tf.data is destroyed, TensorFlow waits for the thread that optimizes it. It
+    wakes that thread before the thread can see that it was cancelled (``CancellationManager`` calls
+    its callbacks first). If the thread looks too early, as on a busy machine, it sleeps for up to a
+    minute more (``Model::OptimizeLoop``). So any thread that collects an iterator may seem to hang.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(1_000_000_000)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    if nextitem is None or nextitem.path != item.path or gc.get_count()[0] > _MANY_OBJECTS:
+        gc.collect()
 
 
 def pytest_addoption(parser):

@@ -37,7 +37,7 @@ def train_in_two(directory, scores, before=(), after=(), **arguments):
             directory,
             None,
             coordinator=job.coordinator(index),
-            options=distckpt.ManagerOptions(durable=False, save_deadline=20, restore_deadline=3),
+            options=distckpt.ManagerOptions(durable=False, save_deadline=100, restore_deadline=3),
         )
         best = distckpt.keras.CheckpointCallback(
             manager, monitor="score", mode="min", save_best_only=True, **arguments
@@ -46,7 +46,7 @@ def train_in_two(directory, scores, before=(), after=(), **arguments):
         if index:
             callbacks = [*before, Scores(*(-score for score in scores)), best, *after]
         for epoch in range(len(scores)):
-            together.wait(60)
+            together.wait(200)
             trained = int(models[index].optimizer.iterations.numpy())
             while int(models[index].optimizer.iterations.numpy()) == trained:
                 try:

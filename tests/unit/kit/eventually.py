@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-def eventually(condition, complaint="it never came true", *, patience=30.0):
+def eventually(condition, complaint="it never came true", *, patience=120.0):
     """Waits until ``condition()`` is true; fails after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not condition():

@@ -190,7 +190,7 @@ class Chief:
             raise
         finally:
             for thread in threads:
-                thread.join(30.0)
+                thread.join(120.0)
                 assert not thread.is_alive(), "a worker waits forever"
 
     def die(self):

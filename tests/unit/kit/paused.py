@@ -34,7 +34,7 @@ class Paused:
         self.end = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self.reached.wait(30.0), self._explain()
+        assert self.reached.wait(120.0), self._explain()
 
     def _run(self):
         try:
@@ -52,7 +52,7 @@ class Paused:
     def finish(self):
         """Lets it go on to its end; returns what it raised."""
         self._go_on.set()
-        self._thread.join(30.0)
+        self._thread.join(120.0)
         assert not self._thread.is_alive()
         return self.end
 

@@ -109,7 +109,7 @@ class Job:
         self._in_step = threading.Barrier(count)
         self.workers = [Worker(self.store, i, directory, **worker) for i in range(count)]
 
-    def run(self, program, *, patience=90.0):
+    def run(self, program, *, patience=200.0):
         """Runs ``program(worker)`` on all, at once; raises what one of them raises."""
         errors = []
 
@@ -128,7 +128,7 @@ class Job:
         if errors:
             raise errors[0]
 
-    def together(self, patience=30.0):
+    def together(self, patience=120.0):
         """Waits for all workers, as a collective in a training step does."""
         self._in_step.wait(patience)
 

@@ -73,7 +73,7 @@ def test_each_refusal_of_a_worker_that_comes_first_answers_one_call(
                     bad_metric(worker, monkeypatch)
                 refused.set()
             else:
-                refused.wait(30)
+                refused.wait(120)
                 for _ in range(times):
                     worker.save()
             job.together()
@@ -101,7 +101,7 @@ def test_refusals_that_no_call_has_asked_for_cost_no_later_call(tmp_path, monkey
             if worker.index and number == 2:
                 refused.set()
             if number == 2 and worker.index == 0:
-                refused.wait(30)
+                refused.wait(120)
             if not (times and worker.index):
                 worker.save()
             job.together()

@@ -45,7 +45,7 @@ class Group:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30.0)
+            thread.join(120.0)
             assert not thread.is_alive(), "a worker waits forever"
         return self
 

@@ -51,7 +51,7 @@ def together(jobs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(150)
         assert not thread.is_alive()
     if failures:
         raise failures[0]
