@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from distckpt.coordination.base import Coordinator
@@ -81,10 +81,9 @@ def _words(
         if found is not None:
             yield coordinator.name(missing.pop(found[0])), json.loads(found[1])
             continue
-        for worker, reason in coordinator.lost().items():
-            if worker in missing.values():
-                name = coordinator.name(worker)
-                raise WorkerLostError(f"{name} died before it made its {kind}: {reason}")
+        for worker, reason in _lost(coordinator, missing.values()).items():
+            name = coordinator.name(worker)
+            raise WorkerLostError(f"{name} died before it made its {kind}: {reason}")
         if left <= 0:
             names = ", ".join(coordinator.name(worker) for worker in missing.values())
             raise DeadlineExceededError(
@@ -92,6 +91,17 @@ def _words(
                 "workers must make it, at the same point of the program. See what they do; if they "
                 "only need longer, give a longer deadline."
             )
+
+
+def _lost(coordinator: Coordinator, missing: Collection[int]) -> dict[int, str]:
+    """Returns those of the missing workers that are dead; while the chief is missing, only it.
+
+    To ask about the others might take as long as the chief hangs.
+    """
+    if 0 in missing:
+        reason = coordinator.chief_lost()
+        return {} if reason is None else {0: reason}
+    return {worker: why for worker, why in coordinator.lost().items() if worker in missing}
 
 
 def _difference(here: str, mine: dict[str, Any], name: str, theirs: dict[str, Any]) -> str:

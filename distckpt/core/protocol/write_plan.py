@@ -179,7 +179,8 @@ class Plan:
         """Returns the groups in which this plan differs from one with `fingerprint`.
 
         Returns only as many as have `MOST_DIFFERING` of this plan's entries, but at least one: to
-        name the first differences, not all entries need to be sent.
+        name the first differences, not all entries need to be sent. Returns all groups if the short
+        hashes are equal by chance.
         """
         sizes = collections.Counter(map(_bucket, self.entries))
         mine, theirs = (text[-BUCKETS * _DIGITS :] for text in (self.fingerprint, fingerprint))
@@ -190,7 +191,7 @@ class Plan:
                 found.append(bucket)
                 if sum(sizes[one] for one in found) >= MOST_DIFFERING:
                     break
-        return tuple(found)
+        return tuple(found or range(BUCKETS))
 
     def of_buckets(self, buckets: Collection[int]) -> tuple[Entry, ...]:
         """Returns the entries of these groups."""

@@ -92,6 +92,21 @@ def test_who_has_died_is_named_before_the_deadline():
     assert "worker 1 died before it made its WorkerInput: it was shot" in str(results[0])
 
 
+def test_nobody_asks_who_else_is_dead_while_the_chief_is_missing(monkeypatch):
+    """With TensorFlow's service, that question holds up the whole process if the chief hangs."""
+    job = InProcessJob(3)
+    asked = []
+    kind = type(job.coordinator(1))
+    monkeypatch.setattr(kind, "lost", lambda self: asked.append(1) or {})
+    monkeypatch.setattr(kind, "chief_lost", lambda self: None)
+    results = together([None, making(), making()], job=job, deadline=1.5)
+    assert not asked
+    assert "worker 0" in str(results[1])
+    monkeypatch.setattr(kind, "chief_lost", lambda self: "it was shot")
+    results = together([None, making(), making()], job=job)
+    assert "worker 0 died before it made its WorkerInput: it was shot" in str(results[1])
+
+
 def test_each_input_of_a_program_has_a_key_of_its_own():
     assert next_key() != next_key()
 

@@ -228,6 +228,14 @@ def test_fingerprints_tell_states_and_jobs_apart():
     assert len({p.fingerprint for p in plans}) == len(plans)
 
 
+def test_all_entries_are_sent_if_short_hashes_of_different_states_are_equal_by_chance():
+    plan = make_plan([float32("a", 3), float32("b", 3)], 2)
+    other = "0" * 64 + plan.fingerprint[64:]
+    assert plan.of_buckets(plan.differing(other)) == plan.entries
+    one = make_plan([float32("a", 3), float32("b", 4)], 2)
+    assert [e.key for e in one.of_buckets(one.differing(plan.fingerprint))] == ["b"]
+
+
 def test_equal_fingerprints_mean_equal_divisions_even_if_the_chiefs_values_differ_in_shape():
     """What only the chief writes may have another shape on the others, but must not move things."""
     ours = [float32("own", 7, chief_only=True), float32("w", 640, 64)]
