@@ -6,16 +6,18 @@ what does not exist yet, and restores all but the usual variables. It skips thes
 to have been restored later. Their values are then read in batches, and assigned.
 
 If a class that is not TensorFlow's restores objects in its own way, TensorFlow restores everything:
-such an object may read or write variables, so the order counts.
+such an object may read or write variables, so the order counts. So does a subclass of
+`tf.train.Checkpoint` that uses the variables after its ``restore``.
 
 Private TensorFlow API used here: ``Trackable._update_uid``, ``CheckpointLoadStatus._checkpoint``
-with its ``restore_uid`` and ``object_by_proto_id``, ``Trackable._restore_from_tensors``,
+with its ``restore_uid`` and ``object_by_proto_id``, the methods in `_METHODS`,
 ``MirroredVariable``, ``_packed_variable``, the op ``AssignVariableOp``, and that of `reading`;
 tests/unit/state/test_direct_restore.py would notice a change.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,6 +38,8 @@ _LATER = sys.maxsize  # than any restore
 # The methods that say how an object is restored, and the packages whose classes are known.
 _RESTORING = ("_restore_from_tensors", "_gather_saveables_for_checkpoint")
 _KNOWN = ("keras", "tensorflow", "tf_keras")
+# The methods by which TensorFlow saves or restores a variable.
+_METHODS = frozenset({*_RESTORING, "_checkpoint_adapter", "_serialize_to_tensors"})
 
 
 class _Target(NamedTuple):
@@ -66,7 +70,9 @@ def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) 
       CheckpointDamagedError: The bytes of a value differ from those that were saved.
       Exception: See ``checkpoint.restore``.
     """
-    targets = _targets(found) if found is not None and tf.executing_eagerly() else []
+    targets: list[_Target] = []
+    if found is not None and tf.executing_eagerly() and _is_usual(checkpoint):
+        targets = _targets(found)
     if not targets:
         checkpoint.restore(path)
         return
@@ -102,13 +108,27 @@ def _restore_others(checkpoint: Any, path: str, targets: Sequence[_Target]) -> i
     return int(found.restore_uid) if alike else None
 
 
+def _is_usual(checkpoint: Any) -> bool:
+    """Returns whether ``checkpoint.restore`` is TensorFlow's, so that it does nothing else."""
+    return all(
+        getattr(checkpoint, name, None) == getattr(tf.train.Checkpoint, name).__get__(checkpoint)
+        for name in ("read", "restore")
+    )
+
+
 def _targets(found: Match) -> list[_Target]:
     """Returns the values that are restored here, and their variables."""
-    often = Counter(id(value.thing) for value in found.values)
+    usual = [_usual_variables(value.thing) for value in found.values]
+    # A variable may be restored more than once, also by two objects that have it.
+    often = Counter(id(variable) for variables in usual for variable in variables or ())
     targets, others = [], list(found.others)
-    for value in found.values:
-        variables = _usual_variables(value.thing) if often[id(value.thing)] == 1 else None
-        if variables and all(_fits(variable, value) for variable in variables):
+    twice = set(map(id, others))
+    for value, variables in zip(found.values, usual, strict=True):
+        if (
+            variables
+            and id(value.thing) not in twice
+            and all(often[id(each)] == 1 and _fits(each, value) for each in variables)
+        ):
             wanted = Wanted(value.key, variables[0].dtype, value.shape)
             targets.append(_Target(value, variables, wanted))
         else:
@@ -120,7 +140,8 @@ def _is_tensorflows(thing: Any) -> bool:
     """Returns whether restoring `thing` changes nothing else, as with TensorFlow's own classes."""
     methods = [getattr(thing, name, None) for name in _RESTORING]
     return (
-        all((getattr(method, "__module__", "") or "").split(".")[0] in _KNOWN for method in methods)
+        # Not a function from a SavedModel: its class is TensorFlow's, but not what it does.
+        all(inspect.ismethod(m) and m.__module__.split(".")[0] in _KNOWN for m in methods)
         and registration.get_registered_saver_name(thing) is None
     )
 
@@ -147,7 +168,7 @@ def _variables(thing: Any) -> list[Any] | None:
     if _is_own(thing):
         return [thing]
     inner = thing
-    if reading.is_keras_variable(thing):
+    if _is_keras_own(thing):
         inner = getattr(thing, "_value", None)
         if _is_own(inner):
             return [inner]
@@ -158,14 +179,23 @@ def _variables(thing: Any) -> list[Any] | None:
 
 def _is_own(thing: Any) -> bool:
     """Returns whether `thing` is a resource variable, and is restored as these are."""
-    if not isinstance(thing, BaseResourceVariable) or "_restore_from_tensors" in vars(thing):
-        return False
-    kind = type(thing)
+    kind = BaseResourceVariable
+    return isinstance(thing, kind) and _has_methods(thing, kind, _METHODS)
+
+
+def _is_keras_own(thing: Any) -> bool:
+    """Returns whether `thing` is a variable of Keras 3, and is restored as these are."""
     return (
-        kind._restore_from_tensors is BaseResourceVariable._restore_from_tensors
-        and kind._serialize_to_tensors is BaseResourceVariable._serialize_to_tensors
-        and kind._checkpoint_adapter is Trackable._checkpoint_adapter
+        reading.is_keras_variable(thing)
+        and _has_methods(thing, Trackable, _METHODS - set(reading.KERAS_METHODS))
+        and type(thing).assign.__module__.split(".")[0] in _KNOWN
     )
+
+
+def _has_methods(thing: Any, kind: type, names: frozenset[str]) -> bool:
+    """Returns whether `thing` has these methods of `kind`, and none of `_METHODS` of its own."""
+    inherited = all(getattr(type(thing), name, None) is getattr(kind, name) for name in names)
+    return inherited and _METHODS.isdisjoint(vars(thing))
 
 
 def _assign_all(targets: Sequence[_Target], tensors: Iterable[tuple[int, Any]]) -> None:

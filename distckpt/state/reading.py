@@ -40,6 +40,8 @@ _FEW = 4096
 # Bytes that are copied for a checksum: few enough to stay in a processor's cache.
 _CHUNK = 1 << 20
 _KERAS = "keras.src.backend.tensorflow.core"
+# The methods by which a variable of Keras 3 is saved and restored.
+KERAS_METHODS = ("_serialize_to_tensors", "_restore_from_tensors")
 
 
 def read(value: Any) -> Any:
@@ -271,10 +273,7 @@ def resource_variable(trackable: Any) -> Any:
 
 def is_keras_variable(thing: Any) -> bool:
     """Returns whether `thing` is saved and restored as a variable of Keras 3."""
-    methods = (
-        getattr(type(thing), name, None)
-        for name in ("_serialize_to_tensors", "_restore_from_tensors")
-    )
+    methods = (getattr(type(thing), name, None) for name in KERAS_METHODS)
     return all(getattr(method, "__module__", None) == _KERAS for method in methods)
 
 

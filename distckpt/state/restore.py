@@ -60,4 +60,5 @@ def _is_damage(error: Exception) -> bool:
         return "not found in checkpoint" not in text  # a key that only the program has
     if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError, OSError)):
         return True
-    return any(sign in text for sign in ("Read less bytes", "sstable", "No such file"))
+    signs = ("Read less bytes", "sstable", "No such file", "hecksum does not match")
+    return any(sign in text for sign in signs)

@@ -72,13 +72,17 @@ def read_tensors(path: str, wanted: Sequence[Wanted]) -> Iterator[tuple[int, Any
 
     Raises:
       CheckpointDamagedError: The bytes of a tensor differ from those that were saved.
-      OSError: A file cannot be read.
       tf.errors.OpError: TensorFlow could not read a tensor.
     """
     pieces = _direct_pieces(path, wanted)
-    for position, parts in pieces.items():
-        yield position, _read_directly(path, wanted[position], parts)
     others = [position for position in range(len(wanted)) if position not in pieces]
+    for position, parts in pieces.items():
+        try:
+            tensor = _read_directly(path, wanted[position], parts)
+        except OSError:  # by TensorFlow's errors, `restore` tells damage from other failures
+            others.append(position)
+            continue
+        yield position, tensor
     for batch in _batches(wanted, others):
         yield from zip(batch, _read_by_op(path, [wanted[p] for p in batch]), strict=True)
 
@@ -102,8 +106,11 @@ def _direct_pieces(path: str, wanted: Sequence[Wanted]) -> dict[int, _Pieces]:
     large = [n for n, each in enumerate(wanted) if each.size >= LARGE and each.dtype in _DIRECT]
     if not large:
         return {}
-    with open(layout.index_name(path), "rb") as file:
-        index = index_reader.read_index(file.read())
+    try:
+        with open(layout.index_name(path), "rb") as file:
+            index = index_reader.read_index(file.read())
+    except (OSError, CheckpointDamagedError):  # perhaps only TensorFlow can read it
+        return {}
     stored = {(entry.key, entry.spec): entry for entry in index.stored}
     tensors = {entry.key: entry for entry in index.tensors}
     found = {}

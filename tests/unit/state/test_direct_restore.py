@@ -8,6 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import wrapt
+from tensorflow.experimental import dtensor
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+from tensorflow.python.training.saving import saveable_object
 
 from distckpt.errors import CheckpointDamagedError
 from distckpt.state import direct_restore
@@ -147,6 +151,16 @@ def test_damage_changes_nothing_unless_the_files_were_verified(tmp_path, size):
     assert first.numpy()[0] == last.numpy()[0] == 0.0
 
 
+def test_a_damaged_object_graph_is_damage(tmp_path):
+    path = saved(tmp_path, a=tf.Variable(1.0))
+    data = tmp_path / "ckpt.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[content.index(b"VARIABLE_VALUE")] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(CheckpointDamagedError):
+        restore(tf.train.Checkpoint(a=tf.Variable(0.0)), path)
+
+
 @pytest.mark.parametrize("verified", BOTH)
 def test_what_is_made_later_is_restored_then(tmp_path, verified):
     path = saved(tmp_path, now=tf.Variable(1.0), later=tf.Variable(2.0))
@@ -210,13 +224,17 @@ def test_tensorflow_restores_all_if_it_matches_objects_in_another_way(tmp_path, 
     assert (checkpoint.a.numpy(), checkpoint.b.numpy()) == (1.0, 2.0)
 
 
-def test_all_is_consumed(tmp_path):
+def test_all_is_consumed(tmp_path, monkeypatch):
     """TensorFlow takes what is restored directly for restored."""
     path = tf.train.Checkpoint(a=tf.Variable(1.0), b=tf.Variable(2.0)).save(tmp_path / "ckpt")
     checkpoint = tf.train.Checkpoint(a=tf.Variable(0.0), b=tf.Variable(0.0))
     status = []
-    original = checkpoint.restore
-    checkpoint.restore = lambda path: status.append(original(path)) or status[0]
+    original = tf.train.Checkpoint.restore
+    monkeypatch.setattr(
+        tf.train.Checkpoint,
+        "restore",
+        lambda self, path: status.append(original(self, path)) or status[0],
+    )
     restore(checkpoint, path)
     status[0].assert_consumed()
     numbers = {checkpoint.a._update_uid, checkpoint.b._update_uid}
@@ -230,3 +248,139 @@ def test_values_do_not_share_memory(tmp_path):
         restore(tf.train.Checkpoint(a=copy), path)
     copies[0].assign_add(tf.ones((LARGE,)))
     assert [copy.numpy()[0] for copy in copies] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["read", "restore"])
+def test_a_subclass_may_use_the_values_after_its_restore(tmp_path, name):
+    def doubles(self, path, options=None):
+        status = getattr(super(Doubling, self), name)(path, options)
+        self.v.assign(2 * self.v)
+        return status
+
+    class Doubling(tf.train.Checkpoint):
+        pass
+
+    setattr(Doubling, name, doubles)
+    path = saved(tmp_path, v=tf.Variable(1.0))
+    variable = tf.Variable(0.0)
+    restore(Doubling(v=variable), path)
+    assert variable.numpy() == 2.0
+
+
+def test_a_subclass_that_restores_as_usual(tmp_path, monkeypatch):
+    class Other(tf.train.Checkpoint):
+        pass
+
+    path = saved(tmp_path, v=tf.Variable(1.0))
+    found = []
+    monkeypatch.setattr(direct_restore, "_assign_all", lambda targets, _: found.extend(targets))
+    restore(Other(v=tf.Variable(0.0)), path)
+    assert len(found) == 1
+
+
+class Gathering(ResourceVariable):
+    """Is restored with twice the value."""
+
+    def _gather_saveables_for_checkpoint(self):
+        return {"VARIABLE_VALUE": lambda name="": Doubled(self, name)}
+
+
+class Doubled(saveable_object.SaveableObject):
+    def __init__(self, variable, name):
+        spec = saveable_object.SaveSpec(variable.read_value(), "", name, variable.dtype, "CPU:0")
+        super().__init__(variable, [spec], name)
+
+    def restore(self, restored_tensors, restored_shapes):
+        return self.op.assign(2 * restored_tensors[0])
+
+
+class KerasGathering(keras.Variable):
+    """Is not restored."""
+
+    def _gather_saveables_for_checkpoint(self):
+        return {}
+
+
+class KerasAssigning(keras.Variable):
+    """Is restored with twice the value, if it is mirrored."""
+
+    def assign(self, value):
+        return super().assign(2 * value)
+
+
+def serializing():
+    """A variable that is saved under another name: TensorFlow does not find it."""
+    variable = tf.Variable([0.0])
+    variable._serialize_to_tensors = lambda: {"OTHER": variable.read_value()}
+    return variable
+
+
+def mirrored(make):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        return make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Gathering([0.0]),
+        lambda: KerasGathering([0.0]),
+        lambda: mirrored(lambda: KerasAssigning([0.0])),
+        lambda: wrapt.ObjectProxy(tf.Variable([0.0])),
+        serializing,
+    ],
+    ids=["gathering", "of Keras", "assigning", "proxy", "serializing"],
+)
+def test_a_variable_that_is_restored_in_its_own_way(tmp_path, make):
+    path = saved(tmp_path, v=tf.Variable([1.0]))
+
+    def restored(call):
+        variable = make()
+        try:
+            call(tf.train.Checkpoint(v=variable))
+        except tf.errors.NotFoundError:
+            return "not found"
+        return variable.numpy().tolist()
+
+    assert restored(lambda c: restore(c, path)) == restored(lambda c: c.restore(path))
+
+
+def test_a_variable_of_dtensor(tmp_path):
+    mesh = dtensor.create_mesh([("x", 1)], devices=["CPU:0"])
+    ones = dtensor.call_with_layout(tf.ones, dtensor.Layout.replicated(mesh, rank=1), shape=(3,))
+    original, copy = dtensor.DVariable(ones), dtensor.DVariable(ones * 2.0)
+    path = saved(tmp_path, v=original)
+    restore(tf.train.Checkpoint(v=copy), path)
+    assert dtensor.unpack(copy.read_value())[0].numpy().tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_the_order_counts_if_a_function_of_a_saved_model_restores(tmp_path, names):
+    """Loading a SavedModel gives an object such functions as attributes."""
+    first, second = names
+
+    def program(value):
+        variable, adding = tf.Variable(value), tf.Module()
+        ten = tf.function(lambda: {"VARIABLE_VALUE": tf.constant(10.0)})
+        add = tf.function(lambda tensors: variable.assign_add(tensors["VARIABLE_VALUE"]))
+        adding._serialize_to_tensors = ten
+        adding._restore_from_tensors = add.get_concrete_function(
+            {"VARIABLE_VALUE": tf.TensorSpec([], tf.float32)}
+        )
+        return variable, tf.train.Checkpoint(**{first: variable, second: adding})
+
+    def restored(call):
+        variable, checkpoint = program(0.0)
+        call(checkpoint)
+        return variable.numpy()
+
+    path = program(1.0)[1].write(str(tmp_path / "ckpt"))
+    assert not targets(program(0.0)[1], path)
+    assert restored(lambda c: restore(c, path)) == restored(lambda c: c.restore(path))
+
+
+def test_two_objects_with_the_same_variable_are_left_to_tensorflow(tmp_path):
+    path = saved(tmp_path, a=tf.Variable(1.0), b=tf.Variable(2.0), c=tf.Variable(3.0))
+    whole = keras.Variable(0.0)
+    checkpoint = tf.train.Checkpoint(a=whole, b=whole._value, c=tf.Variable(0.0))
+    assert targets(checkpoint, path) == {"c"}

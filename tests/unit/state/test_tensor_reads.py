@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import tensor_bundle_pb2
 
+from distckpt.core.tensorflow_format.leveldb_table import read_table, write_table
 from distckpt.errors import CheckpointDamagedError
 from distckpt.state import tensor_reads
 from distckpt.state.tensor_reads import LARGE, Wanted, read_tensors
@@ -128,9 +132,40 @@ def test_a_file_that_ends_too_early_is_found(tmp_path):
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(CheckpointDamagedError, match="ends within tensor 'w'"):
         read(tmp_path / "ckpt", wanted)
-    data.unlink()
-    with pytest.raises(FileNotFoundError):
+
+
+def test_a_missing_file_is_tensorflows_error(tmp_path):
+    wanted = save(tmp_path / "ckpt", {"w": tf.zeros((LARGE,))})
+    (tmp_path / "ckpt.data-00000-of-00001").unlink()
+    with pytest.raises(tf.errors.NotFoundError):
         read(tmp_path / "ckpt", wanted)
+
+
+@pytest.mark.parametrize("of", ["data", "index"])
+def test_a_file_that_cannot_be_opened_is_left_to_tensorflow(tmp_path, monkeypatch, of):
+    """Too many files may be open: that is no damage, for which an older one would be restored."""
+    whole = tf.random.normal((LARGE,))
+    wanted = save(tmp_path / "ckpt", {"w": whole})
+
+    def fails(name, *args, **options):
+        if f".{of}" in name:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open(name, *args, **options)
+
+    monkeypatch.setattr(tensor_reads, "open", fails, raising=False)
+    assert read(tmp_path / "ckpt", wanted)[0].numpy().tolist() == whole.numpy().tolist()
+
+
+def test_an_index_that_only_tensorflow_can_read(tmp_path):
+    """Written on a big-endian machine."""
+    whole = tf.constant(np.arange(LARGE) % 251, tf.uint8)
+    wanted = save(tmp_path / "ckpt", {"w": whole})
+    index = tmp_path / "ckpt.index"
+    (name, encoded), *entries = read_table(index.read_bytes())
+    header = tensor_bundle_pb2.BundleHeaderProto.FromString(encoded)
+    header.endianness = header.BIG
+    index.write_bytes(write_table([(name, header.SerializeToString()), *entries]))
+    assert read(tmp_path / "ckpt", wanted)[0].numpy().tolist() == whole.numpy().tolist()
 
 
 def test_a_variable_takes_the_buffer_over(tmp_path):
