@@ -9,16 +9,15 @@ If a class that is not TensorFlow's restores objects in its own way, TensorFlow 
 such an object may read or write variables, so the order counts. So does a subclass of
 `tf.train.Checkpoint` that uses the variables after its ``restore``.
 
-Private TensorFlow API used here: ``Trackable._update_uid``, ``CheckpointLoadStatus._checkpoint``
-with its ``restore_uid`` and ``object_by_proto_id``, the methods in `_METHODS`,
-``MirroredVariable``, ``_packed_variable``, the op ``AssignVariableOp``, and that of `reading`;
-tests/unit/state/test_direct_restore.py would notice a change.
+Private TensorFlow API used here: ``Trackable._update_uid``, ``ops.uid``,
+``CheckpointLoadStatus._checkpoint`` with its ``restore_uid`` and ``object_by_proto_id``, the
+methods in `_METHODS`, ``MirroredVariable``, ``_packed_variable``, the op ``AssignVariableOp``, and
+that of `reading`; tests/unit/state/test_direct_restore.py would notice a change.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.python.distribute.values import MirroredVariable
 from tensorflow.python.eager import context, execute
+from tensorflow.python.framework import ops
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.saved_model import registration
 from tensorflow.python.trackable.base import Trackable
@@ -34,7 +34,9 @@ from distckpt.state import reading
 from distckpt.state.program_match import Match, Value
 from distckpt.state.tensor_reads import Wanted, read_tensors
 
-_LATER = sys.maxsize  # than any restore
+# How far the variables' numbers are ahead of TensorFlow's count while it restores everything else.
+# If an interrupt left such a number behind, soon a restore would have a larger one.
+_AHEAD = 1000
 # The methods that say how an object is restored, and the packages whose classes are known.
 _RESTORING = ("_restore_from_tensors", "_gather_saveables_for_checkpoint")
 _KNOWN = ("keras", "tensorflow", "tf_keras")
@@ -80,10 +82,10 @@ def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) 
     if not verified:
         tensors = list(tensors)
     before = [target.value.thing._update_uid for target in targets]
-    number = None
+    later, number = ops.uid() + _AHEAD, None
     try:
         for target in targets:
-            target.value.thing._update_uid = _LATER
+            target.value.thing._update_uid = later
         number = _restore_others(checkpoint, path, targets)
         if number is not None:
             _assign_all(targets, tensors)
@@ -194,7 +196,7 @@ def _is_keras_own(thing: Any) -> bool:
 
 def _has_methods(thing: Any, kind: type, names: frozenset[str]) -> bool:
     """Returns whether `thing` has these methods of `kind`, and none of `_METHODS` of its own."""
-    inherited = all(getattr(type(thing), name, None) is getattr(kind, name) for name in names)
+    inherited = all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in names)
     return inherited and _METHODS.isdisjoint(vars(thing))
 
 
