@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from distckpt.calls.restore_calls import join_restore
@@ -49,8 +51,8 @@ class Restoring:
             memory=here.ownership.memory,
         ).run()
 
-    def _restore(self, name: str) -> None:
-        """Restores a checkpoint that was found good."""
+    def _restore(self, name: str, count: Callable[[int], None]) -> None:
+        """Restores a checkpoint that was found good; counts the bytes that it has read."""
         self._job.log.generation = self._job.log.passed  # from here on, also if it fails
         options = self._common.options
         restore(
@@ -58,6 +60,7 @@ class Restoring:
             self._path_of(name),
             options.require_match,
             verified=options.verify_on_restore,
+            count=count,
         )
         if self._own is not None:
             manifest = self._common.catalog().manifest(name)

@@ -66,7 +66,8 @@ class RestoreSession:
       managed: This worker's list of managed checkpoints.
       keys: The keys of this call.
       restore: Restores a checkpoint by its name; raises `CheckpointDamagedError` if its files are
-        damaged.
+        damaged. Its second argument is a function to call with the number of bytes that were read
+        since the last call.
       patience: How long to wait for the other workers in each step.
       verify_data: Whether to read all bytes before restoring.
       dispatcher: Tells the listeners.
@@ -80,7 +81,7 @@ class RestoreSession:
         directory: str,
         managed: ManagedCheckpoints,
         keys: Keys,
-        restore: Callable[[str], None],
+        restore: Callable[[str, Callable[[int], None]], None],
         *,
         patience: Patience,
         verify_data: bool,
@@ -316,7 +317,7 @@ class RestoreSession:
                 )
             else:
                 self._reporter.enter("restoring")
-                self._restore(proposal.name)
+                self._restore(proposal.name, self._reporter.add)
         except CheckpointDamagedError as error:
             return Verdict(me, Failure.from_exception(error, me), damaged=True)
         except Exception as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -58,7 +58,14 @@ class _Target(NamedTuple):
     wanted: Wanted
 
 
-def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) -> None:
+def restore(
+    checkpoint: Any,
+    path: str,
+    found: Match | None,
+    *,
+    verified: bool,
+    count: Callable[[int], None] = lambda size: None,
+) -> None:
     """Restores `checkpoint` as ``checkpoint.restore(path)`` does.
 
     Args:
@@ -67,6 +74,7 @@ def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) 
       found: How the checkpoint matches the program; None if that is unknown.
       verified: Whether the files were just found intact. Otherwise all values are read before the
         first is assigned, which takes twice as much memory.
+      count: Called with the size of each value in bytes after it was read.
 
     Raises:
       CheckpointDamagedError: The bytes of a value differ from those that were saved.
@@ -78,9 +86,9 @@ def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) 
     if not targets:
         checkpoint.restore(path)
         return
-    tensors: Iterable[tuple[int, Any]] = read_tensors(path, [target.wanted for target in targets])
+    tensors = _read(path, targets, count)
     if not verified:
-        tensors = list(tensors)
+        tensors = iter(list(tensors))
     before = [target.value.thing._update_uid for target in targets]
     later, number = ops.uid() + _AHEAD, None
     try:
@@ -94,6 +102,14 @@ def restore(checkpoint: Any, path: str, found: Match | None, *, verified: bool) 
             target.value.thing._update_uid = old if number is None else number
     if number is None:  # TensorFlow has matched the objects in another way
         checkpoint.restore(path)
+
+
+def _read(
+    path: str, targets: Sequence[_Target], count: Callable[[int], None]
+) -> Iterator[tuple[int, Any]]:
+    for position, tensor in read_tensors(path, [target.wanted for target in targets]):
+        count(targets[position].wanted.size)
+        yield position, tensor
 
 
 def _restore_others(checkpoint: Any, path: str, targets: Sequence[_Target]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +14,12 @@ from distckpt.state import direct_restore, program_match
 
 
 def restore(
-    checkpoint: Any, path: str, require_match: str = "off", *, verified: bool = False
+    checkpoint: Any,
+    path: str,
+    require_match: str = "off",
+    *,
+    verified: bool = False,
+    count: Callable[[int], None] = lambda size: None,
 ) -> None:
     """Restores `checkpoint` from files with prefix `path`. Every worker, on its training thread.
 
@@ -26,6 +31,8 @@ def restore(
       require_match: As ``ManagerOptions.require_match``.
       verified: Whether the files were just found intact, so that values need not all be read before
         the first is assigned.
+      count: Called with the size of each value in bytes after it was read, unless TensorFlow reads
+        it.
 
     Raises:
       CheckpointDamagedError: The files cannot be read.
@@ -35,7 +42,7 @@ def restore(
     """
     with as_damage(path), paused():  # nothing is trained meanwhile
         found = program_match.check(checkpoint, path, require_match)
-        direct_restore.restore(checkpoint, path, found, verified=verified)
+        direct_restore.restore(checkpoint, path, found, verified=verified, count=count)
 
 
 @contextlib.contextmanager

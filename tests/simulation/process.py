@@ -179,7 +179,7 @@ class Process:
         name = session.run()
         return (layout.split_number(name)[1] or 0) if name else 0
 
-    def _take(self, name: str) -> None:
+    def _take(self, name: str, count: Callable[[int], None]) -> None:
         number = state.restore(self.storage, RUN, name)
         if self._settings.own:
             manifest = Catalog(self.storage, RUN).manifest(name)

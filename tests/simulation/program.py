@@ -313,7 +313,7 @@ class Program:
             memory=self._ownership.memory if self.index == 0 else None,
         ).run()
 
-    def _take(self, name: str) -> None:
+    def _take(self, name: str, count: Callable[[int], None]) -> None:
         self._log.generation = self._log.passed
         self.step = state.restore(self.storage, RUN, name)
 

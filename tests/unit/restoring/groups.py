@@ -19,7 +19,7 @@ class Group:
 
     Args:
       directories: For each worker, its directory.
-      restore: Called with (worker, name).
+      restore: Called with (worker, name, count).
       storages: For each worker, its storage.
       absent: Workers that never come.
     """
@@ -33,7 +33,7 @@ class Group:
             ManagedCheckpoints(LocalStorage(), str(d), 9, None, durable=True) for d in directories
         ]
         self._directories = [str(d) for d in directories]
-        self._restore = restore or (lambda worker, name: None)
+        self._restore = restore or (lambda worker, name, count: None)
         self._absent = absent
         patience = Patience(options.pop("deadline", 20.0), options.pop("slow_factor", 1.0))
         self._options = {"patience": patience, "verify_data": True, **options}
@@ -49,8 +49,8 @@ class Group:
             assert not thread.is_alive(), "a worker waits forever"
         return self
 
-    def _do(self, worker, name):
-        self._restore(worker, name)
+    def _do(self, worker, name, count):
+        self._restore(worker, name, count)
         self.restored[worker].append(name)
 
     def _run(self, worker):
@@ -60,7 +60,7 @@ class Group:
             self._directories[worker],
             self.managed[worker],
             Keys("m", "restore", 0),
-            lambda name: self._do(worker, name),
+            lambda name, count: self._do(worker, name, count),
             **self._options,
         )
         try:
@@ -83,7 +83,7 @@ def damage(run, file):
     path.write_bytes(data)
 
 
-def restoring(run, restore=lambda name: None, storage=None, managed=None):
+def restoring(run, restore=lambda name, count: None, storage=None, managed=None):
     """Returns a session of a job of one, and its `Ownership` of the directory."""
     storage = storage or FaultyStorage(LocalStorage())
     ownership = Ownership(storage, str(run), durable=False)

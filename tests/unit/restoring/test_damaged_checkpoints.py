@@ -55,7 +55,7 @@ def test_damage_that_only_one_worker_finds_counts_for_all(run):
 
 
 def test_damage_found_while_restoring_counts_for_all(run):
-    def restore(worker, name):
+    def restore(worker, name, count):
         if worker == 1 and name == "ckpt-3":
             raise CheckpointDamagedError("bad sector on host 1")
 

@@ -14,7 +14,7 @@ from .groups import restoring
 
 def test_who_comes_while_a_job_restores_is_noticed_at_its_first_save(run):
     newer = lab.Chief(run, max_to_keep=9)
-    session, ownership = restoring(run, lambda name: newer.save("ckpt-4", 4))
+    session, ownership = restoring(run, lambda name, count: newer.save("ckpt-4", 4))
     assert session.run() == "ckpt-3"
     with pytest.raises(SupersededError, match="since this job restored from it at"):
         ownership.take()
@@ -36,7 +36,7 @@ def test_a_job_that_looks_again_remembers_whose_the_directory_is_by_then(run):
     newer = lab.Chief(run, max_to_keep=9)
     attempts = []
 
-    def restore(name):
+    def restore(name, count):
         attempts.append(name)
         if len(attempts) == 1:
             newer.save(name, 9)
@@ -48,7 +48,7 @@ def test_a_job_that_looks_again_remembers_whose_the_directory_is_by_then(run):
 
 
 def test_a_restore_that_fails_leaves_the_memory_as_it_was(run):
-    def restore(name):
+    def restore(name, count):
         raise ConfigurationError("another shape")
 
     session, ownership = restoring(run)

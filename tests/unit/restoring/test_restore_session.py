@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.errors import (
@@ -56,7 +57,7 @@ def test_without_a_checkpoint_all_get_none(tmp_path):
 def test_a_model_that_does_not_fit_is_not_taken_for_damage(run, caplog):
     caplog.set_level(logging.WARNING)
 
-    def restore(worker, name):
+    def restore(worker, name, count):
         if worker == 1:
             raise ValueError("Shapes (3,) and (4,) are incompatible")
 
@@ -70,7 +71,7 @@ def test_a_model_that_does_not_fit_is_not_taken_for_damage(run, caplog):
 def test_the_cause_is_chained_where_it_happened(run):
     cause = ValueError("Shapes differ")
 
-    def restore(worker, name):
+    def restore(worker, name, count):
         if worker == 1:
             raise cause
 
@@ -79,7 +80,7 @@ def test_the_cause_is_chained_where_it_happened(run):
 
 
 def test_a_programs_error_outweighs_damage(run):
-    def restore(worker, name):
+    def restore(worker, name, count):
         raise CheckpointDamagedError("bad") if worker == 0 else ValueError("program")
 
     assert "program" in Group(run, run, restore=restore).go().raised(RestoreError)
@@ -109,7 +110,7 @@ def test_a_directory_of_the_same_name_that_is_not_shared(run):
 
 
 def test_a_worker_that_dies_is_named_on_all_others(run):
-    def restore(worker, name):
+    def restore(worker, name, count):
         if worker == 2:
             group.job.kill(2, "signal 9")
             raise SystemExit
@@ -145,7 +146,7 @@ def test_a_chief_that_cannot_read_the_directory_tells_all(run):
 
 
 def test_a_failed_restore_leaves_the_lists_as_they_were(run):
-    def restore(worker, name):
+    def restore(worker, name, count):
         raise ValueError("program")
 
     group = Group(run, run, restore=restore).go()
@@ -169,3 +170,15 @@ def test_nothing_is_said_if_a_chief_died_before_it_wrote_that_file(run, caplog):
     caplog.clear()
     assert Group(run, run).go().ends == ["ckpt-4"] * 2
     assert "names" not in caplog.text
+
+
+def test_a_worker_that_reads_slowly_gets_more_time(run):
+    """Longer than after five seconds without progress, when it would count as stuck."""
+
+    def restore(worker, name, count):
+        for _ in range(70 if worker else 0):
+            time.sleep(0.1)
+            count(1)
+
+    group = Group(run, run, restore=restore, deadline=1.5, slow_factor=20.0).go()
+    assert group.ends == ["ckpt-3"] * 2

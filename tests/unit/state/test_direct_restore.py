@@ -384,3 +384,13 @@ def test_two_objects_with_the_same_variable_are_left_to_tensorflow(tmp_path):
     whole = keras.Variable(0.0)
     checkpoint = tf.train.Checkpoint(a=whole, b=whole._value, c=tf.Variable(0.0))
     assert targets(checkpoint, path) == {"c"}
+
+
+def test_the_bytes_of_each_value_are_counted(tmp_path):
+    path = saved(tmp_path, small=tf.Variable([1.0, 2.0]), large=tf.Variable(tf.ones((LARGE,))))
+    checkpoint = tf.train.Checkpoint(
+        small=tf.Variable([0.0, 0.0]), large=tf.Variable(tf.zeros((LARGE,)))
+    )
+    counted = []
+    restore(checkpoint, path, verified=True, count=counted.append)
+    assert sorted(counted) == [8, 4 * LARGE]
