@@ -60,7 +60,7 @@ usable() { # venv, python
 
 # Prints the versions of pytest and what else the tests use, from constraints.txt.
 tools() {
-    grep -E '^(pytest|pytest-timeout|pytest-xdist|hypothesis|greenlet|build|setuptools)==' constraints.txt
+    grep -E '^(pytest|pytest-timeout|pytest-xdist|hypothesis|greenlet|build|setuptools|scikit-learn)==' constraints.txt
 }
 
 # Installs TensorFlow $1 and then distckpt, which must not bring another TensorFlow along.

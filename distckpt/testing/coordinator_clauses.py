@@ -8,6 +8,7 @@ program. So the same clauses test adapters that work in threads, with a subclass
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -309,7 +310,8 @@ def a_dead_chief_is_reported_and_nobody_waits_for_it(
     if me.is_chief:
         meet(me, f"{key}/last", [0, *others])
         die()
-    me.publish(f"{key}/last/met/{me.index}", "here")
+    with contextlib.suppress(errors.WorkerLostError):  # the answer may come too late
+        me.publish(f"{key}/last/met/{me.index}", "here")
     assert_reported(me, 0)
     assert_chief_reported(me)
     calls: list[Callable[[], object]] = [

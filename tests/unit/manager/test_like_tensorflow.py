@@ -69,10 +69,16 @@ class Side:
 
     def __init__(self, directory):
         self.directory = str(directory)
+        self.programs = 0
         self.start_program()
 
     def start_program(self):
-        self.weights = tf.Variable([1.0, 2.0, 3.0])
+        """Begins with other weights than before.
+
+        Nobody could notice that `tf.train.Checkpoint.save` has written the same bytes once more.
+        """
+        self.programs += 1
+        self.weights = tf.Variable([1.0, 2.0, self.programs])
         self.step = tf.Variable(0, dtype=tf.int64)
         self.checkpoint = tf.train.Checkpoint(weights=self.weights, step=self.step)
         self.initialized = 0
