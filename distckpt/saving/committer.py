@@ -112,8 +112,6 @@ class Committer:
                 self._merger.put_together(name, folder, reports)
                 existing = self._files(name, folder).data()
                 self._merger.renumber(name, folder, sum(len(r.files) for r in reports), existing)
-                if self._durable:
-                    self._storage.flush(layout.join(folder, layout.index_name(name)))
             except (OSError, CheckpointDamagedError) as error:
                 self._ownership.check_cause()
                 raise SaveFailedError(

@@ -31,12 +31,15 @@ class ShardMerger:
         """Makes one bundle of the parts, with the data files in the order of the reports.
 
         TensorFlow's op keeps that order only if each part has one data file: it numbers the files
-        of one part in the order of their tensors.
+        of one part in the order of their tensors. With `durable`, the index is then on stable
+        storage, like the parts, which the workers have flushed.
         """
         prefixes = [prefix for report in reports for prefix in report.prefixes]
         files = [file.name for report in reports for file in report.files]
         if len(prefixes) == len(files) > 1:
             self._merger.merge(folder, prefixes, name)
+            if self._durable:  # TensorFlow does not flush
+                self._storage.flush(layout.join(folder, layout.index_name(name)))
             return
         for number, file in enumerate(files):
             target = layout.data_name(name, number, len(files))

@@ -19,6 +19,8 @@ from distckpt.core.protocol.messages import Opening, Report, WrittenFile, Writte
 from distckpt.core.protocol.write_parts import divide
 from distckpt.core.protocol.write_plan import Piece
 from distckpt.core.tensorflow_format import index_reader
+from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
+from distckpt.core.tensorflow_format.index_writer import StoredTensor
 from distckpt.directory.checkpoint_files import read_index_record
 from distckpt.errors import DirectoryNotSharedError, SaveFailedError, StorageFullError
 from distckpt.messaging.progress import Progressing
@@ -214,7 +216,7 @@ class ShardWriter:
     def _write_part(self, folder: str, part: _Part, account: _Account) -> list[_Bundle]:
         """Writes and flushes one part; returns its bundles."""
         prefixes = part.state.write(folder, part.stem, part.pieces)
-        bundles = [self._bundle(folder, prefix) for prefix in prefixes]
+        bundles = [self._bundle(folder, prefix, part.state) for prefix in prefixes]
         account.written()
         for bundle_ in bundles if self._durable else ():
             for file in bundle_.files:
@@ -228,12 +230,17 @@ class ShardWriter:
         names = [name for name in self._storage.list(folder) if name.startswith(self._stem)]
         return sum(self._storage.size(layout.join(folder, name)) for name in names)
 
-    def _bundle(self, folder: str, prefix: str) -> _Bundle:
+    def _bundle(self, folder: str, prefix: str, state: CapturedState) -> _Bundle:
+        """Reads the index of a bundle; if the file has what was written, it is not decoded."""
         data = self._storage.read(layout.join(folder, layout.index_name(prefix)))
+        known = state.take_index(prefix)
         with paused():
-            index = index_reader.read_index(data)
-            pieces = tuple(_written(entry) for entry in index.stored)
-        names = [layout.data_name(prefix, n, index.num_shards) for n in range(index.num_shards)]
+            if known is not None and known.content == data:
+                shards, pieces = 1, tuple(map(_stored, known.stored))
+            else:
+                index = index_reader.read_index(data)
+                shards, pieces = index.num_shards, tuple(map(_written, index.stored))
+        names = [layout.data_name(prefix, n, shards) for n in range(shards)]
         sizes = [self._storage.size(layout.join(folder, name)) for name in names]
         files = tuple(WrittenFile(name, size) for name, size in zip(names, sizes, strict=True))
         return _Bundle(prefix, files, pieces)
@@ -260,7 +267,8 @@ class ShardWriter:
             first = len(files)
             files += written.files
             pieces += [
-                msgspec.structs.replace(piece, file=first + piece.file) for piece in written.pieces
+                msgspec.structs.replace(piece, file=first + piece.file) if first else piece
+                for piece in written.pieces
             ]
         extras = self._extras(folder, bundles, own)
         if self._durable:
@@ -303,6 +311,12 @@ class ShardWriter:
             f"{where} could not write its shard in {folder}: {error}. The last checkpoint is "
             "untouched; look at that host's file system and save again."
         )
+
+
+def _stored(tensor: StoredTensor) -> WrittenPiece:
+    t = tensor
+    dtype = BY_NUMBER[t.dtype].name
+    return WrittenPiece(t.key, dtype, t.shape, t.spec, 0, t.offset, t.size, t.crc32c)
 
 
 def _written(entry: index_reader.BundleEntry) -> WrittenPiece:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distckpt.core.protocol.write_plan import Piece
+from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 
 
 class CapturedState(abc.ABC):
@@ -53,6 +54,13 @@ class CapturedState(abc.ABC):
           OSError: The storage failed; ENOSPC when it is full.
         """
 
+    def take_index(self, prefix: str) -> WrittenIndex | None:
+        """Returns the index of a bundle that `write` has returned, once; None if it is not known.
+
+        May be called from several threads at once, for different bundles.
+        """
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class OwnState:
@@ -73,7 +81,7 @@ class BundleWriter(abc.ABC):
         specs: Sequence[str],
         tensors: list[Any],
         device: str | None = None,
-    ) -> None:
+    ) -> WrittenIndex | None:
         """Writes the bundle ``path.index``, ``path.data-00000-of-00001``; does not flush.
 
         Args:
@@ -83,6 +91,9 @@ class BundleWriter(abc.ABC):
           specs: The slice spec of each tensor, "" for a whole tensor.
           tensors: Eager tensors in host memory. The list is used up.
           device: The device whose host accesses the file system, if the program chose one.
+
+        Returns:
+          The index, if this process has made it; None if TensorFlow has.
 
         Raises:
           OSError: The storage failed.

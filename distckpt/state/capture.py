@@ -28,6 +28,7 @@ from distckpt.core.layout import join
 from distckpt.core.protocol import replica_check
 from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry, Piece, Plan, make_plan
+from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
 from distckpt.state.delegated import DelegatedState
@@ -268,6 +269,7 @@ class TensorState(CapturedState):
         self._savers = survey.savers
         self.held = not survey.savers  # these read the state when they write
         self._writer = writer
+        self._indexes: dict[str, WrittenIndex] = {}  # of written bundles, by their stems
         self._device = (options and options.experimental_io_device) or None
         self._named: dict[Identity, Any] = {}
         self._naming = threading.Lock()
@@ -334,9 +336,15 @@ class TensorState(CapturedState):
             values = self._values
             tensors = [values.pop(p.identity) for p in pieces]
             keys, specs = [p.entry.key for p in pieces], [p.spec for p in pieces]
-            self._writer.write(join(folder, stem), keys, specs, tensors, self._device)
+            index = self._writer.write(join(folder, stem), keys, specs, tensors, self._device)
+            if index is not None:
+                self._indexes[stem] = index
             prefixes.append(stem)
         return tuple(prefixes)
+
+    def take_index(self, prefix: str) -> WrittenIndex | None:
+        """See the base class."""
+        return self._indexes.pop(prefix, None)
 
     def _run_savers(self, folder: str, stem: str) -> list[str]:
         """Makes the registered savers write first, as TensorFlow does."""

@@ -6,14 +6,16 @@ while it is in the processor's cache, and each tensor is released as soon as it 
 files have the same bytes as those of ``SaveV2``, see ``BundleWriter`` in
 ``tensorflow/core/util/tensor_bundle/tensor_bundle.cc``.
 
-Private TensorFlow API used here: ``EagerTensor._numpy`` and ``_shape_tuple``;
-tests/unit/state/test_direct_writer.py would notice a change.
+Private TensorFlow API used here: ``EagerTensor._numpy``, ``_shape_tuple`` and ``_datatype_enum``,
+which takes a fifth of the time of ``dtype``; tests/unit/state/test_direct_writer.py would notice a
+change.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import math
 import struct
 import sys
@@ -26,9 +28,10 @@ import tensorflow as tf
 from distckpt.core import layout
 from distckpt.core.tensorflow_format import crc32c
 from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
-from distckpt.core.tensorflow_format.index_writer import StoredTensor, make_index
+from distckpt.core.tensorflow_format.index_writer import StoredTensor, WrittenIndex, make_index
 from distckpt.core.tensorflow_format.leveldb_table import encode_varint
 from distckpt.runtime import disk_hints
+from distckpt.runtime.gc_pause import paused
 from distckpt.state.base import BundleWriter
 from distckpt.state.tensorflow_ops import OpWriter
 
@@ -36,6 +39,7 @@ from distckpt.state.tensorflow_ops import OpWriter
 _CHUNK = 1 << 20
 # Smaller tensors are gathered, so that one call writes many of them.
 _SMALL = 64 * 1024
+_STRING = tf.string.as_datatype_enum
 # A tensor of more strings is left to TensorFlow.
 _MOST_STRINGS = 10_000
 # After how many bytes the disk is to begin writing them.
@@ -63,27 +67,24 @@ class DirectWriter(BundleWriter):
         specs: Sequence[str],
         tensors: list[Any],
         device: str | None = None,
-    ) -> None:
+    ) -> WrittenIndex | None:
         """See the base class."""
-        if device is None and _can_write(path, tensors):
-            write_bundle(path, keys, specs, tensors, early=self._durable)
-        else:
-            self._other.write(path, keys, specs, tensors, device)
-
-
-def _can_write(path: str, tensors: Sequence[Any]) -> bool:
-    return "://" not in path and sys.byteorder == "little" and all(map(_is_easy, tensors))
-
-
-def _is_easy(tensor: Any) -> bool:
-    if tensor.dtype == tf.string:
-        return int(math.prod(tensor._shape_tuple())) <= _MOST_STRINGS
-    return _size(tensor) is not None
+        usual = device is None and "://" not in path and sys.byteorder == "little"
+        sizes = _sizes(tensors) if usual else None
+        if sizes is None:
+            return self._other.write(path, keys, specs, tensors, device)
+        return write_bundle(path, keys, specs, tensors, sum(sizes), early=self._durable)
 
 
 def write_bundle(
-    path: str, keys: Sequence[str], specs: Sequence[str], tensors: list[Any], *, early: bool
-) -> None:
+    path: str,
+    keys: Sequence[str],
+    specs: Sequence[str],
+    tensors: list[Any],
+    size: int,
+    *,
+    early: bool,
+) -> WrittenIndex:
     """Writes tensors as the bundle ``path.index``, ``path.data-00000-of-00001``.
 
     Args:
@@ -92,42 +93,57 @@ def write_bundle(
         slices.
       specs: The slice spec of each tensor, "" for a whole tensor.
       tensors: Eager tensors in host memory; each is taken out of the list once it is written.
+      size: How many bytes they take in the data file.
       early: Whether the disk should begin at once, since the caller will flush the files.
+
+    Returns:
+      The index.
 
     Raises:
       OSError: The storage failed.
     """
     stored: list[StoredTensor] = []
-    size = sum(map(_stored_size, tensors))
     with _DataFile(layout.data_name(path, 0, 1), size, early=early) as file:
         for number, (key, spec) in enumerate(zip(keys, specs, strict=True)):
             tensor, tensors[number] = tensors[number], None
-            offset = file.offset
-            write = _write_strings if tensor.dtype == tf.string else _write
-            crc = write(file, tensor)
-            dtype, shape = tensor.dtype.as_datatype_enum, tensor._shape_tuple()
-            size = file.offset - offset
-            stored.append(StoredTensor(key, spec, dtype, shape, offset, size, crc32c.mask(crc)))
-    content = make_index(stored)
+            dtype, shape, offset = tensor._datatype_enum(), tensor._shape_tuple(), file.offset
+            crc = _write_strings(file, tensor) if dtype == _STRING else _write(file, tensor)
+            nbytes = file.offset - offset
+            stored.append(StoredTensor(key, spec, dtype, shape, offset, nbytes, crc32c.mask(crc)))
+    with paused():
+        written = make_index(stored)
     with open(layout.index_name(path), "xb") as index:
-        index.write(content)
+        index.write(written.content)
+    return written
 
 
-def _stored_size(tensor: Any) -> int:
-    """Returns how many bytes a tensor takes in the data file."""
-    size = _size(tensor)
-    if size is not None:
-        return size
+def _sizes(tensors: Sequence[Any]) -> list[int] | None:
+    """Returns how many bytes each tensor takes in the data file.
+
+    Returns None if there is one that only TensorFlow can write, or that it writes faster.
+    """
+    sizes = []
+    for tensor in tensors:
+        dtype, shape = tensor._datatype_enum(), tensor._shape_tuple()
+        size = _size(dtype, shape)
+        if size is None:
+            if dtype != _STRING or math.prod(shape) > _MOST_STRINGS:
+                return None
+            size = _size_of_strings(tensor)
+        sizes.append(size)
+    return sizes
+
+
+@functools.lru_cache(maxsize=4096)
+def _size(dtype: int, shape: tuple[int, ...]) -> int | None:
+    """Returns how many bytes a tensor takes in a file; None if that depends on its content."""
+    known = BY_NUMBER.get(dtype)
+    return None if known is None or known.size is None else known.size * math.prod(shape)
+
+
+def _size_of_strings(tensor: Any) -> int:
     lengths = [len(string) for string in _strings(tensor)]
     return sum(lengths) + sum(len(encode_varint(length)) for length in lengths) + 4
-
-
-def _size(tensor: Any) -> int | None:
-    """Returns how many bytes a tensor takes in a file; None if that depends on its content."""
-    known = BY_NUMBER.get(tensor.dtype.as_datatype_enum)
-    if known is None or known.size is None:
-        return None
-    return int(known.size * math.prod(tensor._shape_tuple()))
 
 
 class _DataFile:
@@ -168,7 +184,7 @@ class _DataFile:
         size = len(data)
         self.offset += size
         if size < _SMALL:
-            self._pending += memoryview(data)
+            self._pending += data
             if len(self._pending) >= _CHUNK:
                 self._flush()
             return crc32c.extend(crc, data)
@@ -208,7 +224,9 @@ class _DataFile:
 
 def _write(file: _DataFile, tensor: Any) -> int:
     """Writes a tensor of a type of fixed size; returns the checksum."""
-    array = np.asarray(tensor._numpy())  # shares the tensor's buffer
+    array = tensor._numpy()  # shares the tensor's buffer
+    if array.nbytes < _SMALL:
+        return file.append(array.tobytes(), 0)
     return file.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8), 0)
 
 

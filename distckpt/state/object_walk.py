@@ -5,8 +5,9 @@ which nearly always has no children, `ObjectWalk` asks for nothing.
 
 Private TensorFlow API used here: ``ObjectGraphView`` (root, attached_dependencies),
 ``Trackable._maybe_initialize_trackable``, ``_trackable_children``, ``_checkpoint_dependencies`` and
-the attribute they read, ``BaseResourceVariable`` and ``ResourceVariable``. The tests in
-tests/unit/state/test_graph.py and test_serializing.py would notice a change.
+the attribute they read, ``BaseResourceVariable`` and ``ResourceVariable``; of Keras 3,
+``Variable._value``. The tests in tests/unit/state/test_graph.py and test_serializing.py would
+notice a change.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, Re
 from tensorflow.python.trackable.base import SaveType, Trackable
 from tensorflow.python.trackable.trackable_utils import escape_local_name
 
+from distckpt.state.reading import is_keras_kind
+
 DEPENDENCIES = "_self_unconditional_checkpoint_dependencies"
 # Old optimizers have it. Their slot variables are not children of any object.
 _SLOTS = "get_slot_names"
+_TENSORFLOW, _KERAS = "TensorFlow", "Keras"
+_KERAS_MODULES = ("keras.src.backend", "keras.src.backend.tensorflow.core")
 # An object that has one of these itself need not behave like others of its class.
 _OVERRIDES = frozenset(
     {
@@ -44,7 +49,7 @@ class ObjectWalk:
       children: For each object, the (name, position) of each child, in order.
       paths: For each object, its path from the root, as it begins its checkpoint keys.
       view: As given.
-      plain: For each object, whether it is a variable of the usual kind, without children.
+      plain: For each object, its `PlainVariables.find`.
       comparable: False if some object has state apart from its children, or a child that
         TensorFlow converts first.
       unusual: Whether TensorFlow does with these objects what the attributes do not tell.
@@ -52,7 +57,7 @@ class ObjectWalk:
 
     def __init__(self, view: ObjectGraphView) -> None:
         self.view = view
-        kinds = plain_kinds()
+        variables = PlainVariables()
         self._slots: dict[type, bool] = {}
         self.comparable = True
         self.unusual = type(view) is not ObjectGraphView
@@ -60,11 +65,11 @@ class ObjectWalk:
         self.paths = [""]
         self.children: list[tuple[tuple[str, int], ...]] = []
         self._positions = {id(view.root): 0}
-        self.plain: list[bool] = []
+        self.plain: list[Any] = []
         for position, thing in enumerate(self.objects):  # the list grows meanwhile
-            plain = position > 0 and is_plain(thing, kinds)
+            plain = variables.find(thing) if position else None
             self.plain.append(plain)
-            self.children.append(() if plain else self._visit(position, thing))
+            self.children.append(self._visit(position, thing) if plain is None else ())
 
     def _visit(self, position: int, thing: Any) -> tuple[tuple[str, int], ...]:
         self.comparable &= not self._has_slots(thing)
@@ -113,24 +118,43 @@ def has_own_children_only(kind: type) -> bool:
     return own and inherited is Trackable._checkpoint_dependencies
 
 
-def is_plain(thing: Any, kinds: frozenset[type]) -> bool:
-    """Returns whether an object is a plain variable of one of `kinds`: it has no children."""
-    if type(thing) not in kinds:
-        return False
-    own = vars(thing)
-    return own.get(DEPENDENCIES) == [] and _OVERRIDES.isdisjoint(own)
+class PlainVariables:
+    """Tells the variables of the usual kinds, TensorFlow's and Keras 3's, from all other objects.
+
+    If the program has changed how a class is saved, there are none of it.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[type, str] = {}
+
+    def find(self, thing: Any) -> Any:
+        """Returns the resource variable of a variable that has no children; else None."""
+        kind = type(thing)
+        known = self._kinds.get(kind)
+        if known is None:
+            known = self._kinds[kind] = _known_kind(kind)
+        if not known:
+            return None
+        own = vars(thing)
+        if own.get(DEPENDENCIES) or not _OVERRIDES.isdisjoint(own):
+            return None
+        if known == _TENSORFLOW:
+            return thing
+        inner = own.get("_value")
+        is_resource = type(inner) is ResourceVariable and thing.value is inner  # not a cast of it
+        return self.find(inner) if is_resource else None
 
 
-def plain_kinds() -> frozenset[type]:
-    """Returns the classes of plain variables: none if a program has changed how they are saved."""
-    kind = ResourceVariable
-    usual = (
-        has_own_children_only(kind)
-        and not _has_own_dir(kind)
-        and kind._serialize_to_tensors is BaseResourceVariable._serialize_to_tensors
-        and not any(hasattr(kind, name) for name in (_SLOTS, "_LEGACY_SAVEABLE_NAME"))
-    )
-    return frozenset({kind} if usual else ())
+def _known_kind(kind: type) -> str:
+    known = ""
+    if kind is ResourceVariable:
+        usual = kind._serialize_to_tensors is BaseResourceVariable._serialize_to_tensors
+        known = _TENSORFLOW if usual else ""
+    elif kind.__module__ in _KERAS_MODULES and is_keras_kind(kind):
+        known = _KERAS
+    if not known or not has_own_children_only(kind) or _has_own_dir(kind):
+        return ""
+    return "" if any(hasattr(kind, name) for name in (_SLOTS, "_LEGACY_SAVEABLE_NAME")) else known
 
 
 def _has_own_dir(kind: type) -> bool:

@@ -30,7 +30,7 @@ from tensorflow.python.training.saving.saveable_object_util import (
 
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY
 from distckpt.errors import RestoreError
-from distckpt.state.object_walk import is_plain, plain_kinds
+from distckpt.state.object_walk import PlainVariables
 from distckpt.state.serializing import has_saveables
 from distckpt.state.survey import saving
 
@@ -192,10 +192,10 @@ class _Program:
         self.names: dict[int, str] = {id(view.root): ""}
         self.stateful: list[int] = []
         parents: dict[int, list[int]] = defaultdict(list)
-        queue, kinds = deque([view.root]), plain_kinds()
+        queue, variables = deque([view.root]), PlainVariables()
         while queue:
             thing = queue.popleft()
-            if is_plain(thing, kinds):
+            if variables.find(thing) is not None:
                 self.stateful.append(id(thing))
                 continue
             if _has_state(thing):

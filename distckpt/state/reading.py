@@ -273,7 +273,22 @@ def resource_variable(trackable: Any) -> Any:
 
 def is_keras_variable(thing: Any) -> bool:
     """Returns whether `thing` is saved and restored as a variable of Keras 3."""
-    methods = (getattr(type(thing), name, None) for name in KERAS_METHODS)
+    return is_keras_kind(type(thing))
+
+
+def is_distributed_in_keras(owner: Any, value: Any) -> bool:
+    """Returns whether `value` is the distributed variable that a variable of Keras 3 consists of.
+
+    Its ``_serialize_to_tensors`` returns that instead of a `SaveSpec`.
+    """
+    if not is_keras_variable(owner) or getattr(owner, "_value", None) is not value:
+        return False
+    return isinstance(value, tf.distribute.DistributedValues) and isinstance(value, tf.Variable)
+
+
+def is_keras_kind(kind: type) -> bool:
+    """Returns whether objects of a class are saved and restored as variables of Keras 3."""
+    methods = (getattr(kind, name, None) for name in KERAS_METHODS)
     return all(getattr(method, "__module__", None) == _KERAS for method in methods)
 
 

@@ -38,11 +38,13 @@ class Found(NamedTuple):
       owner: The object; TensorFlow's converter for one that saves itself the old way.
       by_key: Its tensors, by checkpoint key.
       key: The checkpoint key of a plain variable, which has no `by_key`; else "".
+      variable: The resource variable of a plain variable; else None.
     """
 
     owner: Any
     by_key: dict[str, Any]
     key: str = ""
+    variable: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ def serialize(walk: ObjectWalk) -> Serialized:
         node = graph.nodes.add()
         for name, child in children:
             node.children.add(node_id=child, local_name=name)
-        if _is_plain_variable(walk, position):
+        variable = walk.plain[position]
+        if variable is not None and variable.shape.is_fully_defined():
             found.append(_add_variable(walk, position, node))
         elif not _is_stateless(walk.objects[position]):
             others.append(position)
@@ -91,11 +94,6 @@ def is_usual(walk: ObjectWalk) -> bool:
     if walk.unusual or not walk.comparable:
         return False
     return not any(map(registration.get_registered_saver_name, walk.objects))
-
-
-def _is_plain_variable(walk: ObjectWalk, position: int) -> bool:
-    """Returns whether an object is saved as a variable of known shape is."""
-    return walk.plain[position] and walk.objects[position].shape.is_fully_defined()
 
 
 def _is_stateless(thing: Any) -> bool:
@@ -116,12 +114,12 @@ def has_saveables(thing: Any) -> bool:
 
 
 def _add_variable(walk: ObjectWalk, position: int, node: Any) -> Found:
-    variable = walk.objects[position]
+    owner = walk.objects[position]
     key = walk.paths[position] + _VALUE_SUFFIX
     node.attributes.add(
-        name=VARIABLE_VALUE_KEY, full_name=util.get_full_name(variable), checkpoint_key=key
+        name=VARIABLE_VALUE_KEY, full_name=util.get_full_name(owner), checkpoint_key=key
     )
-    return Found(variable, {}, key)
+    return Found(owner, {}, key, walk.plain[position])
 
 
 def _ask_tensorflow(walk: ObjectWalk, positions: list[int], graph: Any) -> list[Found]:

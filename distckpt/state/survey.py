@@ -4,17 +4,18 @@ The object graph is walked at the first save and again whenever the tracked obje
 Otherwise `Survey.ask` confirms that they have not, in a fraction of the time.
 
 Private TensorFlow API used here: ``Checkpoint._saver``, ``SaveableCompatibilityConverter`` and
-``save_context``; the tests in tests/unit/state would notice a change.
+``save_context``; of Keras 3, ``Variable._value``. The tests in tests/unit/state would notice a
+change.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.python.saved_model import save_context
@@ -32,7 +33,9 @@ from distckpt.state.object_walk import ObjectWalk
 from distckpt.state.reading import (
     distributed_variable,
     is_collective,
+    is_distributed_in_keras,
     is_first_replicas,
+    is_keras_variable,
     read,
     resource_variable,
     uninitialized,
@@ -44,7 +47,6 @@ Tensors = list[tuple[str, str, Any]]  # key, slice spec, value
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _VARIABLE_SIZE = (tf.string, tf.variant)
-_UNUSUAL = (*_VARIABLE_SIZE, tf.resource)
 # Objects that serialize themselves may give a device only as "CPU:0".
 _ANY_TASK = (None, None)
 
@@ -62,6 +64,26 @@ class _Asked:
     find: Callable[[], Any]
     names: tuple[str, ...]
     entries: list[Entry]
+
+
+class _Usual(NamedTuple):
+    """An object whose only tensor is a variable that is read together with others.
+
+    Attributes:
+      owner: The object, or TensorFlow's converter.
+      variable: The resource variable whose value is saved.
+      distributed: The distributed variable that has it; None if there is none.
+      key: The checkpoint key.
+      spec: The slice spec.
+      by_key: As in `Found`.
+    """
+
+    owner: Any
+    variable: Any
+    distributed: Any
+    key: str
+    spec: str
+    by_key: dict[str, Any]
 
 
 class Survey:
@@ -93,10 +115,14 @@ class Survey:
         self.savers = serialized.savers
         self.several_tasks = _on_several_tasks(serialized.found)
         if not self.several_tasks:
-            self._add_plain([found for found in serialized.found if found.key])
-            for owner, by_key, key in serialized.found:
-                if not key:
-                    self._add(owner, _flatten(by_key), by_key)
+            usual: list[_Usual] = []
+            for found in serialized.found:
+                variable = self._usual(found)
+                if variable is None:
+                    self._add(found.owner, found.by_key)
+                else:
+                    usual.append(variable)
+            self._add_usual(usual)
             self._add_object_graph(serialized.graph)
 
     @property
@@ -151,36 +177,49 @@ class Survey:
                 tensor = read(value)
                 if tensor is None or spec != known.spec:
                     return None
-                entries.append(self._entry(owner, known.key, spec, tensor))
+                entries.append(self._value_entry(owner, known.key, spec, tensor))
                 values[(known.key, spec)] = tensor
             asked.entries = entries
         return values
 
-    def _add_plain(self, found: Sequence[Found]) -> None:
-        """Adds plain variables, to be read later, each with its own resource variable."""
-        chief_only = self._split != "all"
-        types: dict[Any, tuple[str, int]] = {}
-        shapes = [tuple(variable.shape.as_list()) for variable, _, _ in found]
-        missing = uninitialized([variable for variable, _, _ in found], shapes)
-        for position, ((variable, _, key), shape) in enumerate(zip(found, shapes, strict=True)):
-            dtype = variable.dtype
-            if dtype not in types:
-                types[dtype] = (dtype.name, 0 if dtype in _UNUSUAL else dtype.size)
-            name, size = types[dtype]
-            if position in missing or not size:
-                self._add_unusual(variable, key)
+    def _usual(self, found: Found) -> _Usual | None:
+        """Returns the variable that is an object's only tensor, if it can be read with others."""
+        if found.variable is not None:
+            return _Usual(found.owner, found.variable, None, found.key, "", {})
+        flat = _flatten(found.by_key)
+        if len(flat) != 1:
+            return None
+        owner = _unconverted(found.owner)
+        key, spec, value = flat[0]
+        if not _can_wait(owner, value):
+            return None
+        distributed = distributed_variable(owner, value)
+        variable = None if is_collective(distributed) else resource_variable(owner)
+        if variable is None:
+            return None
+        if not variable.shape.is_fully_defined():
+            self._reusable = False
+            return None
+        return _Usual(found.owner, variable, distributed, key, spec, found.by_key)
+
+    def _add_usual(self, usual: Sequence[_Usual]) -> None:
+        """Adds variables, to be read later, together."""
+        shapes = [tuple(one.variable.shape.as_list()) for one in usual]
+        missing = uninitialized([one.variable for one in usual], shapes)
+        for position, (one, shape) in enumerate(zip(usual, shapes, strict=True)):
+            owner, variable, distributed, key, spec, by_key = one
+            if position in missing:
+                self._add(owner, by_key or {key: _only_value(owner)})
                 continue
-            self._fixed.append(Entry(key, name, shape, math.prod(shape) * size, chief_only))
-            self.variables[(key, "")] = weakref.ref(variable)
+            self._fixed.append(
+                self._entry(key, spec, variable.dtype, shape, distributed, is_variable=True)
+            )
+            self.variables[(key, spec)] = _finder(owner, variable, distributed)
 
-    def _add_unusual(self, variable: Any, key: str) -> None:
-        (value,) = variable._serialize_to_tensors().values()
-        self._add(variable, [(key, "", value)], {key: value})
-
-    def _add(self, trackable: Any, flat: Tensors, by_key: dict[str, Any]) -> None:
-        converted = isinstance(trackable, SaveableCompatibilityConverter)
-        owner = trackable.obj if converted else trackable
-        if len(flat) == 1 and self._add_variable(owner, *flat[0]):
+    def _add(self, trackable: Any, by_key: dict[str, Any]) -> None:
+        """Adds the tensors of an object, to be asked for at each save."""
+        owner, flat = _unconverted(trackable), _flatten(by_key)
+        if len(flat) == 1 and self._add_collective(owner, *flat[0]):
             return
         entries = []
         for key, spec, value in flat:
@@ -188,8 +227,9 @@ class Survey:
             if tensor is None:  # an uninitialised variable, which may be initialised next time
                 self._reusable = False
                 continue
-            entries.append(self._entry(owner, key, spec, tensor))
+            entries.append(self._value_entry(owner, key, spec, tensor))
             self._fresh[(key, spec)] = tensor  # type: ignore[index]
+        converted = owner is not trackable
         names = _own_names(owner) if converted else tuple(map(extract_local_name, by_key))
         if not converted or len(names) == len(by_key) == 1:  # an iterator has both interfaces
             self._asked.append(_Asked(reference(owner), names, entries))
@@ -198,23 +238,13 @@ class Survey:
         if flat or has_saveables(owner):
             self._reusable = False  # conversion may have read its tensors
 
-    def _add_variable(self, owner: Any, key: str, spec: str, value: Any) -> bool:
-        """Adds the tensor of a variable, to be read later; returns whether it is a variable."""
-        if not isinstance(value, SaveSpec):
-            return False
+    def _add_collective(self, owner: Any, key: str, spec: str, value: Any) -> bool:
+        """Adds a tensor that all workers must read together; returns whether it is one."""
         distributed = distributed_variable(owner, value)
-        if is_collective(distributed):
-            self._fixed.append(self._entry(owner, key, spec, distributed, collective=True))
-            self.together[(key, spec)] = value
-            return True
-        variable = resource_variable(owner)
-        if variable is None or not variable.is_initialized():
+        if not (_can_wait(owner, value) and is_collective(distributed)):
             return False
-        if not variable.shape.is_fully_defined():
-            self._reusable = False
-            return False
-        self._fixed.append(self._entry(owner, key, spec, variable))
-        self.variables[(key, spec)] = _finder(owner, variable, distributed)
+        self._fixed.append(self._value_entry(owner, key, spec, distributed, collective=True))
+        self.together[(key, spec)] = value
         return True
 
     def _add_object_graph(self, proto: bytes) -> None:
@@ -223,41 +253,88 @@ class Survey:
         self._fixed.append(Entry(OBJECT_GRAPH_KEY, "string", (), 0, chief_only=True))
         self._fresh[(OBJECT_GRAPH_KEY, "")] = self._object_graph  # type: ignore[index]
 
-    def _entry(
+    def _value_entry(
         self, owner: Any, key: str, spec: str, value: Any, *, collective: bool = False
     ) -> Entry:
         """Returns the entry of `value`, a tensor or variable."""
-        if value.dtype == tf.resource:  # ``SaveV2`` would abort the process
+        distributed = distributed_variable(owner, value)
+        return self._entry(
+            key,
+            spec,
+            value.dtype,
+            tuple(value.shape.as_list()),
+            distributed,
+            is_variable=isinstance(distributed or owner, tf.Variable),
+            collective=collective,
+        )
+
+    def _entry(
+        self,
+        key: str,
+        spec: str,
+        dtype: Any,
+        shape: tuple[int, ...],
+        distributed: Any,
+        *,
+        is_variable: bool,
+        collective: bool = False,
+    ) -> Entry:
+        name, size, sizeless = _element(dtype)
+        if name == "resource":  # ``SaveV2`` would abort the process
             raise UnsupportedOptionError(
                 f"{key!r} is a handle (dtype resource), which has no value to save. Track the "
                 "object behind it instead."
             )
-        distributed = distributed_variable(owner, value)
-        chief_only = is_first_replicas(distributed) or (
-            self._split != "all" and distributed is None
-        )
+        chief_only = self._split != "all" if distributed is None else is_first_replicas(distributed)
         # A value that is not a variable's, e.g. a table, may have another size on another worker.
-        sized = not chief_only or isinstance(distributed or owner, tf.Variable)
-        sizeless = value.dtype in _VARIABLE_SIZE
-        elements = value.shape.num_elements() if sized else 0
+        elements = math.prod(shape) if is_variable or not chief_only else 0
         return Entry(
             key=key,
-            dtype=value.dtype.name,
-            shape=tuple(value.shape.as_list()),
-            nbytes=elements * (16 if sizeless else value.dtype.size),
+            dtype=name,
+            shape=shape,
+            nbytes=elements * size,
             chief_only=chief_only or sizeless,
             spec=spec,
             collective=collective,
         )
 
 
+@functools.lru_cache(maxsize=64)
+def _element(dtype: Any) -> tuple[str, int, bool]:
+    """Returns a type's name, the bytes an element is taken to have, and whether these vary."""
+    sizeless = dtype in _VARIABLE_SIZE
+    return dtype.name, 16 if sizeless else dtype.size, sizeless
+
+
+def _unconverted(trackable: Any) -> Any:
+    """Returns the object that TensorFlow's converter stands for."""
+    return trackable.obj if isinstance(trackable, SaveableCompatibilityConverter) else trackable
+
+
+def _can_wait(owner: Any, value: Any) -> bool:
+    """Returns whether a value that an object gives for saving can be read later."""
+    return isinstance(value, SaveSpec) or is_distributed_in_keras(owner, value)
+
+
+def _only_value(owner: Any) -> Any:
+    (value,) = owner._serialize_to_tensors().values()
+    return value
+
+
 def _finder(owner: Any, variable: Any, distributed: Any) -> Callable[[], Any]:
     """Returns a function that returns the resource variable of `owner`, quickly, at later saves."""
-    find = reference(owner)
     if variable is owner:
-        return find
+        return reference(owner)
+    owner = _unconverted(owner)
+    find = reference(owner)
     if distributed is owner:
         return lambda: find().values[0]
+    if is_keras_variable(owner):
+        inner = owner._value
+        if inner is variable:
+            return lambda: find()._value
+        if inner is distributed:
+            return lambda: find()._value.values[0]
     return lambda: resource_variable(find())
 
 
@@ -284,8 +361,8 @@ def _flatten(by_key: dict[str, Any]) -> Tensors:
 
 def _on_several_tasks(found: Sequence[Found]) -> bool:
     """Returns whether the values are on several tasks, without reading them."""
-    devices = {owner.device for owner, _, key in found if key}
-    for _, by_key, _ in found:
+    devices = {one.variable.device for one in found if one.variable is not None}
+    for by_key in (one.by_key for one in found):
         devices.update(value.device for _, _, value in _flatten(by_key))
     return len(set(map(_task, devices)) - {_ANY_TASK}) > 1
 

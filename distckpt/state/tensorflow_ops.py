@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.core.layout import join
+from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 from distckpt.state.base import BundleWriter, Merger
 
 
@@ -51,7 +52,7 @@ class OpWriter(BundleWriter):
         specs: Sequence[str],
         tensors: list[Any],
         device: str | None = None,
-    ) -> None:
+    ) -> WrittenIndex | None:
         """See the base class."""
         with os_errors(path), tf.device(device or "CPU:0"):
             tf.raw_ops.SaveV2(
@@ -60,6 +61,7 @@ class OpWriter(BundleWriter):
                 shape_and_slices=list(specs),
                 tensors=tensors,
             )
+        return None
 
 
 class BundleMerger(Merger):

@@ -174,7 +174,7 @@ def write_bundle(folder: str, stem: str, pieces: Sequence[Piece]) -> list[int]:
         offsets.append(offset)
         offset += piece.nbytes
     path = layout.join(folder, stem)
-    Path(layout.index_name(path)).write_bytes(make_index(stored))
+    Path(layout.index_name(path)).write_bytes(make_index(stored).content)
     with open(layout.data_name(path, 0, 1), "wb") as data:
         data.truncate(offset)
     return offsets

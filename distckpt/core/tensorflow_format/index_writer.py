@@ -9,6 +9,8 @@ import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from distckpt.core.tensorflow_format import bundle_proto as proto
 from distckpt.core.tensorflow_format.leveldb_table import write_table
 from distckpt.core.tensorflow_format.slice_encoding import (
@@ -18,7 +20,7 @@ from distckpt.core.tensorflow_format.slice_encoding import (
 )
 
 
-class StoredTensor(NamedTuple):
+class StoredTensor(msgspec.Struct, frozen=True, gc=False):
     """A tensor, or a slice of one, in the data file of a bundle.
 
     Attributes:
@@ -40,44 +42,66 @@ class StoredTensor(NamedTuple):
     crc32c: int
 
 
-def make_index(tensors: Iterable[StoredTensor]) -> bytes:
+class WrittenIndex(NamedTuple):
+    """An index that this process has made, so that it need not read it.
+
+    Attributes:
+      content: The file's bytes.
+      stored: The entries with bytes, as `index_reader.read_index` would find them in `content`.
+    """
+
+    content: bytes
+    stored: tuple[StoredTensor, ...]
+
+
+def make_index(tensors: Iterable[StoredTensor]) -> WrittenIndex:
     """Returns the ``.index`` file of a bundle whose only data file has `tensors`.
 
     Raises:
       ValueError: A tensor or a slice occurs twice, or a slice is not one of its tensor.
     """
-    entries: dict[bytes, Any] = {}
+    entries: dict[bytes, bytes] = {}
+    stored: dict[bytes, StoredTensor] = {}
+    partitioned: dict[bytes, Any] = {}
     for tensor in tensors:
         key = tensor.key.encode("utf-8", "surrogateescape")
         if tensor.spec:
-            key = _add_slice(entries, key, tensor)
-        if key in entries:
+            key, tensor = _add_slice(partitioned, key, tensor)
+        if key in stored:
             raise ValueError(f"{tensor.key!r} {tensor.spec} occurs twice")
+        stored[key] = tensor
         entries[key] = proto.Entry(
             dtype=tensor.dtype,
             shape=_encode_shape(tensor.shape),
             offset=tensor.offset,
             size=tensor.size,
             crc32c=tensor.crc32c,
-        )
-    rows = [(key, entries[key].SerializeToString()) for key in sorted(entries)]
-    return write_table([(b"", proto.single_file_header()), *rows])
+        ).SerializeToString()
+    for key, whole in partitioned.items():
+        if key in stored:
+            raise ValueError(f"{stored[key].key!r} occurs twice")
+        entries[key] = whole.SerializeToString()
+    content = write_table([(b"", proto.single_file_header()), *sorted(entries.items())])
+    return WrittenIndex(content, tuple(stored[key] for key in sorted(stored)))
 
 
-def _add_slice(entries: dict[bytes, Any], key: bytes, tensor: StoredTensor) -> bytes:
-    """Adds a slice to the entry of its tensor; returns the key of the slice's own entry."""
+def _add_slice(
+    partitioned: dict[bytes, Any], key: bytes, tensor: StoredTensor
+) -> tuple[bytes, StoredTensor]:
+    """Adds a slice to the entry of its tensor; returns the key of its own entry, and the slice."""
     shape, extents = parse_spec(tensor.spec)
     if slice_shape(shape, extents) != tensor.shape:
         raise ValueError(f"{tensor.key!r} has the shape {tensor.shape}, not that of {tensor.spec}")
     if tensor.shape == shape:
-        return key  # the slice is the whole tensor, which TensorFlow stores as such
-    whole = entries.get(key)
+        # The slice is the whole tensor, which TensorFlow stores as such.
+        return key, msgspec.structs.replace(tensor, spec="")
+    whole = partitioned.get(key)
     if whole is None:
-        whole = entries[key] = proto.Entry(dtype=tensor.dtype, shape=_encode_shape(shape))
+        whole = partitioned[key] = proto.Entry(dtype=tensor.dtype, shape=_encode_shape(shape))
     if (whole.dtype, whole.shape) != (tensor.dtype, _encode_shape(shape)):
         raise ValueError(f"the slices of {tensor.key!r} are of different types or shapes")
     whole.slices.append(proto.encode_extents(extents))
-    return encode_slice_key(key, extents)
+    return encode_slice_key(key, extents), tensor
 
 
 _encode_shape = functools.lru_cache(maxsize=4096)(proto.encode_shape)

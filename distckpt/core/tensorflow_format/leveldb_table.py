@@ -218,15 +218,15 @@ class _BlockWriter:
         return len(self._content) + 4 * len(self._restarts) + 4
 
     def add(self, key: bytes, value: bytes) -> None:
-        shared = 0
-        if self.entries and self.entries % self._interval == 0:
-            self._restarts.append(len(self._content))
-        else:
+        shared, content = 0, self._content
+        if self.entries % self._interval:
             shared = _shared(self._last, key)
-        for number in (shared, len(key) - shared, len(value)):
-            self._content += encode_varint(number)
-        self._content += key[shared:]
-        self._content += value
+        elif self.entries:
+            self._restarts.append(len(content))
+        numbers = shared, len(key) - shared, len(value)
+        content += bytes(numbers) if max(numbers) < 0x80 else b"".join(map(encode_varint, numbers))
+        content += key[shared:]
+        content += value
         self._last = key
         self.entries += 1
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
 import socket
 
 import pytest
@@ -11,6 +12,8 @@ from distckpt.core.protocol import write_parts
 from distckpt.core.protocol.messages import Opening
 from distckpt.core.protocol.report_checks import unplanned
 from distckpt.core.protocol.write_plan import make_plan
+from distckpt.core.tensorflow_format.index_reader import read_index as read
+from distckpt.core.tensorflow_format.index_writer import StoredTensor, WrittenIndex
 from distckpt.errors import (
     CheckpointDamagedError,
     DirectoryNotSharedError,
@@ -133,7 +136,32 @@ def test_another_error_names_worker_host_and_cause(tmp_path, code):
     assert not isinstance(caught.value, StorageFullError)
 
 
-def test_an_index_that_reads_back_damaged_is_noticed_before_the_commit(tmp_path):
+class Knowing(bundles.PlainState):
+    """Knows what index it has written."""
+
+    def write(self, folder, stem, pieces):
+        (prefix,) = super().write(folder, stem, pieces)
+        content = (pathlib.Path(folder) / f"{prefix}.index").read_bytes()
+        stored = [StoredTensor(e.key, e.spec, 1, e.shape, *e[4:7]) for e in read(content).stored]
+        self.index = WrittenIndex(content, tuple(stored))
+        return (prefix,)
+
+    def take_index(self, prefix):
+        return self.index
+
+
+def test_an_index_is_not_decoded_if_the_file_has_what_was_written(tmp_path, monkeypatch):
+    bench = Bench(tmp_path)
+    plain = bench.write()
+    bench.state = Knowing(bench.storage, bundles.values(1))
+    monkeypatch.setattr(writing.index_reader, "read_index", None)
+    knowing = bench.write()
+    assert plain.pieces
+    assert (knowing.pieces, knowing.files) == (plain.pieces, plain.files)
+
+
+@pytest.mark.parametrize("state", [bundles.PlainState, Knowing])
+def test_an_index_that_reads_back_damaged_is_noticed_before_the_commit(tmp_path, state):
     bench = Bench(tmp_path)
 
     class Lying(lab.FastStorage):
@@ -143,7 +171,23 @@ def test_an_index_that_reads_back_damaged_is_noticed_before_the_commit(tmp_path)
 
     writer = ShardWriter(Lying(), bench.directory, 1, 3, durable=True, threads=4)
     with pytest.raises(CheckpointDamagedError):
-        writer.write(OPENING, bench.state, bench.plan.shares[1])
+        writer.write(OPENING, state(bench.storage, bundles.values(1)), bench.plan.shares[1])
+
+
+def test_an_index_that_reads_back_as_another_one_is_what_is_reported(tmp_path):
+    bench = Bench(tmp_path)
+    planned = bench.write(0)
+    other = (bench.folder / f"{planned.prefixes[0]}.index").read_bytes()
+
+    class Swapping(lab.FastStorage):
+        def read(self, path, offset=0, size=None):
+            return other if path.endswith(".index") else super().read(path, offset, size)
+
+    writer = ShardWriter(Swapping(), bench.directory, 1, 3, durable=True, threads=4)
+    state = Knowing(bench.storage, bundles.values(1))
+    report = writer.write(OPENING, state, bench.plan.shares[1])
+    assert report.pieces == planned.pieces
+    assert unplanned(bench.plan, report) is not None
 
 
 def test_discarding_removes_the_workers_own_files_only(tmp_path):

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras as keras_3
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from distckpt.state import reading
-from distckpt.state.capture import TensorState
+from distckpt.state.capture import Capture, TensorState
 from distckpt.state.program_match import match
+from distckpt.state.survey import Survey
 
 from ..manager.conftest import FAST
 from .conftest import bits, program, take
@@ -92,6 +94,71 @@ class Program:
 
 def test_variables_of_strategies(round_trips, strategy):
     round_trips.run(lambda number: Program(strategy, number))
+
+
+class KerasProgram:
+    """Variables of Keras 3 that consist of distributed ones, after a step on each replica."""
+
+    def __init__(self, strategy, number):
+        on_write, on_read = tf.VariableSynchronization.ON_WRITE, tf.VariableSynchronization.ON_READ
+        no, first = tf.VariableAggregation.NONE, tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.strategy = strategy
+        with strategy.scope():
+            self.inner = [
+                tf.Variable(tf.fill([50, 3], float(number))),
+                tf.Variable(float(number), synchronization=on_write, aggregation=no),
+                tf.Variable(float(number), aggregation=first),
+                tf.Variable(
+                    float(number),
+                    trainable=False,
+                    synchronization=on_read,
+                    aggregation=tf.VariableAggregation.SUM,
+                ),
+            ]
+            self.variables = [keras_3.Variable(tf.zeros(inner.shape)) for inner in self.inner]
+        for variable, inner in zip(self.variables, self.inner, strict=True):
+            variable._value = inner
+        self.train()
+        self.checkpoint = tf.train.Checkpoint(it=self.variables)
+
+    def train(self):
+        self.strategy.run(self.train_replica)
+        self.inner[0].assign_add(tf.ones([50, 3]))
+        self.inner[2].assign_add(2.0)
+
+    def train_replica(self):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        self.inner[3].assign_add(tf.cast(replica + 1, tf.float32))
+
+    def read(self):
+        return [bits(variable.read_value()) for variable in self.inner]
+
+
+def test_variables_of_keras_3_with_those_of_strategies(round_trips, strategy):
+    round_trips.run(lambda number: KerasProgram(strategy, number))
+
+
+def test_what_is_found_of_keras_3_is_what_tensorflow_finds(strategy):
+    found = KerasProgram(strategy, 1)
+    for split in ("all", "distributed"):
+        assert not compare(found.checkpoint, split=split)
+
+
+def test_variables_of_keras_3_are_read_like_those_that_they_consist_of(strategy):
+    found = KerasProgram(strategy, 1)
+    capture = Capture(found.checkpoint, workers=1, index=0, split="all")
+    for _ in range(3):
+        state, _ = capture.take()
+        state.read_together()
+        before = found.read()
+        held = {key: bits(value) for (key, _), value in state._values.items()}
+        found.train()
+        assert [held[f"it/{n}/.ATTRIBUTES/VARIABLE_VALUE"] for n in range(4)] == before
+        assert before[0] != found.read()[0]
+    survey = Survey(found.checkpoint, "all")
+    assert survey._asked == []
+    on_read = isinstance(found.inner[3], tf.distribute.DistributedValues)
+    assert (len(survey.variables), len(survey.together)) == (4 - on_read, on_read)
 
 
 def test_what_is_found_of_strategies_is_what_tensorflow_finds(strategy):

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
+from distckpt.core.tensorflow_format.index_reader import BundleEntry, read_index
 from distckpt.core.tensorflow_format.slice_encoding import format_spec
 from distckpt.runtime import disk_hints
 from distckpt.state import direct_writer
@@ -44,20 +45,31 @@ def direct():
 
 
 def written(folder, writer, keys, specs, tensors):
-    """Writes a bundle, and returns how its files' names begin."""
+    """Writes a bundle; returns how its files' names begin, and what the writer has returned."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    writer.write(str(folder / "b"), keys, specs, list(tensors))
+    index = writer.write(str(folder / "b"), keys, specs, list(tensors))
     assert sorted(os.listdir(folder)) == sorted(f"b{suffix}" for suffix in SUFFIXES)
-    return str(folder / "b")
+    return str(folder / "b"), index
 
 
 def check(tmp_path, direct, keys, specs, tensors):
-    """Compares the files of both writers."""
-    ours = written(tmp_path / "ours", direct, keys, specs, tensors)
-    theirs = written(tmp_path / "theirs", OpWriter(), keys, specs, tensors)
+    """Compares the files of both writers, and what ours says of its index with the index."""
+    ours, index = written(tmp_path / "ours", direct, keys, specs, tensors)
+    theirs, none = written(tmp_path / "theirs", OpWriter(), keys, specs, tensors)
     for suffix in SUFFIXES:
         assert filecmp.cmp(ours + suffix, theirs + suffix, shallow=False), suffix
+    assert none is None
+    with open(ours + ".index", "rb") as file:
+        assert index.content == file.read()
+    decoded = read_index(index.content)
+    assert (decoded.num_shards, decoded.stored) == (1, tuple(map(as_decoded, index.stored)))
+
+
+def as_decoded(tensor):
+    t = tensor
+    dtype = BY_NUMBER[t.dtype].name
+    return BundleEntry(t.key, dtype, t.shape, 0, t.offset, t.size, t.crc32c, t.spec)
 
 
 @st.composite

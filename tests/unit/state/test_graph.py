@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import keras
 import pytest
 import tensorflow as tf
 from tensorflow.python.trackable.base import Trackable
@@ -24,6 +25,7 @@ class Net(tf.Module):
         self.named = {"a": tf.Variable(3.0), "b": (tf.Variable(4.0), tf.Variable(5.0))}
         self.inner = tf.Module()
         self.inner.value = tf.Variable(6.0)
+        self.of_keras = [keras.Variable(7.0), keras.Variable(8.0)]
 
 
 def swap(net):
@@ -43,6 +45,12 @@ CHANGES = {
         net, "weights", [net.weights[0], net.weights[1]]
     ),
     "a variable got a child": lambda net, _: net.weights[0]._track_trackable(
+        tf.Variable(0.0), "child"
+    ),
+    "a variable of Keras was replaced": lambda net, _: setattr(
+        net, "of_keras", [net.of_keras[0], keras.Variable(8.0)]
+    ),
+    "a variable of Keras got a child": lambda net, _: net.of_keras[0]._track_trackable(
         tf.Variable(0.0), "child"
     ),
     "the checkpoint tracks more": lambda _, root: setattr(root, "more", tf.Variable(0.0)),

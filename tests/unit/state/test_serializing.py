@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import pytest
 import tensorflow as tf
 from tensorflow.python.checkpoint import save_util
@@ -60,6 +61,29 @@ def saved_in_slices():
     return variable
 
 
+class Doubled(keras.Variable):
+    def _serialize_to_tensors(self):
+        return {"doubled": self.value * 2.0}
+
+
+def below_a_keras_variable():
+    variable = keras.Variable(1.0)
+    variable._track_trackable(module(value=tf.Variable([2])), "child")
+    return variable
+
+
+def with_an_inner_variable(inner):
+    variable = keras.Variable(tf.zeros(inner.shape), dtype=inner.dtype.name)
+    variable._value = inner
+    return variable
+
+
+def keras_variable_that_saves_itself():
+    variable = keras.Variable(1.0)
+    variable._serialize_to_tensors = lambda: {"own": tf.constant([7.0])}
+    return variable
+
+
 class Odd(tf.Module):
     """Tracks under names that keys cannot contain."""
 
@@ -85,6 +109,19 @@ OBJECTS = {
         tf.Variable(tf.zeros([2, 3], dtype))
         for dtype in ("float16", "bfloat16", "int64", "bool", "complex64", "qint8", "string")
     ],
+    "variables of Keras": lambda: [
+        keras.Variable(tf.zeros([2, n], dtype), dtype=dtype, trainable=False)
+        for n, dtype in enumerate(["float32", "bfloat16", "int64", "bool", "float64", "uint8"])
+    ],
+    "a shared variable of Keras": lambda: (lambda v: [v, {"again": v}, v.value])(keras.Variable(1)),
+    "below a variable of Keras": below_a_keras_variable,
+    "a variable of Keras that saves itself": keras_variable_that_saves_itself,
+    "a variable of Keras of another class": lambda: Doubled(3.0),
+    "a part of a variable within Keras": lambda: with_an_inner_variable(saved_in_slices()),
+    "a variable that saves itself within Keras": lambda: with_an_inner_variable(saves_itself()),
+    "an uninitialised variable within Keras": lambda: with_an_inner_variable(
+        UninitializedVariable(shape=[2], dtype=tf.float32)
+    ),
     "large": lambda: tf.Variable(tf.zeros([300, 100])),
     "without a fixed shape": lambda: tf.Variable([1.0], shape=[None]),
     "uninitialised": lambda: UninitializedVariable(shape=[2], dtype=tf.float32),
@@ -138,7 +175,9 @@ def test_what_is_left_to_tensorflow_is_the_same(what):
 @pytest.mark.parametrize("split", ["all", "distributed"])
 def test_the_same_is_found_of_all_together(split):
     everything = {name.replace(" ", "_"): make() for name, make in OBJECTS.items()}
-    del everything["uninitialised"], everything["without_a_fixed_shape"]
+    for name in ("uninitialised", "an_uninitialised_variable_within_Keras"):
+        del everything[name]
+    del everything["without_a_fixed_shape"]
     checkpoint = tf.train.Checkpoint(it=everything)
     checkpoint.save_counter.assign(2)
     assert not compare(checkpoint, split=split)
@@ -200,7 +239,8 @@ def test_the_same_is_found_of_a_model_and_its_optimizer(name):
 
 
 def test_usual_variables_are_not_left_to_tensorflow(monkeypatch):
-    checkpoint = tf.train.Checkpoint(it=[tf.Variable(float(n)) for n in range(3)], box=Box(1))
+    usual = [tf.Variable(1.0), keras.Variable(2.0), keras.Variable([3], dtype="int32")]
+    checkpoint = tf.train.Checkpoint(it=usual, box=Box(1))
     asked = []
     ask = save_util._get_and_write_tensors_to_serialize
     monkeypatch.setattr(
@@ -219,8 +259,24 @@ def test_variables_are_left_to_tensorflow_where_their_class_is_changed(monkeypat
 
     checkpoint = tf.train.Checkpoint(it=tf.Variable(1.0))
     monkeypatch.setattr(ResourceVariable, "_serialize_to_tensors", mine)
-    assert object_walk.plain_kinds() == frozenset()
+    assert object_walk.PlainVariables().find(checkpoint.it) is None
     assert not compare(checkpoint)
+
+
+def test_variables_of_keras_are_left_to_tensorflow_where_their_class_is_changed(monkeypatch):
+    variable = keras.Variable(1.0)
+    checkpoint = tf.train.Checkpoint(it=variable)
+    assert object_walk.PlainVariables().find(variable) is variable.value
+    monkeypatch.setattr(keras.Variable, "_serialize_to_tensors", lambda self: {"mine": self.value})
+    assert object_walk.PlainVariables().find(variable) is None
+    assert not compare(checkpoint)
+
+
+def test_a_variable_of_keras_that_has_another_value_for_now_is_left_to_tensorflow():
+    variable = keras.Variable(1.0)
+    with keras.StatelessScope(state_mapping=[(variable, tf.constant(2.0))]):
+        assert object_walk.PlainVariables().find(variable) is None
+    assert object_walk.PlainVariables().find(variable) is variable.value
 
 
 def test_a_destroyed_variable_counts_as_uninitialised():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -182,6 +183,15 @@ def test_a_variable_that_is_not_what_it_was_is_looked_at_anew(walks, tmp_path, m
     monkeypatch.setattr(reads, "_shapes", [(9,)])
     assert saves()["it"].tolist() == [1.0, 2.0]
     assert len(walks) == 2
+
+
+def test_what_a_variable_of_keras_consists_of_is_found_anew_at_each_save(walks, tmp_path):
+    variable = keras.Variable([1.0, 2.0])
+    saves = Saves(tf.train.Checkpoint(it=variable), tmp_path)
+    assert saves()["it"].tolist() == [1.0, 2.0]
+    variable._value = tf.Variable([3.0, 4.0])
+    assert saves()["it"].tolist() == [3.0, 4.0]
+    assert len(walks) == 1
 
 
 def test_of_a_divided_variable_only_the_own_rows_are_held():
