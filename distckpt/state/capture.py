@@ -32,7 +32,9 @@ from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
 from distckpt.state.delegated import DelegatedState
-from distckpt.state.reading import (
+from distckpt.state.survey import Identity, Survey
+from distckpt.state.tensorflow_ops import OpWriter, os_errors
+from distckpt.state.variable_reads import (
     LARGE,
     VariableReads,
     checksum,
@@ -43,8 +45,6 @@ from distckpt.state.reading import (
     read_variables,
     share_on_read,
 )
-from distckpt.state.survey import Identity, Survey
-from distckpt.state.tensorflow_ops import OpWriter, os_errors
 
 _NO_CHECK = Check()
 

@@ -19,7 +19,7 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, Re
 from tensorflow.python.trackable.base import SaveType, Trackable
 from tensorflow.python.trackable.trackable_utils import escape_local_name
 
-from distckpt.state.reading import is_keras_kind
+from distckpt.state.variable_reads import is_keras_kind
 
 DEPENDENCIES = "_self_unconditional_checkpoint_dependencies"
 # Old optimizers have it. Their slot variables are not children of any object.

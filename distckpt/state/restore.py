@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
 from distckpt.runtime.gc_pause import paused
-from distckpt.state import direct_restore, program_match
+from distckpt.state import program_match, variable_restore
 
 
 def restore(
@@ -42,7 +42,7 @@ def restore(
     """
     with as_damage(path), paused():  # nothing is trained meanwhile
         found = program_match.check(checkpoint, path, require_match)
-        direct_restore.restore(checkpoint, path, found, verified=verified, count=count)
+        variable_restore.restore(checkpoint, path, found, verified=verified, count=count)
 
 
 @contextlib.contextmanager

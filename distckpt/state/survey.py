@@ -30,7 +30,8 @@ from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.graph import GraphSnapshot, reference
 from distckpt.state.object_walk import ObjectWalk
-from distckpt.state.reading import (
+from distckpt.state.serializing import Found, has_saveables, serialize
+from distckpt.state.variable_reads import (
     distributed_variable,
     is_collective,
     is_distributed_in_keras,
@@ -40,7 +41,6 @@ from distckpt.state.reading import (
     resource_variable,
     uninitialized,
 )
-from distckpt.state.serializing import Found, has_saveables, serialize
 
 Identity = tuple[str, str]  # checkpoint key, slice spec
 Tensors = list[tuple[str, str, Any]]  # key, slice spec, value

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distckpt.state import reading
+from distckpt.state import variable_reads
 from distckpt.state.capture import Capture, TensorState
 from distckpt.state.program_match import match
 from distckpt.state.survey import Survey
@@ -246,7 +246,7 @@ def test_what_is_saved_in_the_background_is_of_the_moment_of_the_save(make, tmp_
 
 def test_values_on_an_accelerator_are_copied_to_the_host_if_they_are_the_own(monkeypatch):
     """Here the second part of the CPU replaces it, so that the copies are real."""
-    monkeypatch.setattr(reading, "is_host", lambda device: device.endswith("CPU:0"))
+    monkeypatch.setattr(variable_reads, "is_host", lambda device: device.endswith("CPU:0"))
     with tf.device("CPU:1"):
         small = [tf.Variable([number, 2]) for number in range(4)]
         large = tf.Variable(tf.random.stateless_uniform([500, 100], [1, 2]))

@@ -4,7 +4,7 @@
 checksum in another pass. Here the bytes are read to where they stay, and each chunk is checked
 while it is in the processor's cache. For small tensors the op is faster: one reads many.
 
-Private TensorFlow API used here: ``EagerTensor._numpy``; tests/unit/state/test_tensor_reads.py
+Private TensorFlow API used here: ``EagerTensor._numpy``; tests/unit/state/test_checkpoint_reads.py
 would notice a change.
 """
 

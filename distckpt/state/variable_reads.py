@@ -13,7 +13,7 @@ table that hands out its buckets, a NumPy array. They must be copied (`copy_of`)
 
 Private TensorFlow API used here: ``SaveSpec``, ``BaseResourceVariable``, the op
 ``_ReadVariablesOp``, ``EagerTensor._shape_tuple`` and ``_numpy``;
-tests/unit/state/test_reading.py would notice a change.
+tests/unit/state/test_variable_reads.py would notice a change.
 """
 
 from __future__ import annotations

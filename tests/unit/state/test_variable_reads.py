@@ -11,7 +11,7 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, Un
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
 from distckpt.runtime.gc_pause import paused
-from distckpt.state.reading import (
+from distckpt.state.variable_reads import (
     copy_of,
     distributed_variable,
     has_shape,

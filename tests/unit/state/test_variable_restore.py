@@ -14,10 +14,10 @@ from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.training.saving import saveable_object
 
 from distckpt.errors import CheckpointDamagedError
-from distckpt.state import direct_restore
+from distckpt.state import variable_restore
+from distckpt.state.checkpoint_reads import LARGE
 from distckpt.state.program_match import match
 from distckpt.state.restore import restore
-from distckpt.state.tensor_reads import LARGE
 
 from .conftest import bits
 
@@ -30,7 +30,7 @@ def saved(tmp_path, **tracked):
 
 def targets(checkpoint, path):
     """The keys of what is restored directly."""
-    found = direct_restore._targets(match(checkpoint, path))
+    found = variable_restore._targets(match(checkpoint, path))
     return {target.value.key.split("/.ATTRIBUTES")[0] for target in found}
 
 
@@ -220,7 +220,7 @@ def test_tensorflow_restores_all_if_it_matches_objects_in_another_way(tmp_path, 
     a, b = found.values
     exchanged = (a._replace(thing=b.thing), b._replace(thing=a.thing))
     wrong = dataclasses.replace(found, values=exchanged)
-    direct_restore.restore(checkpoint, path, wrong, verified=True)
+    variable_restore.restore(checkpoint, path, wrong, verified=True)
     assert (checkpoint.a.numpy(), checkpoint.b.numpy()) == (1.0, 2.0)
 
 
@@ -273,7 +273,7 @@ def test_a_subclass_that_restores_as_usual(tmp_path, monkeypatch):
 
     path = saved(tmp_path, v=tf.Variable(1.0))
     found = []
-    monkeypatch.setattr(direct_restore, "_assign_all", lambda targets, _: found.extend(targets))
+    monkeypatch.setattr(variable_restore, "_assign_all", lambda targets, _: found.extend(targets))
     restore(Other(v=tf.Variable(0.0)), path)
     assert len(found) == 1
 

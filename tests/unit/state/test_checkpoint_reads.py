@@ -11,8 +11,8 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from distckpt.core.tensorflow_format.leveldb_table import read_table, write_table
 from distckpt.errors import CheckpointDamagedError
-from distckpt.state import tensor_reads
-from distckpt.state.tensor_reads import LARGE, Wanted, read_tensors
+from distckpt.state import checkpoint_reads
+from distckpt.state.checkpoint_reads import LARGE, Wanted, read_tensors
 
 from .arrays import DTYPES, SHAPES, array
 
@@ -73,10 +73,10 @@ def test_only_large_tensors_of_usual_types_are_read_directly(tmp_path, monkeypat
         "not quite": tf.zeros((LARGE - 1,), tf.uint8),
     }
     wanted = save(tmp_path / "ckpt", tensors)
-    assert list(tensor_reads._direct_pieces(str(tmp_path / "ckpt"), wanted)) == [1]
-    assert not tensor_reads._direct_pieces(f"ram://{tmp_path}/ckpt", wanted)
+    assert list(checkpoint_reads._direct_pieces(str(tmp_path / "ckpt"), wanted)) == [1]
+    assert not checkpoint_reads._direct_pieces(f"ram://{tmp_path}/ckpt", wanted)
     monkeypatch.setattr("sys.byteorder", "big")
-    assert not tensor_reads._direct_pieces(str(tmp_path / "ckpt"), wanted)
+    assert not checkpoint_reads._direct_pieces(str(tmp_path / "ckpt"), wanted)
 
 
 ROWS = LARGE // 4
@@ -101,7 +101,7 @@ def test_slices(tmp_path, cuts, direct):
         specs.append((f"{ROWS} 2 {start},{length}:{columns}", part))
     path = tmp_path / "ckpt"
     wanted = save_slices(path, whole, specs)
-    assert bool(tensor_reads._direct_pieces(str(path), wanted)) == direct
+    assert bool(checkpoint_reads._direct_pieces(str(path), wanted)) == direct
     assert read(path, wanted)[0].numpy().tolist() == whole.numpy().tolist()
 
 
@@ -109,7 +109,7 @@ def test_slices_that_leave_rows_out_are_left_to_tensorflow(tmp_path):
     whole = tf.zeros((ROWS, 2))
     part = whole[: ROWS - 1]
     wanted = save_slices(tmp_path / "ckpt", whole, [(f"{ROWS} 2 0,{ROWS - 1}:-", part)])
-    assert not tensor_reads._direct_pieces(str(tmp_path / "ckpt"), wanted)
+    assert not checkpoint_reads._direct_pieces(str(tmp_path / "ckpt"), wanted)
     with pytest.raises(tf.errors.OpError):
         read(tmp_path / "ckpt", wanted)
 
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_opened_is_left_to_tensorflow(tmp_path, monkeypatc
             raise OSError(errno.EMFILE, "Too many open files")
         return open(name, *args, **options)
 
-    monkeypatch.setattr(tensor_reads, "open", fails, raising=False)
+    monkeypatch.setattr(checkpoint_reads, "open", fails, raising=False)
     assert read(tmp_path / "ckpt", wanted)[0].numpy().tolist() == whole.numpy().tolist()
 
 
@@ -182,10 +182,10 @@ def test_a_variable_takes_the_buffer_over(tmp_path):
 
 def test_few_bytes_and_tensors_are_read_in_advance():
     wanted = [Wanted(str(n), tf.float32, (1000,)) for n in range(10_000)]
-    batches = list(tensor_reads._batches(wanted, range(10_000)))
+    batches = list(checkpoint_reads._batches(wanted, range(10_000)))
     assert [position for batch in batches for position in batch] == list(range(10_000))
     for batch in batches:
         assert sum(wanted[position].size for position in batch) <= 16 << 20
         assert len(batch) <= 1000
     large = [Wanted("a", tf.float32, (5 << 20,)), Wanted("b", tf.float32, (5 << 20,))]
-    assert list(tensor_reads._batches(large, [0, 1])) == [[0], [1]]
+    assert list(checkpoint_reads._batches(large, [0, 1])) == [[0], [1]]

@@ -12,7 +12,7 @@ such an object may read or write variables, so the order counts. So does a subcl
 Private TensorFlow API used here: ``Trackable._update_uid``, ``ops.uid``,
 ``CheckpointLoadStatus._checkpoint`` with its ``restore_uid`` and ``object_by_proto_id``, the
 methods in `_METHODS`, ``MirroredVariable``, ``_packed_variable``, the op ``AssignVariableOp``, and
-that of `reading`; tests/unit/state/test_direct_restore.py would notice a change.
+that of `variable_reads`; tests/unit/state/test_variable_restore.py would notice a change.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.saved_model import registration
 from tensorflow.python.trackable.base import Trackable
 
-from distckpt.state import reading
+from distckpt.state import variable_reads
+from distckpt.state.checkpoint_reads import Wanted, read_tensors
 from distckpt.state.program_match import Match, Value
-from distckpt.state.tensor_reads import Wanted, read_tensors
 
 # How far the variables' numbers are ahead of TensorFlow's count while it restores everything else.
 # If an interrupt left such a number behind, soon a restore would have a larger one.
@@ -204,8 +204,8 @@ def _is_own(thing: Any) -> bool:
 def _is_keras_own(thing: Any) -> bool:
     """Returns whether `thing` is a variable of Keras 3, and is restored as these are."""
     return (
-        reading.is_keras_variable(thing)
-        and _has_methods(thing, Trackable, _METHODS - set(reading.KERAS_METHODS))
+        variable_reads.is_keras_variable(thing)
+        and _has_methods(thing, Trackable, _METHODS - set(variable_reads.KERAS_METHODS))
         and type(thing).assign.__module__.split(".")[0] in _KNOWN
     )
 
