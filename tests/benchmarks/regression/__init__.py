@@ -1,0 +1,1 @@
+"""What `compare_commits.py` is made of."""
