@@ -5,6 +5,9 @@ Kubernetes' podFailurePolicy, a Slurm script or a shell loop sees only the exit 
 exception ends the program (`install`). The numbers follow BSD's ``sysexits.h`` where it has a
 suitable one.
 
+`preemption.handler` and `launcher.supervisor` also choose among these codes: when a job is
+preempted, and when a worker of a job on one machine has ended.
+
 Nothing here needs TensorFlow.
 """
 

@@ -1,6 +1,6 @@
 """Publishes and receives each worker's progress in a call.
 
-A call that takes at most an interval (`deadlines.Patience.interval`) costs no message. A thread
+A call that takes at most an interval (`slow_or_stuck.Patience.interval`) costs no message. A thread
 publishes, so that writing never waits for the network. Each worker forgets its own messages when
 its call ends, because no other worker waits for it any more.
 """

@@ -2,6 +2,7 @@
 
 A slow worker has made progress recently: more bytes, or another phase. A stuck worker has come but
 makes none; its process may well be alive. The coordination service reports deaths.
+`messaging.waiting` extends the deadline while all missing workers are only slow.
 """
 
 from __future__ import annotations
