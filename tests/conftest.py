@@ -48,9 +48,9 @@ def pytest_collection_finish():
     """Lets the garbage collector work between tests only, on the main thread.
 
     When an iterator of tf.data is destroyed, TensorFlow waits for the thread that optimizes it. It
-    wakes that thread before the thread can see that it was cancelled (``CancellationManager`` calls
-    its callbacks first). If the thread looks too early, as on a busy machine, it sleeps for up to a
-    minute more (``Model::OptimizeLoop``). So any thread that collects an iterator may seem to hang.
+    wakes the thread before it marks it as cancelled (``CancellationManager`` calls its callbacks
+    first). If the thread looks too early, as on a busy machine, it sleeps for up to a minute more
+    (``Model::OptimizeLoop``). So any thread that collects an iterator may seem to hang.
     """
     gc.collect()
     gc.freeze()

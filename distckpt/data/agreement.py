@@ -96,7 +96,7 @@ def _words(
 def _lost(coordinator: Coordinator, missing: Collection[int]) -> dict[int, str]:
     """Returns those of the missing workers that are dead; while the chief is missing, only it.
 
-    To ask about the others might take as long as the chief hangs.
+    Asking about the others could block for as long as the chief hangs.
     """
     if 0 in missing:
         reason = coordinator.chief_lost()

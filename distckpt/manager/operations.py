@@ -20,7 +20,7 @@ from distckpt.manager.shared_parts import Common
 from distckpt.saving.background_save import BackgroundSave
 from distckpt.state.numbering import read_integer
 from distckpt.state.save_options import asks_for_async
-from distckpt.state.tf_functions import as_written, refuse_in_function
+from distckpt.state.tf_functions import refuse_in_function, without_autograph
 
 
 class Operations:
@@ -55,7 +55,7 @@ class Operations:
         self._prefix = prefix
         self._turns = ThreadTurns(self._check_caller)
 
-    @as_written
+    @without_autograph
     def save(
         self,
         number: Any,
@@ -97,19 +97,19 @@ class Operations:
             arguments.refuse_others("options", options, tf.train.CheckpointOptions)
         self._saving.counter.create()
 
-    @as_written
+    @without_autograph
     def sync(self) -> None:
         """Waits until the save in the background is committed."""
         with self._turns:
             self._calls.sync()
 
-    @as_written
+    @without_autograph
     def agree_on(self, value: Any) -> Any:
         """Returns the chief's `value`."""
         with self._turns:
             return self._job.decisions.agree_on(value)
 
-    @as_written
+    @without_autograph
     def restore(self) -> str | None:
         """Restores the newest good checkpoint, and returns its name; None if there is none."""
         refuse_in_function("restore_or_initialize()")

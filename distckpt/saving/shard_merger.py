@@ -31,8 +31,8 @@ class ShardMerger:
         """Makes one bundle of the parts, with the data files in the order of the reports.
 
         TensorFlow's op keeps that order only if each part has one data file: it numbers the files
-        of one part in the order of their tensors. With `durable`, the index is then on stable
-        storage, like the parts, which the workers have flushed.
+        of one part in the order of their tensors. With `durable`, the index is on stable storage
+        when this returns; the workers have already flushed the parts.
         """
         prefixes = [prefix for report in reports for prefix in report.prefixes]
         files = [file.name for report in reports for file in report.files]

@@ -231,7 +231,10 @@ class ShardWriter:
         return sum(self._storage.size(layout.join(folder, name)) for name in names)
 
     def _bundle(self, folder: str, prefix: str, state: CapturedState) -> _Bundle:
-        """Reads the index of a bundle; if the file has what was written, it is not decoded."""
+        """Reads the index of a bundle.
+
+        It is decoded only if its bytes are not those that were written.
+        """
         data = self._storage.read(layout.join(folder, layout.index_name(prefix)))
         known = state.take_index(prefix)
         with paused():

@@ -55,7 +55,7 @@ class CapturedState(abc.ABC):
         """
 
     def take_index(self, prefix: str) -> WrittenIndex | None:
-        """Returns the index of a bundle that `write` has returned, once; None if it is not known.
+        """Returns the index of a bundle that `write` has written, and forgets it; None if unknown.
 
         May be called from several threads at once, for different bundles.
         """

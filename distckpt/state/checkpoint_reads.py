@@ -79,7 +79,7 @@ def read_tensors(path: str, wanted: Sequence[Wanted]) -> Iterator[tuple[int, Any
     for position, parts in pieces.items():
         try:
             tensor = _read_directly(path, wanted[position], parts)
-        except OSError:  # by TensorFlow's errors, `restore` tells damage from other failures
+        except OSError:  # if the op fails, too, its error tells `restore` whether this is damage
             others.append(position)
             continue
         yield position, tensor
@@ -117,21 +117,21 @@ def _direct_pieces(path: str, wanted: Sequence[Wanted]) -> dict[int, _Pieces]:
     for position in large:
         entry = tensors.get(wanted[position].key)
         entries = _in_order(entry, stored) if entry is not None else None
-        if entries is not None and entry is not None and _is(entry, wanted[position]):
+        if entries is not None and entry is not None and _matches(entry, wanted[position]):
             found[position] = _Pieces(entries, index.num_shards)
     return found
 
 
-def _is(entry: BundleEntry, wanted: Wanted) -> bool:
+def _matches(entry: BundleEntry, wanted: Wanted) -> bool:
     return entry.shape == wanted.shape and entry.dtype == wanted.dtype.name
 
 
 def _in_order(
     entry: BundleEntry, stored: dict[tuple[str, str], BundleEntry]
 ) -> list[BundleEntry] | None:
-    """Returns the pieces whose bytes follow each other in the tensor; None if there are none.
+    """Returns the pieces in the order of the tensor's bytes.
 
-    The slices of a tensor are such pieces if they divide its first axis.
+    None if they do not divide its first axis.
     """
     if not entry.slices:
         return [entry]

@@ -120,7 +120,7 @@ def write_bundle(
 def _sizes(tensors: Sequence[Any]) -> list[int] | None:
     """Returns how many bytes each tensor takes in the data file.
 
-    Returns None if there is one that only TensorFlow can write, or that it writes faster.
+    Returns None if TensorFlow must write one of them, or writes it faster.
     """
     sizes = []
     for tensor in tensors:

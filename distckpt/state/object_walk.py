@@ -49,7 +49,7 @@ class ObjectWalk:
       children: For each object, the (name, position) of each child, in order.
       paths: For each object, its path from the root, as it begins its checkpoint keys.
       view: As given.
-      plain: For each object, its `PlainVariables.find`.
+      plain: For each object, what `PlainVariables.find` returns; None for the root.
       comparable: False if some object has state apart from its children, or a child that
         TensorFlow converts first.
       unusual: Whether TensorFlow does with these objects what the attributes do not tell.
@@ -121,14 +121,14 @@ def has_own_children_only(kind: type) -> bool:
 class PlainVariables:
     """Tells the variables of the usual kinds, TensorFlow's and Keras 3's, from all other objects.
 
-    If the program has changed how a class is saved, there are none of it.
+    If the program has changed how a class is saved, its objects do not count.
     """
 
     def __init__(self) -> None:
         self._kinds: dict[type, str] = {}
 
     def find(self, thing: Any) -> Any:
-        """Returns the resource variable of a variable that has no children; else None."""
+        """Returns the resource variable of `thing` if that is a plain variable; else None."""
         kind = type(thing)
         known = self._kinds.get(kind)
         if known is None:

@@ -43,7 +43,7 @@ _SHOWN = 5
 
 
 class Value(NamedTuple):
-    """A tensor of a checkpoint that is all the state of an object, as of a variable.
+    """A tensor that is the whole state of an object in a checkpoint, e.g. of a variable.
 
     Attributes:
       node: The number of the object in the checkpoint's graph.

@@ -31,8 +31,8 @@ def restore(
       require_match: As ``ManagerOptions.require_match``.
       verified: Whether the files were just found intact, so that values need not all be read before
         the first is assigned.
-      count: Called with the size of each value in bytes after it was read, unless TensorFlow reads
-        it.
+      count: Called with the size of each value in bytes after it was read, unless TensorFlow
+        restores it.
 
     Raises:
       CheckpointDamagedError: The files cannot be read.

@@ -10,12 +10,12 @@ import tensorflow as tf
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
-def as_written(function: _Function) -> _Function:
+def without_autograph(function: _Function) -> _Function:
     """Keeps AutoGraph from converting `function`, and whatever it calls, to graph code.
 
-    Within a `tf.function`, AutoGraph rewrites each Python function that is called: its loops, its
-    conditions and its source. Code that waits for other workers with a deadline must run as it was
-    written and tested.
+    Within a `tf.function`, AutoGraph rewrites each Python function that is called, turning loops
+    and conditions into graph ops. Code that waits for other workers with a deadline must run as it
+    was written and tested.
     """
     return cast(_Function, tf.autograph.experimental.do_not_convert(function))
 

@@ -12,7 +12,7 @@ This holds for variables only. Values of other objects may be in memory that is 
 table that hands out its buckets, a NumPy array. They must be copied (`copy_of`).
 
 Private TensorFlow API used here: ``SaveSpec``, ``BaseResourceVariable``, the op
-``_ReadVariablesOp``, ``EagerTensor._shape_tuple`` and ``_numpy``;
+``_ReadVariablesOp``, ``EagerTensor._shape_tuple`` and ``_numpy``; of Keras 3, ``Variable._value``.
 tests/unit/state/test_variable_reads.py would notice a change.
 """
 
@@ -277,7 +277,7 @@ def is_keras_variable(thing: Any) -> bool:
 
 
 def is_distributed_in_keras(owner: Any, value: Any) -> bool:
-    """Returns whether `value` is the distributed variable that a variable of Keras 3 consists of.
+    """Returns whether `value` is the distributed variable that a Keras 3 variable wraps.
 
     Its ``_serialize_to_tensors`` returns that instead of a `SaveSpec`.
     """

@@ -2,12 +2,13 @@
 
 TensorFlow restores a variable by an object, a function and three ops of its own: ten thousand take
 two seconds. Here TensorFlow still decides what is restored: it walks through the objects, defers
-what does not exist yet, and restores all but the usual variables. It skips these because they claim
-to have been restored later. Their values are then read in batches, and assigned.
+what does not exist yet, and restores all but the usual variables. It skips these because their
+``_update_uid`` is set to that of a later restore. Their values are then read in batches, and
+assigned.
 
 If a class that is not TensorFlow's restores objects in its own way, TensorFlow restores everything:
-such an object may read or write variables, so the order counts. So does a subclass of
-`tf.train.Checkpoint` that uses the variables after its ``restore``.
+such an object may read or write variables, so the order counts. The same goes for a subclass of
+`tf.train.Checkpoint` that overrides ``restore`` or ``read``: it may use the variables there.
 
 Private TensorFlow API used here: ``Trackable._update_uid``, ``ops.uid``,
 ``CheckpointLoadStatus._checkpoint`` with its ``restore_uid`` and ``object_by_proto_id``, the
@@ -74,14 +75,15 @@ def restore(
       found: How the checkpoint matches the program; None if that is unknown.
       verified: Whether the files were just found intact. Otherwise all values are read before the
         first is assigned, which takes twice as much memory.
-      count: Called with the size of each value in bytes after it was read.
+      count: Called with the size of each value in bytes after it was read, unless TensorFlow
+        restores it.
 
     Raises:
       CheckpointDamagedError: The bytes of a value differ from those that were saved.
       Exception: See ``checkpoint.restore``.
     """
     targets: list[_Target] = []
-    if found is not None and tf.executing_eagerly() and _is_usual(checkpoint):
+    if found is not None and tf.executing_eagerly() and _restores_as_tensorflow(checkpoint):
         targets = _targets(found)
     if not targets:
         checkpoint.restore(path)
@@ -126,7 +128,7 @@ def _restore_others(checkpoint: Any, path: str, targets: Sequence[_Target]) -> i
     return int(found.restore_uid) if alike else None
 
 
-def _is_usual(checkpoint: Any) -> bool:
+def _restores_as_tensorflow(checkpoint: Any) -> bool:
     """Returns whether ``checkpoint.restore`` is TensorFlow's, so that it does nothing else."""
     return all(
         getattr(checkpoint, name, None) == getattr(tf.train.Checkpoint, name).__get__(checkpoint)
@@ -137,15 +139,15 @@ def _is_usual(checkpoint: Any) -> bool:
 def _targets(found: Match) -> list[_Target]:
     """Returns the values that are restored here, and their variables."""
     usual = [_usual_variables(value.thing) for value in found.values]
-    # A variable may be restored more than once, also by two objects that have it.
-    often = Counter(id(variable) for variables in usual for variable in variables or ())
+    # Objects may share a variable, which TensorFlow then restores once for each.
+    uses = Counter(id(variable) for variables in usual for variable in variables or ())
     targets, others = [], list(found.others)
-    twice = set(map(id, others))
+    elsewhere = set(map(id, others))
     for value, variables in zip(found.values, usual, strict=True):
         if (
             variables
-            and id(value.thing) not in twice
-            and all(often[id(each)] == 1 and _fits(each, value) for each in variables)
+            and id(value.thing) not in elsewhere
+            and all(uses[id(each)] == 1 and _fits(each, value) for each in variables)
         ):
             wanted = Wanted(value.key, variables[0].dtype, value.shape)
             targets.append(_Target(value, variables, wanted))
@@ -185,13 +187,16 @@ def _usual_variables(thing: Any) -> list[Any] | None:
 def _variables(thing: Any) -> list[Any] | None:
     if _is_own(thing):
         return [thing]
-    inner = thing
-    if _is_keras_own(thing):
-        inner = getattr(thing, "_value", None)
-        if _is_own(inner):
-            return [inner]
-    if type(inner) is MirroredVariable and inner._packed_variable is None:
-        return list(inner.values)
+    if not _is_keras_own(thing):
+        return _replicas(thing)
+    inner = getattr(thing, "_value", None)
+    return [inner] if _is_own(inner) else _replicas(inner)
+
+
+def _replicas(thing: Any) -> list[Any] | None:
+    """Returns the variables of a mirrored variable that is not packed; None for anything else."""
+    if type(thing) is MirroredVariable and thing._packed_variable is None:
+        return list(thing.values)
     return None
 
 
@@ -211,7 +216,10 @@ def _is_keras_own(thing: Any) -> bool:
 
 
 def _has_methods(thing: Any, kind: type, names: frozenset[str]) -> bool:
-    """Returns whether `thing` has these methods of `kind`, and none of `_METHODS` of its own."""
+    """Returns whether the class of `thing` has these methods of `kind`.
+
+    The object itself must override none of `_METHODS`.
+    """
     inherited = all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in names)
     return inherited and _METHODS.isdisjoint(vars(thing))
 

@@ -310,7 +310,7 @@ def a_dead_chief_is_reported_and_nobody_waits_for_it(
     if me.is_chief:
         meet(me, f"{key}/last", [0, *others])
         die()
-    with contextlib.suppress(errors.WorkerLostError):  # the answer may come too late
+    with contextlib.suppress(errors.WorkerLostError):  # the chief may die before it answers
         me.publish(f"{key}/last/met/{me.index}", "here")
     assert_reported(me, 0)
     assert_chief_reported(me)

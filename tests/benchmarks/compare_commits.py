@@ -4,11 +4,11 @@
 
 Two processes, one for each commit, take turns. In every round, each measurement runs in both, one
 after the other; which comes first changes from round to round. Only processor time and counts
-are compared, because other processes change them less than seconds. A is the commit that the other
-one, B, is compared with.
+are compared, because other processes change them less than seconds. A is the commit given by
+--with, B is COMMIT.
 
 Exit codes: 0 if nothing has become worse; 1 if a median ratio of processor times is above what is
-allowed and no round's is below 1, or if a count has grown; 2 if the commits cannot be compared.
+allowed and every round's is above 1, or if a count has grown; 2 if the commits cannot be compared.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Comparison:
         for name in random.sample(self.names, len(self.names)):
             order = (0, 1) if (number + self._begins[name]) % 2 else (1, 0)
             pair = {side: self._measure(side, name) for side in order}
-            if (a := pair[0]) and (b := pair[1]):
+            if (a := pair[0]) is not None and (b := pair[1]) is not None:
                 samples[name] = (a, b)
             else:
                 self.names.remove(name)
@@ -137,14 +137,15 @@ def _parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("commit", metavar="COMMIT", nargs="?", default="HEAD", help="'.' is the working tree")
-    add("--with", dest="base", metavar="COMMIT", help="default: main; for main, the one before it")
+    add("--with", dest="base", metavar="COMMIT", help="default: main, or main~1 if COMMIT is main")
     add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
     add("--directory", type=Path, default=tempfile.gettempdir(), help="save below this directory")
-    add("--allow", type=_share, metavar="PERCENT", default="15", help="more processor time is bad")
+    text = "how much more processor time is allowed"
+    add("--allow", type=_percentage, metavar="PERCENT", default="15", help=text)
     return parser.parse_args()
 
 
-def _share(text: str) -> float:
+def _percentage(text: str) -> float:
     try:
         number = float(text)
     except ValueError:

@@ -6,8 +6,9 @@ Two states: a few large variables, and many small ones. Round by round, in rando
 restores each of them, from the page cache: with ``tf.train.Checkpoint.restore``; with distckpt's
 restore alone; with ``restore_or_initialize()``, which also verifies every byte. The floor reads the
 data files in chunks of 1 MiB and copies each to fresh memory. The tables have medians, and ratios
-within a round to the floor and to TensorFlow. For the memory, a fresh process restores the large
-variables once in each way: the most that it used above what it had before the variables were made.
+within a round to the floor and to TensorFlow. The last table shows peak memory: a new process
+restores the large variables in one way; what it had before, and the size of the variables, are
+subtracted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from arguments import positive
 import distckpt
 from distckpt.state.restore import restore
 
-CHUNK = 1 << 20
+MIB = 1 << 20
+CHUNK = MIB
 FLOOR, TENSORFLOW, DIRECT, WHOLE = (
     "read and copy",
     "TensorFlow's restore",
@@ -79,7 +81,7 @@ def main() -> int:
     large = State(
         f"{options.megabytes} MiB in {options.variables} variables",
         options.variables,
-        options.megabytes * CHUNK // 4 // options.variables,
+        options.megabytes * MIB // 4 // options.variables,
     )
     if options.way:
         print(_peak(large, options.directory, options.way))
@@ -160,17 +162,17 @@ def _memory(state: State, folder: Path) -> str:
     lines = []
     for way in WAYS[1:]:
         arguments = [__file__, "--directory", str(folder), "--way", way]
-        arguments += ["--variables", str(state.count), "--megabytes", str(state.size // CHUNK)]
+        arguments += ["--variables", str(state.count), "--megabytes", str(state.size // MIB)]
         found = subprocess.run(
             [sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True
         )
         above = int(found.stdout.split()[-1]) - state.size
-        lines.append(f"{way:24} state + {above / CHUNK:5.0f} MiB")
+        lines.append(f"{way:24} state + {above / MIB:5.0f} MiB")
     return "\n".join(lines)
 
 
 def _peak(state: State, folder: Path, way: str) -> int:
-    """Returns by how many bytes the process grows at the most."""
+    """Returns by how many bytes the process grows at most."""
     tf.Variable(0.0)
     before = _status("VmRSS")
     checkpoint = state.make()

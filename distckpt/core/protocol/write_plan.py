@@ -179,8 +179,8 @@ class Plan:
         """Returns the groups in which this plan differs from one with `fingerprint`.
 
         Returns only as many as have `MOST_DIFFERING` of this plan's entries, but at least one: to
-        name the first differences, not all entries need to be sent. Returns all groups if the short
-        hashes are equal by chance.
+        name the first differences, not all entries need to be sent. Returns all groups if no short
+        hash differs.
         """
         sizes = collections.Counter(map(_bucket, self.entries))
         mine, theirs = (text[-BUCKETS * _DIGITS :] for text in (self.fingerprint, fingerprint))

@@ -43,7 +43,7 @@ class StoredTensor(msgspec.Struct, frozen=True, gc=False):
 
 
 class WrittenIndex(NamedTuple):
-    """An index that this process has made, so that it need not read it.
+    """An index that this process has made, so it need not be decoded.
 
     Attributes:
       content: The file's bytes.
@@ -63,12 +63,13 @@ def make_index(tensors: Iterable[StoredTensor]) -> WrittenIndex:
     entries: dict[bytes, bytes] = {}
     stored: dict[bytes, StoredTensor] = {}
     partitioned: dict[bytes, Any] = {}
-    for tensor in tensors:
-        key = tensor.key.encode("utf-8", "surrogateescape")
-        if tensor.spec:
-            key, tensor = _add_slice(partitioned, key, tensor)
+    for given in tensors:
+        key, tensor = given.key.encode("utf-8", "surrogateescape"), given
+        if given.spec:
+            key, tensor = _add_slice(partitioned, key, given)
         if key in stored:
-            raise ValueError(f"{tensor.key!r} {tensor.spec} occurs twice")
+            name = f"{given.key!r} {given.spec}".rstrip()
+            raise ValueError(f"{name} occurs twice")
         stored[key] = tensor
         entries[key] = proto.Entry(
             dtype=tensor.dtype,
@@ -88,7 +89,11 @@ def make_index(tensors: Iterable[StoredTensor]) -> WrittenIndex:
 def _add_slice(
     partitioned: dict[bytes, Any], key: bytes, tensor: StoredTensor
 ) -> tuple[bytes, StoredTensor]:
-    """Adds a slice to the entry of its tensor; returns the key of its own entry, and the slice."""
+    """Adds a slice to the entry of its tensor.
+
+    Returns:
+      The key of the slice's own entry, and the tensor as it is stored.
+    """
     shape, extents = parse_spec(tensor.spec)
     if slice_shape(shape, extents) != tensor.shape:
         raise ValueError(f"{tensor.key!r} has the shape {tensor.shape}, not that of {tensor.spec}")

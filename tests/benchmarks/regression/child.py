@@ -1,4 +1,4 @@
-"""Starts and asks the process that measures one commit."""
+"""Starts the process that measures one commit, and sends it requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Child:
         """Waits until the process has started; returns the names of the measurements.
 
         Args:
-          side: What errors call the process.
+          side: How errors name the process.
         """
         hello = self.answer(side)
         if not Path(hello["package"]).is_relative_to(self._tree):

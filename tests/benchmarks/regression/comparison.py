@@ -9,7 +9,7 @@ from typing import NamedTuple
 import report
 
 # Times and process numbers in a manifest are not always equally long.
-_BYTES_TOLERANCE = 0.001
+_BYTES_FACTOR = 1.001
 
 
 class Sample(NamedTuple):
@@ -37,7 +37,7 @@ class Round(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How much there was of something in A and in B: the least and the most of each."""
+    """The least and the most of one count, for A and for B."""
 
     name: str
     a: tuple[int, int]
@@ -46,17 +46,18 @@ class Count(NamedTuple):
     @property
     def grown(self) -> bool:
         """Whether B had more in every round than A in any."""
-        return self.b[0] > self.a[1] * self._tolerance
+        return self.b[0] > self.a[1] * self._factor
 
     @property
     def differs(self) -> bool:
-        """Whether A and B differ by more than chance."""
-        least, most = self.a[0] / self._tolerance, self.a[1] * self._tolerance
+        """Whether B's range is not within A's."""
+        least, most = self.a[0] / self._factor, self.a[1] * self._factor
         return not least <= self.b[0] <= self.b[1] <= most
 
     @property
-    def _tolerance(self) -> float:
-        return 1 + _BYTES_TOLERANCE if self.name == "bytes" else 1.0
+    def _factor(self) -> float:
+        """The factor up to which two numbers count as equal."""
+        return _BYTES_FACTOR if self.name == "bytes" else 1.0
 
     def __str__(self) -> str:
         return f"{self.name} {_range(self.a)} → {_range(self.b)}"
@@ -69,7 +70,7 @@ class Row(NamedTuple):
       name: Its name.
       a: The median of A's processor times, in seconds.
       b: The same of B's.
-      ratios: B's time by A's, one a round, sorted.
+      ratios: B's time divided by A's, one per round, sorted.
       counts: What was counted differently.
     """
 
@@ -92,7 +93,7 @@ class Row(NamedTuple):
 
 
 def rows(rounds: Sequence[Round], names: Sequence[str]) -> list[Row]:
-    """Returns the measurements that `names` names."""
+    """Returns a row for each of `names`."""
     return [_row(name, [one.samples[name] for one in rounds]) for name in names]
 
 

@@ -90,7 +90,10 @@ def files(checkpoint: Path) -> dict[str, int]:
 
 
 def system_calls(command: Sequence[str], folder: Path) -> dict[str, int]:
-    """Runs a command; returns its system calls on what is in `folder`. None without strace."""
+    """Runs a command; returns its system calls on what is in `folder`.
+
+    Empty without strace, or if strace fails.
+    """
     if shutil.which("strace") is None:
         return {}
     with tempfile.NamedTemporaryFile("r") as log:

@@ -42,7 +42,7 @@ class Prepared(NamedTuple):
       call: What is called.
       saved_in: The folder whose newest checkpoint is the result; None if there is none.
       counts: What was counted while preparing.
-      repeat: How often to prepare and call it, because once is short.
+      repeat: How often to prepare and call it: more than once if one call is short.
     """
 
     call: Callable[[], object]
@@ -68,7 +68,7 @@ class Bench:
     def folder(self, name: str) -> Path:
         """Returns a new folder, and removes the last one that was made by this name.
 
-        The path is new, too: a process remembers of which directories it was the owner.
+        The path is new, too: a process remembers which directories it has owned.
         """
         if last := self._last.get(name):
             shutil.rmtree(last)
@@ -146,12 +146,12 @@ def first_save(bench: Bench) -> Prepared:
 
 
 def next_save(bench: Bench) -> Prepared:
-    """A later one, which deletes the checkpoint before."""
+    """A later save, which deletes the checkpoint before."""
     return Prepared(bench.unchanged.save, Path(bench.unchanged.directory))
 
 
 def save_after_change(bench: Bench) -> Prepared:
-    """One after the program has made another variable."""
+    """A save after the program has made another variable."""
     weights, manager = bench.growing
     weights.append(tf.Variable([1.0] * 10))
     return Prepared(manager.save, Path(manager.directory))
@@ -228,7 +228,7 @@ def _restore(checkpoint: tf.train.Checkpoint, folder: Path, repeat: int = 1) -> 
 
 
 def _together(calls: list[Callable[[], Any]]) -> None:
-    """Calls all of them at a time, each on a thread."""
+    """Calls all of them at the same time, each on a thread."""
     errors: list[BaseException] = []
 
     def run(call: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""How much of the processors other processes take, and which rounds count."""
+"""How much processor time other processes take, and which rounds count."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DISTURBED = 0.3  # of one core
 
 
 class Load(NamedTuple):
-    """A moment.
+    """Processor time used up to a moment.
 
     Attributes:
-      clock: Seconds of a clock.
+      clock: The monotonic clock, in seconds.
       busy: Seconds that all processors together have worked.
       own: Seconds that this benchmark's processes have taken of them.
     """
@@ -54,7 +54,7 @@ def own_ticks(text: str) -> int:
 
 
 def enough(rounds: Sequence[Round], wanted: int) -> bool:
-    """Returns whether no more rounds are needed; at most as many are repeated as are wanted."""
+    """Returns whether no more rounds are needed; at most `wanted` extra rounds are run."""
     quiet = sum(not disturbed(one) for one in rounds)
     return quiet >= wanted or len(rounds) >= 2 * wanted
 
@@ -75,8 +75,8 @@ def describe(rounds: Sequence[Round], counting: Sequence[Round]) -> str:
     shares = ", ".join(f"{100 * one.others:.0f} %" for one in rounds)
     count = sum(map(disturbed, rounds))
     lines = [
-        f"Other processes took {shares} of a core; {count} of {len(rounds)} rounds were disturbed, "
-        f"by more than {100 * DISTURBED:.0f} %."
+        f"Other processes took {shares} of a core; {count} of {len(rounds)} rounds were disturbed "
+        f"(more than {100 * DISTURBED:.0f} %)."
     ]
     if used := sum(map(disturbed, counting)):
         lines.append(f"Note: {used} of the {len(counting)} rounds that count were disturbed.")

@@ -62,7 +62,7 @@ def serve(
 def measure(
     prepare: Callable[[Bench], Prepared], bench: Bench, counts: counting.Counts
 ) -> dict[str, Any]:
-    """Makes a measurement as often as it asks for; `counts` counts all the time.
+    """Makes a measurement as often as it asks for; `counts` is updated by every call.
 
     Returns:
       The median of the processor times, and the counts of the last time.

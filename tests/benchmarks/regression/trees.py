@@ -22,12 +22,10 @@ class Commit(NamedTuple):
     """A commit, or the working tree.
 
     Attributes:
-      name: How the user named it.
       hash: Its hash; "." for the working tree.
       title: Its hash and subject, for people.
     """
 
-    name: str
     hash: str
     title: str
 
@@ -36,12 +34,12 @@ def find(root: Path, name: str) -> Commit:
     """Returns the commit that the user calls `name`. Raises UnknownCommitError."""
     if name == WORKING_TREE:
         head = _git(root, "log", "-1", "--format=%h", "HEAD").strip()
-        return Commit(name, name, f"the working tree, on top of {head}")
+        return Commit(name, f"the working tree, on top of {head}")
     line = _git(root, "log", "-1", "--format=%H %h %s", "--end-of-options", name, "--")
     if not line:
         raise UnknownCommitError(f"{name!r} is not a commit")
     full, title = line.strip().split(" ", 1)
-    return Commit(name, full, title)
+    return Commit(full, title)
 
 
 def base_of(root: Path, commit: Commit) -> Commit:
