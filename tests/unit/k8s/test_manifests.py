@@ -307,14 +307,20 @@ def test_the_evaluator_sees_each_checkpoint_and_only_reads(tmp_path):
             timeout=400,
         )
         assert trained.returncode == 0, trained.stderr
-        before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+        before = checkpoint_times(directory)
         output = evaluator.communicate(timeout=400)[0]
     finally:
         evaluator.kill()
     accuracy = re.search(r"test accuracy (\S+) on", trained.stdout)[1]
     assert f"{directory}/ckpt-60: accuracy {accuracy} on" in output
-    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+    assert checkpoint_times(directory) == before
     assert evaluator.returncode == 0
+
+
+def checkpoint_times(directory):
+    """When each file was changed, but for leases, which a reader takes while it reads."""
+    paths = [path for path in directory.rglob("*") if "holds" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 # --- Slurm ----------------------------------------------------------------------------------------
