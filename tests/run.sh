@@ -8,12 +8,12 @@
 #     tests/run.sh tests/unit/core            those of one folder
 #     tests/run.sh -m 'not cluster'           without real clusters
 #
-# Two tests more than there are processors run at a time, as many only wait; -n 0 runs one by one.
+# One test more than there are processors runs at a time, as many only wait; -n 0 runs one by one.
 # Needs Python 3.10 to 3.13 (found by itself; or set PYTHON). Exit code: pytest's.
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # what counts is what .venv has
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 launch/setup_venv.sh test
-processes=$(($(getconf _NPROCESSORS_ONLN) + 2))
+processes=$(($(getconf _NPROCESSORS_ONLN) + 1))
 exec .venv/bin/pytest -n "$processes" --dist loadgroup --maxprocesses 8 "$@"
