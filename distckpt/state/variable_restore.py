@@ -92,13 +92,15 @@ def restore(
     if not verified:
         tensors = iter(list(tensors))
     before = [target.value.thing._update_uid for target in targets]
-    later, number = ops.uid() + _AHEAD, None
+    later = ops.uid() + _AHEAD
+    number = None  # of this restore, once it has restored everything
     try:
         for target in targets:
             target.value.thing._update_uid = later
-        number = _restore_others(checkpoint, path, targets)
-        if number is not None:
+        others = _restore_others(checkpoint, path, targets)
+        if others is not None:
             _assign_all(targets, tensors)
+            number = others
     finally:
         for target, old in zip(targets, before, strict=True):
             target.value.thing._update_uid = old if number is None else number
