@@ -9,6 +9,7 @@ program. So the same clauses test adapters that work in threads, with a subclass
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,25 @@ SOON = 5.0
 
 Clause = Callable[[Coordinator, str], None]
 DeathClause = Callable[[Coordinator, str, Callable[[], NoReturn]], None]
+
+
+def run_in_threads(functions: Sequence[Callable[[], object]]) -> None:
+    """Runs all functions at once, each in its own thread; raises the first error of any."""
+    failures: list[BaseException] = []
+
+    def run(function: Callable[[], object]) -> None:
+        try:
+            function()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def meet(me: Coordinator, place: str, workers: Sequence[int] = range(WORKERS)) -> None:
@@ -211,25 +231,15 @@ def a_wait_outlives_the_forgetting_of_its_key(me: Coordinator, key: str) -> None
 
 def many_threads_may_call_at_once(me: Coordinator, key: str) -> None:
     """Eight threads of each worker publish, and wait for the other workers' values."""
-    failures: list[BaseException] = []
 
     def converse(thread: int) -> None:
-        try:
-            for turn in range(5):
-                me.publish(f"{key}/{thread}/{turn}/{me.index}", f"{thread} {turn}")
-                for worker in range(WORKERS):
-                    assert get(me, f"{key}/{thread}/{turn}/{worker}") == f"{thread} {turn}"
-                assert get(me, f"{key}/0/{turn}/0") == f"0 {turn}"
-        except BaseException as error:
-            failures.append(error)
+        for turn in range(5):
+            me.publish(f"{key}/{thread}/{turn}/{me.index}", f"{thread} {turn}")
+            for worker in range(WORKERS):
+                assert get(me, f"{key}/{thread}/{turn}/{worker}") == f"{thread} {turn}"
+            assert get(me, f"{key}/0/{turn}/0") == f"0 {turn}"
 
-    threads = [threading.Thread(target=converse, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    run_in_threads([functools.partial(converse, thread) for thread in range(8)])
 
 
 def many_short_waits_do_not_miss_the_key(me: Coordinator, key: str) -> None:

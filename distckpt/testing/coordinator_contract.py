@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
 
 from distckpt.coordination.base import Coordinator
-from distckpt.testing.coordinator_clauses import CLAUSES, DEATH_CLAUSES, Clause, DeathClause
+from distckpt.testing.coordinator_clauses import (
+    CLAUSES,
+    DEATH_CLAUSES,
+    Clause,
+    DeathClause,
+    run_in_threads,
+)
 
 
 class CoordinatorContract:
@@ -28,7 +34,7 @@ class CoordinatorContract:
     @pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__)
     def test_clause(self, coordinators: Sequence[Coordinator], clause: Clause) -> None:
         """Every clause holds."""
-        run_in_threads(clause, coordinators)
+        run_by_all(clause, coordinators)
 
     @pytest.mark.parametrize("clause", DEATH_CLAUSES, ids=lambda clause: clause.__name__)
     def test_death(self, coordinators: Sequence[Coordinator], clause: DeathClause) -> None:
@@ -41,32 +47,18 @@ class CoordinatorContract:
 
             clause(me, key, die)
 
-        run_in_threads(run, coordinators)
+        run_by_all(run, coordinators)
 
 
 class _DiedError(Exception):
     """Ends the thread of a worker that has died."""
 
 
-def run_in_threads(clause: Clause, coordinators: Sequence[Coordinator]) -> None:
+def run_by_all(clause: Clause, coordinators: Sequence[Coordinator]) -> None:
     """Runs `clause` for all workers at once; raises the first error of any worker."""
-    failures: list[BaseException] = []
 
     def run(me: Coordinator) -> None:
-        try:
+        with contextlib.suppress(_DiedError):
             clause(me, "job")
-        except _DiedError:
-            return
-        except BaseException as error:
-            failures.append(error)
 
-    threads = [
-        threading.Thread(target=functools.partial(run, coordinator), name=f"worker-{n}")
-        for n, coordinator in enumerate(coordinators)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    run_in_threads([functools.partial(run, coordinator) for coordinator in coordinators])

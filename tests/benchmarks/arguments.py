@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 
 
 def positive(text: str) -> int:
@@ -10,3 +12,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
+
+
+def parser_for_rounds(description: str) -> argparse.ArgumentParser:
+    """Returns a parser with the options of a benchmark that repeats rounds in a scratch folder."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
+    add("--directory", type=Path, default=tempfile.gettempdir(), help="write below this directory")
+    return parser

@@ -27,7 +27,7 @@ import disk
 import numpy as np
 import report
 import tensorflow as tf
-from arguments import positive
+from arguments import parser_for_rounds, positive
 
 from distckpt.state.base import BundleWriter
 from distckpt.state.direct_writer import DirectWriter
@@ -145,15 +145,12 @@ def _table(rounds: list[dict[str, Sample]]) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Measures how fast data files are written: by distckpt, SaveV2, and plainly.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = parser_for_rounds(
+        "Measures how fast data files are written: by distckpt, SaveV2, and plainly."
     )
     add = parser.add_argument
     add("--megabytes", type=positive, default=1024, help="size of all tensors, in MiB")
     add("--variables", type=positive, default=32, help="number of tensors")
-    add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
-    add("--directory", type=Path, default=tempfile.gettempdir(), help="write below this directory")
     return parser.parse_args()
 
 

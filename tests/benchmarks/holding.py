@@ -23,7 +23,7 @@ from typing import NamedTuple
 import disk
 import report
 import tensorflow as tf
-from arguments import positive
+from arguments import parser_for_rounds, positive
 from tensorflow.python.checkpoint import save_util
 
 import distckpt
@@ -104,14 +104,9 @@ def _ms(seconds: float) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Measures how long saves of many small variables stop training.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = parser_for_rounds("Measures how long saves of many small variables stop training.")
     add = parser.add_argument
     add("--variables", type=positive, default=10000, help="number of variables")
-    add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
-    add("--directory", type=Path, default=tempfile.gettempdir(), help="save below this directory")
     return parser.parse_args()
 
 

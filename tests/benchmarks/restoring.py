@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import report
 import tensorflow as tf
-from arguments import positive
+from arguments import parser_for_rounds, positive
 
 import distckpt
 from distckpt.state.restore import restore
@@ -188,16 +188,13 @@ def _status(name: str) -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Measures how fast a checkpoint is restored, and the memory that this takes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = parser_for_rounds(
+        "Measures how fast a checkpoint is restored, and the memory that this takes."
     )
     add = parser.add_argument
     add("--megabytes", type=positive, default=1024, help="bytes of the large variables, in MiB")
     add("--variables", type=positive, default=32, help="number of large variables")
     add("--small", type=positive, default=10000, help="number of small variables")
-    add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
-    add("--directory", type=Path, default=tempfile.gettempdir(), help="save below this directory")
     add("--way", choices=WAYS[1:], help=argparse.SUPPRESS)
     return parser.parse_args()
 
