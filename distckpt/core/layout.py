@@ -75,6 +75,11 @@ def join(directory: str, *names: str) -> str:
     return posixpath.join(directory, *names)
 
 
+def name_of_path(directory: str, path: str) -> str:
+    """Returns the name of a checkpoint whose path stands in TensorFlow's file `checkpoint`."""
+    return path.removeprefix(join(directory, "")).removeprefix("./")
+
+
 def ancestors(directory: str) -> list[str]:
     """Returns the paths of the folders that `directory` is in, the nearest first."""
     found: list[str] = []

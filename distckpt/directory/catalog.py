@@ -381,10 +381,7 @@ class Catalog:
         )
 
     def _name(self, path: str) -> str:
-        """Returns the name of a checkpoint whose path is in TensorFlow's file."""
-        prefix = layout.join(self._directory, "")
-        name = path[len(prefix) :] if path.startswith(prefix) else path
-        return name.removeprefix("./")
+        return layout.name_of_path(self._directory, path)
 
     def _names(self, folder: str) -> list[str]:
         try:

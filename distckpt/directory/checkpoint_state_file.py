@@ -8,9 +8,25 @@ import logging
 from distckpt.core import layout
 from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
+from distckpt.errors import CheckpointDamagedError
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
+
+
+def newest_named(storage: Storage, directory: str) -> str | None:
+    """Returns the name of the checkpoint that the file names as the newest.
+
+    None if there is no file, or none that TensorFlow can read.
+
+    Raises:
+      OSError: The file cannot be read.
+    """
+    try:
+        data = storage.read(layout.join(directory, layout.POINTER_FILE))
+        return layout.name_of_path(directory, checkpoint_state.parse(data).latest)
+    except (FileNotFoundError, IsADirectoryError, CheckpointDamagedError):
+        return None
 
 
 class CheckpointStateFile:

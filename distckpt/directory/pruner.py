@@ -17,6 +17,7 @@ from distckpt.core import attempts, layout, manifest_json
 from distckpt.core.manifest import Commit, FileRecord, IndexRecord, Manifest
 from distckpt.directory.attempt_cleanup import TOMBSTONE, AttemptCleanup
 from distckpt.directory.checkpoint_files import CheckpointFiles, read_head
+from distckpt.directory.checkpoint_state_file import newest_named
 from distckpt.errors import DirectoryError, DistckptError
 from distckpt.ownership.fencing import Ownership
 from distckpt.storage.base import Storage
@@ -79,6 +80,7 @@ class Pruner:
         try:
             self._ownership.enter(pending)
             self._check_commit(after)
+            self._check_is_not_newest(name)
             dead = self._bury(name, folder)
             buried = True
             buried = self._cleanup.finish_deletion(dead, pending)
@@ -98,6 +100,18 @@ class Pruner:
             raise DirectoryError(
                 f"{commit.name}, which was committed before, is missing. Another "
                 "directory, perhaps a backup, has taken the place of this one."
+            )
+
+    def _check_is_not_newest(self, name: str) -> None:
+        """Checks that plain TensorFlow would not restore the checkpoint.
+
+        TensorFlow's file was written just before. It names the checkpoint if a backup from before
+        that has taken the directory's place.
+        """
+        if newest_named(self._storage, self._directory) == name:
+            raise DirectoryError(
+                f"{layout.POINTER_FILE} names it as the newest checkpoint. Somebody, perhaps with "
+                "a backup, has replaced that file."
             )
 
     def _bury(self, name: str, folder: str) -> Manifest | None:

@@ -28,6 +28,8 @@ from .search import Summary, find, play_all
 from .shrink import shrink
 
 FOUND = Path(__file__).with_name("found")
+# Broken runs that are made short and told, which takes long; of others only the seed is printed.
+MOST_TOLD = 3
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -81,7 +83,9 @@ def simulate(
     seconds = time.monotonic() - began
     early = f" of {runs:,}" if total.runs < runs else ""
     console.print(f"{total.runs:,}{early} runs in {seconds:.0f} s; broken: {len(total.broken)}")
-    for seed, violation in total.broken[:3]:
+    for seed, violation in total.broken[MOST_TOLD:]:
+        console.print(f"Run {seed}: {violation}", markup=False, soft_wrap=True)
+    for seed, violation in total.broken[:MOST_TOLD]:
         console.print(f"\nRun {seed}: {violation}", markup=False)
         tell(console, explain(seed, None, None, save))
     return bool(total.broken)

@@ -268,3 +268,23 @@ def test_nothing_is_deleted_after_a_commit_that_is_not_there_any_more(wide, capl
     assert "ckpt-9, which was committed before, is missing" in caplog.text
     newest = Catalog(wide.storage, wide.directory).manifest("ckpt-2").commit
     assert pruner.prune(["ckpt-1"], newest) == frozenset()
+
+
+@pytest.mark.parametrize("path", ["ckpt-1", "./ckpt-1", "{directory}/ckpt-1"])
+def test_what_the_file_checkpoint_names_as_the_newest_stays(wide, caplog, path):
+    """A backup from before the newest commit's file `checkpoint` has come back."""
+    newest = path.format(directory=wide.directory)
+    pointer = os.path.join(wide.directory, "checkpoint")
+    with open(pointer, "w") as file:
+        file.write(f'model_checkpoint_path: "{newest}"\n')
+    prune(wide, "ckpt-1")
+    assert "checkpoint names it as the newest" in caplog.text
+    wide.save("ckpt-3", 3)
+    assert lab.leftovers(wide.directory, ["ckpt-1", "ckpt-2", "ckpt-3"]) == ([], [])
+
+
+def test_an_unreadable_file_checkpoint_keeps_nothing(wide):
+    with open(os.path.join(wide.directory, "checkpoint"), "w") as file:
+        file.write("not a message")
+    prune(wide, "ckpt-1")
+    assert lab.leftovers(wide.directory, ["ckpt-2"]) == ([], [])
