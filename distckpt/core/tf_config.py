@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The usual name: "worker 1", or "chief" (there is only one)."""
+        """The name in messages: "worker 1", or "chief" (there is only one)."""
         return self.kind if self.kind in CHIEFS else f"{self.kind} {self.number}"
 
 

@@ -49,8 +49,8 @@ class Save:
             return None
         own = [self.own(worker) for worker in range(len(self.workers))]
         latest = max(range(len(own)), key=own.__getitem__)
-        usual = statistics.median_low(own)
-        late = own[latest] > _TIMES * usual and own[latest] > usual + _SECONDS
+        median = statistics.median_low(own)
+        late = own[latest] > _TIMES * median and own[latest] > median + _SECONDS
         return latest if late else None
 
     @property

@@ -29,7 +29,7 @@ DO_NOT_WAIT = os.O_NONBLOCK if POSIX else 0
 TO_FLUSH = OPEN | (os.O_RDONLY if POSIX else os.O_RDWR)
 
 # Files that a process with TensorFlow opens besides its connections to other workers, generously.
-_USUAL_FILES = 512
+_OTHER_FILES = 512
 
 # Errors of fsync() of a directory on file systems that do not need it.
 _NO_DIRECTORY_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -88,13 +88,13 @@ def lower_priority(niceness: int) -> None:
 
 
 def allow_files(count: int) -> None:
-    """Lets this process open `count` files more than the usual few, as far as its user may."""
+    """Lets this process open `count` files besides its others, as far as its user may."""
     if not POSIX:
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + _USUAL_FILES
+    wanted = count + _OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

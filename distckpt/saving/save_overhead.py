@@ -31,7 +31,7 @@ class SaveCost:
 
     @property
     def step(self) -> float | None:
-        """The usual duration of a step; None if it is unknown."""
+        """The median duration of a step without a save; None if it is unknown."""
         return statistics.median(self._quiet) if self._quiet else self._last
 
     def called(self, now: float, *, in_flight: bool) -> None:

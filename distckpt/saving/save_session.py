@@ -223,7 +223,7 @@ class SaveSession:
         try:
             self._subject.state.read_together()
         except Exception as error:
-            died = self._waiting.for_death()  # the usual cause; TensorFlow names no worker
+            died = self._waiting.for_death()  # the most frequent cause; TensorFlow names no worker
             if died is not None:
                 raise died.to_error() from error
             raise

@@ -69,8 +69,8 @@ class DirectWriter(BundleWriter):
         device: str | None = None,
     ) -> WrittenIndex | None:
         """See the base class."""
-        usual = device is None and "://" not in path and sys.byteorder == "little"
-        sizes = _sizes(tensors) if usual else None
+        direct = device is None and "://" not in path and sys.byteorder == "little"
+        sizes = _sizes(tensors) if direct else None
         if sizes is None:
             return self._other.write(path, keys, specs, tensors, device)
         return write_bundle(path, keys, specs, tensors, sum(sizes), early=self._durable)

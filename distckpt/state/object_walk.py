@@ -4,10 +4,8 @@ TensorFlow lists the children of every object three times, and calls ``dir`` on 
 which nearly always has no children, `ObjectWalk` asks for nothing.
 
 Private TensorFlow API used here: ``ObjectGraphView`` (root, attached_dependencies),
-``Trackable._maybe_initialize_trackable``, ``_trackable_children``, ``_checkpoint_dependencies`` and
-the attribute they read, ``BaseResourceVariable`` and ``ResourceVariable``; of Keras 3,
-``Variable._value``. The tests in tests/unit/state/test_graph.py and test_serializing.py would
-notice a change.
+``Trackable._maybe_initialize_trackable``, ``_trackable_children``, and that of `variable_kinds`.
+The tests in tests/unit/state/test_graph.py and test_serializing.py would notice a change.
 """
 
 from __future__ import annotations
@@ -15,27 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from tensorflow.python.checkpoint.graph_view import ObjectGraphView
-from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, ResourceVariable
 from tensorflow.python.trackable.base import SaveType, Trackable
 from tensorflow.python.trackable.trackable_utils import escape_local_name
 
-from distckpt.state.variable_reads import is_keras_kind
-
-DEPENDENCIES = "_self_unconditional_checkpoint_dependencies"
-# Old optimizers have it. Their slot variables are not children of any object.
-_SLOTS = "get_slot_names"
-_TENSORFLOW, _KERAS = "TensorFlow", "Keras"
-_KERAS_MODULES = ("keras.src.backend", "keras.src.backend.tensorflow.core")
-# An object that has one of these itself need not behave like others of its class.
-_OVERRIDES = frozenset(
-    {
-        _SLOTS,
-        "_LEGACY_SAVEABLE_NAME",
-        "_gather_saveables_for_checkpoint",
-        "_serialize_to_tensors",
-        "_trackable_children",
-    }
-)
+from distckpt.state.variable_kinds import SLOTS, PlainVariables, has_own_dir
 
 
 class ObjectWalk:
@@ -52,7 +33,8 @@ class ObjectWalk:
       plain: For each object, what `PlainVariables.find` returns; None for the root.
       comparable: False if some object has state apart from its children, or a child that
         TensorFlow converts first.
-      unusual: Whether TensorFlow does with these objects what the attributes do not tell.
+      irregular: Whether the graph view is of another class than TensorFlow's, or two children of
+        the root have the same name.
     """
 
     def __init__(self, view: ObjectGraphView) -> None:
@@ -60,7 +42,7 @@ class ObjectWalk:
         variables = PlainVariables()
         self._slots: dict[type, bool] = {}
         self.comparable = True
-        self.unusual = type(view) is not ObjectGraphView
+        self.irregular = type(view) is not ObjectGraphView
         self.objects: list[Any] = [view.root]
         self.paths = [""]
         self.children: list[tuple[tuple[str, int], ...]] = []
@@ -75,7 +57,7 @@ class ObjectWalk:
         self.comparable &= not self._has_slots(thing)
         found = list_children(self.view, thing)
         # Two children of one name can be only those that are attached to the root.
-        self.unusual |= position == 0 and len(dict(found)) < len(found)
+        self.irregular |= position == 0 and len(dict(found)) < len(found)
         prefix = f"{self.paths[position]}/" if position else ""
         objects, positions = self.objects, self._positions
         numbered = []
@@ -90,13 +72,13 @@ class ObjectWalk:
         return tuple(numbered)
 
     def _has_slots(self, thing: Any) -> bool:
-        """Returns whether ``dir`` lists `_SLOTS`, faster: ``dir`` takes long for large classes."""
+        """Returns whether ``dir`` lists `SLOTS`, faster: ``dir`` takes long for large classes."""
         kind = type(thing)
-        if _has_own_dir(kind) or thing.__class__ is not kind:
-            return _SLOTS in dir(thing)
+        if has_own_dir(kind) or thing.__class__ is not kind:
+            return SLOTS in dir(thing)
         if kind not in self._slots:
-            self._slots[kind] = any(_SLOTS in vars(base) for base in kind.__mro__)
-        return self._slots[kind] or _SLOTS in getattr(thing, "__dict__", ())
+            self._slots[kind] = any(SLOTS in vars(base) for base in kind.__mro__)
+        return self._slots[kind] or SLOTS in getattr(thing, "__dict__", ())
 
 
 def list_children(view: ObjectGraphView, thing: Any) -> list[tuple[str, Any]]:
@@ -109,53 +91,3 @@ def list_children(view: ObjectGraphView, thing: Any) -> list[tuple[str, Any]]:
         attached = view.attached_dependencies or []
         children += [(reference.name, reference.ref) for reference in attached]
     return children
-
-
-def has_own_children_only(kind: type) -> bool:
-    """Returns whether the children of such objects are exactly those in `DEPENDENCIES`."""
-    own = getattr(kind, "_trackable_children", None) is Trackable._trackable_children
-    inherited = getattr(kind, "_checkpoint_dependencies", None)
-    return own and inherited is Trackable._checkpoint_dependencies
-
-
-class PlainVariables:
-    """Tells the variables of the usual kinds, TensorFlow's and Keras 3's, from all other objects.
-
-    If the program has changed how a class is saved, its objects do not count.
-    """
-
-    def __init__(self) -> None:
-        self._kinds: dict[type, str] = {}
-
-    def find(self, thing: Any) -> Any:
-        """Returns the resource variable of `thing` if that is a plain variable; else None."""
-        kind = type(thing)
-        known = self._kinds.get(kind)
-        if known is None:
-            known = self._kinds[kind] = _known_kind(kind)
-        if not known:
-            return None
-        own = vars(thing)
-        if own.get(DEPENDENCIES) or not _OVERRIDES.isdisjoint(own):
-            return None
-        if known == _TENSORFLOW:
-            return thing
-        inner = own.get("_value")
-        is_resource = type(inner) is ResourceVariable and thing.value is inner  # not a cast of it
-        return self.find(inner) if is_resource else None
-
-
-def _known_kind(kind: type) -> str:
-    known = ""
-    if kind is ResourceVariable:
-        usual = kind._serialize_to_tensors is BaseResourceVariable._serialize_to_tensors
-        known = _TENSORFLOW if usual else ""
-    elif kind.__module__ in _KERAS_MODULES and is_keras_kind(kind):
-        known = _KERAS
-    if not known or not has_own_children_only(kind) or _has_own_dir(kind):
-        return ""
-    return "" if any(hasattr(kind, name) for name in (_SLOTS, "_LEGACY_SAVEABLE_NAME")) else known
-
-
-def _has_own_dir(kind: type) -> bool:
-    return any("__dir__" in vars(base) for base in kind.__mro__ if base is not object)

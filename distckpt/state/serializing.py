@@ -2,7 +2,7 @@
 
 The result is that of TensorFlow's ``serialize_graph_view``. Most objects of a large state are
 variables of one kind or have no state of their own; for these the result is known. All others are
-left to TensorFlow, and so is the whole graph if something in it is unusual.
+left to TensorFlow, and so is the whole graph if something in it is irregular.
 
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``_TrackableData``,
 ``_get_and_write_tensors_to_serialize``, ``registration.get_registered_saver_name``,
@@ -64,7 +64,7 @@ class Serialized:
 
 def serialize(walk: ObjectWalk) -> Serialized:
     """Returns what is to be saved. In the context `survey.saving`."""
-    if not is_usual(walk):
+    if not is_regular(walk):
         tensors, _, savers, graph = save_util.serialize_graph_view(walk.view, None)
         asked = [Found(owner, by_key) for owner, by_key in tensors.items()]
         return Serialized(asked, savers, graph.SerializeToString())
@@ -89,9 +89,9 @@ def serialize(walk: ObjectWalk) -> Serialized:
     return Serialized(found, {}, graph.SerializeToString())
 
 
-def is_usual(walk: ObjectWalk) -> bool:
+def is_regular(walk: ObjectWalk) -> bool:
     """Returns whether TensorFlow would do nothing with these objects that is not known here."""
-    if walk.unusual or not walk.comparable:
+    if walk.irregular or not walk.comparable:
         return False
     return not any(map(registration.get_registered_saver_name, walk.objects))
 

@@ -31,16 +31,15 @@ from distckpt.errors import UnsupportedOptionError
 from distckpt.state.graph import GraphSnapshot, reference
 from distckpt.state.object_walk import ObjectWalk
 from distckpt.state.serializing import Found, has_saveables, serialize
-from distckpt.state.variable_reads import (
+from distckpt.state.variable_kinds import (
     distributed_variable,
     is_collective,
     is_distributed_in_keras,
     is_first_replicas,
     is_keras_variable,
-    read,
     resource_variable,
-    uninitialized,
 )
+from distckpt.state.variable_reads import read, uninitialized
 
 Identity = tuple[str, str]  # checkpoint key, slice spec
 Tensors = list[tuple[str, str, Any]]  # key, slice spec, value
@@ -66,7 +65,7 @@ class _Asked:
     entries: list[Entry]
 
 
-class _Usual(NamedTuple):
+class _Batched(NamedTuple):
     """An object whose only tensor is a variable that is read together with others.
 
     Attributes:
@@ -115,14 +114,14 @@ class Survey:
         self.savers = serialized.savers
         self.several_tasks = _on_several_tasks(serialized.found)
         if not self.several_tasks:
-            usual: list[_Usual] = []
+            batched: list[_Batched] = []
             for found in serialized.found:
-                variable = self._usual(found)
+                variable = self._batched(found)
                 if variable is None:
                     self._add(found.owner, found.by_key)
                 else:
-                    usual.append(variable)
-            self._add_usual(usual)
+                    batched.append(variable)
+            self._add_batched(batched)
             self._add_object_graph(serialized.graph)
 
     @property
@@ -182,10 +181,10 @@ class Survey:
             asked.entries = entries
         return values
 
-    def _usual(self, found: Found) -> _Usual | None:
+    def _batched(self, found: Found) -> _Batched | None:
         """Returns the variable that is an object's only tensor, if it can be read with others."""
         if found.variable is not None:
-            return _Usual(found.owner, found.variable, None, found.key, "", {})
+            return _Batched(found.owner, found.variable, None, found.key, "", {})
         flat = _flatten(found.by_key)
         if len(flat) != 1:
             return None
@@ -200,13 +199,13 @@ class Survey:
         if not variable.shape.is_fully_defined():
             self._reusable = False
             return None
-        return _Usual(found.owner, variable, distributed, key, spec, found.by_key)
+        return _Batched(found.owner, variable, distributed, key, spec, found.by_key)
 
-    def _add_usual(self, usual: Sequence[_Usual]) -> None:
+    def _add_batched(self, batched: Sequence[_Batched]) -> None:
         """Adds variables, to be read later, together."""
-        shapes = [tuple(one.variable.shape.as_list()) for one in usual]
-        missing = uninitialized([one.variable for one in usual], shapes)
-        for position, (one, shape) in enumerate(zip(usual, shapes, strict=True)):
+        shapes = [tuple(one.variable.shape.as_list()) for one in batched]
+        missing = uninitialized([one.variable for one in batched], shapes)
+        for position, (one, shape) in enumerate(zip(batched, shapes, strict=True)):
             owner, variable, distributed, key, spec, by_key = one
             if position in missing:
                 self._add(owner, by_key or {key: _only_value(owner)})

@@ -11,9 +11,9 @@ next written. A sparse update puts a variable into "copy on read" mode, in which
 This holds for variables only. Values of other objects may be in memory that is written in place: a
 table that hands out its buckets, a NumPy array. They must be copied (`copy_of`).
 
-Private TensorFlow API used here: ``SaveSpec``, ``BaseResourceVariable``, the op
-``_ReadVariablesOp``, ``EagerTensor._shape_tuple`` and ``_numpy``; of Keras 3, ``Variable._value``.
-tests/unit/state/test_variable_reads.py would notice a change.
+Private TensorFlow API used here: ``SaveSpec``, the op ``_ReadVariablesOp``,
+``EagerTensor._shape_tuple`` and ``_numpy``; tests/unit/state/test_variable_reads.py would notice a
+change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context, execute
-from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
 from distckpt.core.tensorflow_format import crc32c
@@ -39,9 +38,6 @@ LARGE = 64 * 1024
 _FEW = 4096
 # Bytes that are copied for a checksum: few enough to stay in a processor's cache.
 _CHUNK = 1 << 20
-_KERAS = "keras.src.backend.tensorflow.core"
-# The methods by which a variable of Keras 3 is saved and restored.
-KERAS_METHODS = ("_serialize_to_tensors", "_restore_from_tensors")
 
 
 def read(value: Any) -> Any:
@@ -226,74 +222,3 @@ def checksum(tensor: Any, rows: tuple[int, int] | None) -> int:
 def is_host(device: str) -> bool:
     """Returns whether the memory of `device` is the host's."""
     return "CPU" in device
-
-
-def distributed_variable(trackable: Any, value: Any = None) -> Any:
-    """Returns the distributed variable of `trackable`, or None if it was made outside one."""
-    if isinstance(trackable, tf.distribute.DistributedValues):
-        return trackable
-    # A Keras 3 variable has the distributed variable in `value`, which is a method elsewhere.
-    candidates = (getattr(trackable, "obj", None), value, getattr(trackable, "value", 0))
-    for candidate in candidates:
-        if isinstance(candidate, tf.distribute.DistributedValues):
-            return candidate
-    return None
-
-
-def is_collective(distributed: Any) -> bool:
-    """Returns whether all workers must read the variable together."""
-    on_read = getattr(distributed, "synchronization", 0) == tf.VariableSynchronization.ON_READ
-    return bool(on_read) and not is_first_replicas(distributed)
-
-
-def is_first_replicas(distributed: Any) -> bool:
-    """Returns whether each worker has its own value, and the chief's is saved.
-
-    With ``aggregation=ONLY_FIRST_REPLICA`` a worker takes the value of its own first replica, at
-    each read or write, without communication.
-    """
-    aggregation = getattr(distributed, "aggregation", 0)
-    return bool(aggregation == tf.VariableAggregation.ONLY_FIRST_REPLICA)
-
-
-def resource_variable(trackable: Any) -> Any:
-    """Returns the one variable whose content is the value of `trackable`, or None."""
-    if _is_own(trackable):
-        return trackable
-    distributed = distributed_variable(trackable)
-    if distributed is not None:
-        first = distributed.values[0]  # the primary, which TensorFlow saves
-        mirrored = not is_collective(distributed)
-        return first if mirrored and isinstance(first, BaseResourceVariable) else None
-    if is_keras_variable(trackable):
-        inner = getattr(trackable, "_value", None)
-        return inner if _is_own(inner) else None
-    return None
-
-
-def is_keras_variable(thing: Any) -> bool:
-    """Returns whether `thing` is saved and restored as a variable of Keras 3."""
-    return is_keras_kind(type(thing))
-
-
-def is_distributed_in_keras(owner: Any, value: Any) -> bool:
-    """Returns whether `value` is the distributed variable that a Keras 3 variable wraps.
-
-    Its ``_serialize_to_tensors`` returns that instead of a `SaveSpec`.
-    """
-    if not is_keras_variable(owner) or getattr(owner, "_value", None) is not value:
-        return False
-    return isinstance(value, tf.distribute.DistributedValues) and isinstance(value, tf.Variable)
-
-
-def is_keras_kind(kind: type) -> bool:
-    """Returns whether objects of a class are saved and restored as variables of Keras 3."""
-    methods = (getattr(kind, name, None) for name in KERAS_METHODS)
-    return all(getattr(method, "__module__", None) == _KERAS for method in methods)
-
-
-def _is_own(thing: Any) -> bool:
-    """Returns whether `thing` is a resource variable, saved as these are."""
-    if not isinstance(thing, BaseResourceVariable) or "_serialize_to_tensors" in vars(thing):
-        return False
-    return bool(type(thing)._serialize_to_tensors is BaseResourceVariable._serialize_to_tensors)

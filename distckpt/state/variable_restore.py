@@ -2,7 +2,7 @@
 
 TensorFlow restores a variable by an object, a function and three ops of its own: ten thousand take
 two seconds. Here TensorFlow still decides what is restored: it walks through the objects, defers
-what does not exist yet, and restores all but the usual variables. It skips these because their
+what does not exist yet, and restores all but most variables. It skips these because their
 ``_update_uid`` is set to that of a later restore. Their values are then read in batches, and
 assigned.
 
@@ -11,9 +11,9 @@ such an object may read or write variables, so the order counts. The same goes f
 `tf.train.Checkpoint` that overrides ``restore`` or ``read``: it may use the variables there.
 
 Private TensorFlow API used here: ``Trackable._update_uid``, ``ops.uid``,
-``CheckpointLoadStatus._checkpoint`` with its ``restore_uid`` and ``object_by_proto_id``, the
-methods in `_METHODS`, ``MirroredVariable``, ``_packed_variable``, the op ``AssignVariableOp``, and
-that of `variable_reads`; tests/unit/state/test_variable_restore.py would notice a change.
+``CheckpointLoadStatus._checkpoint`` with its ``restore_uid`` and ``object_by_proto_id``, the op
+``AssignVariableOp``, and that of `variable_kinds`; tests/unit/state/test_variable_restore.py would
+notice a change.
 """
 
 from __future__ import annotations
@@ -24,25 +24,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.distribute.values import MirroredVariable
 from tensorflow.python.eager import context, execute
 from tensorflow.python.framework import ops
-from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.saved_model import registration
-from tensorflow.python.trackable.base import Trackable
 
-from distckpt.state import variable_reads
 from distckpt.state.checkpoint_reads import Wanted, read_tensors
 from distckpt.state.program_match import Match, Value
+from distckpt.state.variable_kinds import KNOWN, RESTORING, assignable_variables
 
 # How far the variables' numbers are ahead of TensorFlow's count while it restores everything else.
 # If an interrupt left such a number behind, soon a restore would have a larger one.
 _AHEAD = 1000
-# The methods that say how an object is restored, and the packages whose classes are known.
-_RESTORING = ("_restore_from_tensors", "_gather_saveables_for_checkpoint")
-_KNOWN = ("keras", "tensorflow", "tf_keras")
-# The methods by which TensorFlow saves or restores a variable.
-_METHODS = frozenset({*_RESTORING, "_checkpoint_adapter", "_serialize_to_tensors"})
 
 
 class _Target(NamedTuple):
@@ -140,12 +132,12 @@ def _restores_as_tensorflow(checkpoint: Any) -> bool:
 
 def _targets(found: Match) -> list[_Target]:
     """Returns the values that are restored here, and their variables."""
-    usual = [_usual_variables(value.thing) for value in found.values]
+    assignable = [_variables(value.thing) for value in found.values]
     # Objects may share a variable, which TensorFlow then restores once for each.
-    uses = Counter(id(variable) for variables in usual for variable in variables or ())
+    uses = Counter(id(variable) for variables in assignable for variable in variables or ())
     targets, others = [], list(found.others)
     elsewhere = set(map(id, others))
-    for value, variables in zip(found.values, usual, strict=True):
+    for value, variables in zip(found.values, assignable, strict=True):
         if (
             variables
             and id(value.thing) not in elsewhere
@@ -160,10 +152,10 @@ def _targets(found: Match) -> list[_Target]:
 
 def _is_tensorflows(thing: Any) -> bool:
     """Returns whether restoring `thing` changes nothing else, as with TensorFlow's own classes."""
-    methods = [getattr(thing, name, None) for name in _RESTORING]
+    methods = [getattr(thing, name, None) for name in RESTORING]
     return (
         # Not a function from a SavedModel: its class is TensorFlow's, but not what it does.
-        all(inspect.ismethod(m) and m.__module__.split(".")[0] in _KNOWN for m in methods)
+        all(inspect.ismethod(m) and m.__module__.split(".")[0] in KNOWN for m in methods)
         and registration.get_registered_saver_name(thing) is None
     )
 
@@ -178,52 +170,12 @@ def _fits(variable: Any, value: Value) -> bool:
     )
 
 
-def _usual_variables(thing: Any) -> list[Any] | None:
+def _variables(thing: Any) -> list[Any] | None:
     """Returns the variables that get the value of `thing`; None if restoring it does more."""
-    variables = _variables(thing)
+    variables = assignable_variables(thing)
     if variables is None or registration.get_registered_saver_name(thing) is not None:
         return None
-    return variables if all(map(_is_own, variables)) else None
-
-
-def _variables(thing: Any) -> list[Any] | None:
-    if _is_own(thing):
-        return [thing]
-    if not _is_keras_own(thing):
-        return _replicas(thing)
-    inner = getattr(thing, "_value", None)
-    return [inner] if _is_own(inner) else _replicas(inner)
-
-
-def _replicas(thing: Any) -> list[Any] | None:
-    """Returns the variables of a mirrored variable that is not packed; None for anything else."""
-    if type(thing) is MirroredVariable and thing._packed_variable is None:
-        return list(thing.values)
-    return None
-
-
-def _is_own(thing: Any) -> bool:
-    """Returns whether `thing` is a resource variable, and is restored as these are."""
-    kind = BaseResourceVariable
-    return isinstance(thing, kind) and _has_methods(thing, kind, _METHODS)
-
-
-def _is_keras_own(thing: Any) -> bool:
-    """Returns whether `thing` is a variable of Keras 3, and is restored as these are."""
-    return (
-        variable_reads.is_keras_variable(thing)
-        and _has_methods(thing, Trackable, _METHODS - set(variable_reads.KERAS_METHODS))
-        and type(thing).assign.__module__.split(".")[0] in _KNOWN
-    )
-
-
-def _has_methods(thing: Any, kind: type, names: frozenset[str]) -> bool:
-    """Returns whether the class of `thing` has these methods of `kind`.
-
-    The object itself must override none of `_METHODS`.
-    """
-    inherited = all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in names)
-    return inherited and _METHODS.isdisjoint(vars(thing))
+    return variables
 
 
 def _assign_all(targets: Sequence[_Target], tensors: Iterable[tuple[int, Any]]) -> None:

@@ -66,7 +66,7 @@ def watch_command(directory: str, interval: float, seconds: float | None, as_jso
     storage, path = find_directory(directory)
     watcher = Watcher(storage, path)
     end = None if seconds is None else time.monotonic() + seconds
-    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the command
         _follow(watcher, interval, end, as_json)
     output.end(wrong=bool(watcher.damaged))
 

@@ -18,10 +18,10 @@ def compare(checkpoint, *, split="all"):
     with saving():
         _, _, _, proto = save_util.serialize_graph_view(view, None)
         walk = ObjectWalk(view)
-        left = not serializing.is_usual(walk)
+        left = not serializing.is_regular(walk)
         assert serializing.serialize(walk).graph == proto.SerializeToString()
     ours = described(Survey(checkpoint, split))
-    with mock.patch.object(serializing, "is_usual", return_value=False):
+    with mock.patch.object(serializing, "is_regular", return_value=False):
         theirs = described(Survey(checkpoint, split))
     assert ours == theirs
     return left

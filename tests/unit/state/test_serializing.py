@@ -8,9 +8,10 @@ import tensorflow as tf
 from tensorflow.python.checkpoint import save_util
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable, UninitializedVariable
 
-from distckpt.state import object_walk, serializing
+from distckpt.state import serializing
 from distckpt.state.object_walk import ObjectWalk
 from distckpt.state.survey import saving
+from distckpt.state.variable_kinds import PlainVariables
 
 from ..kit.python_state import Settings
 from .serialized import compare
@@ -259,24 +260,24 @@ def test_variables_are_left_to_tensorflow_where_their_class_is_changed(monkeypat
 
     checkpoint = tf.train.Checkpoint(it=tf.Variable(1.0))
     monkeypatch.setattr(ResourceVariable, "_serialize_to_tensors", mine)
-    assert object_walk.PlainVariables().find(checkpoint.it) is None
+    assert PlainVariables().find(checkpoint.it) is None
     assert not compare(checkpoint)
 
 
 def test_variables_of_keras_are_left_to_tensorflow_where_their_class_is_changed(monkeypatch):
     variable = keras.Variable(1.0)
     checkpoint = tf.train.Checkpoint(it=variable)
-    assert object_walk.PlainVariables().find(variable) is variable.value
+    assert PlainVariables().find(variable) is variable.value
     monkeypatch.setattr(keras.Variable, "_serialize_to_tensors", lambda self: {"mine": self.value})
-    assert object_walk.PlainVariables().find(variable) is None
+    assert PlainVariables().find(variable) is None
     assert not compare(checkpoint)
 
 
 def test_a_variable_of_keras_that_has_another_value_for_now_is_left_to_tensorflow():
     variable = keras.Variable(1.0)
     with keras.StatelessScope(state_mapping=[(variable, tf.constant(2.0))]):
-        assert object_walk.PlainVariables().find(variable) is None
-    assert object_walk.PlainVariables().find(variable) is variable.value
+        assert PlainVariables().find(variable) is None
+    assert PlainVariables().find(variable) is variable.value
 
 
 def test_a_destroyed_variable_counts_as_uninitialised():

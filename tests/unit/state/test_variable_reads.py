@@ -7,18 +7,15 @@ import gc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable, UninitializedVariable
-from tensorflow.python.training.saving.saveable_object import SaveSpec
+from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from distckpt.runtime.gc_pause import paused
 from distckpt.state.variable_reads import (
     copy_of,
-    distributed_variable,
     has_shape,
     on_host,
     read,
     read_variables,
-    resource_variable,
     share_on_read,
 )
 
@@ -128,43 +125,9 @@ def test_shapes_and_places_of_tensors_are_known():
     assert on_host(tensor) is tensor
 
 
-def test_a_resource_variable_is_known_and_one_that_serializes_itself_is_not():
-    class Doubled(type(tf.Variable(0.0))):
-        def _serialize_to_tensors(self):
-            return {
-                "VARIABLE_VALUE": SaveSpec(
-                    lambda: self.read_value() * 2.0, "", "x", dtype=self.dtype, device="CPU:0"
-                )
-            }
-
-    variable, doubled = tf.Variable(3.0), Doubled(3.0)
-    assert isinstance(variable, BaseResourceVariable)
-    assert resource_variable(variable) is variable
-    assert resource_variable(doubled) is None
-    assert float(read(serialized(doubled))) == 6.0
-
-
-def test_the_variable_behind_a_keras_variable_is_known():
-    import keras
-
-    variable = keras.Variable([1.0, 2.0])
-    assert resource_variable(variable) is variable.value
-    (tensor,) = read_variables([resource_variable(variable)])
-    assert tensor.numpy().tolist() == [1.0, 2.0]
-
-
 def test_an_uninitialised_variable_has_no_value():
     variable = UninitializedVariable(shape=[2], dtype=tf.float32)
     assert read(serialized(variable)) is None
-
-
-def test_a_mirrored_variable_is_known_as_distributed():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    with strategy.scope():
-        mirrored = tf.Variable([1.0])
-    assert distributed_variable(mirrored, None) is mirrored
-    assert distributed_variable(tf.Variable([1.0]), None) is None
-    assert resource_variable(mirrored) is mirrored.values[0]
 
 
 def test_a_value_that_is_a_tensor_or_a_variable_is_taken_as_it_is():
