@@ -1,12 +1,36 @@
-"""Checks of the arguments of a `CheckpointManager`, beyond TensorFlow's own."""
+"""Checks of arguments: those of a `CheckpointManager`, beyond TensorFlow's own, and of policies."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
 
 from distckpt.errors import ConfigurationError
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Returns whether `value` is an integer; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Returns whether `value` is an integer or a float; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def refuse_steps(value: object) -> None:
+    """Refuses what cannot be the argument of a policy `EverySteps`."""
+    if not is_integer(value) or value < 1:
+        raise ConfigurationError(f"EverySteps takes a positive number of steps, got {value!r}.")
+
+
+def sorted_steps(values: Iterable[int]) -> tuple[int, ...]:
+    """Returns the argument of a policy `AtSteps`, sorted and without repetitions."""
+    steps = tuple(values) if isinstance(values, Iterable) else ()
+    if not steps or not all(map(is_integer, steps)):
+        raise ConfigurationError(f"AtSteps takes one or more step numbers, got {values!r}.")
+    return tuple(sorted(set(steps)))
 
 
 def whole(max_to_keep: Any) -> int | None:

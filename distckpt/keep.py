@@ -27,6 +27,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from distckpt.arguments import is_integer, is_number, refuse_steps, sorted_steps
 from distckpt.errors import ConfigurationError
 
 
@@ -131,10 +132,7 @@ class EverySteps(KeepPolicy):
     steps: int
 
     def __post_init__(self) -> None:
-        if not _is_integer(self.steps) or self.steps < 1:
-            raise ConfigurationError(
-                f"EverySteps takes a positive number of steps, got {self.steps!r}."
-            )
+        refuse_steps(self.steps)
 
     def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
         """See the base class."""
@@ -155,10 +153,7 @@ class AtSteps(KeepPolicy):
     steps: tuple[int, ...]
 
     def __init__(self, steps: Iterable[int]) -> None:
-        values = tuple(steps) if isinstance(steps, Iterable) else ()
-        if not values or not all(map(_is_integer, values)):
-            raise ConfigurationError(f"AtSteps takes one or more step numbers, got {steps!r}.")
-        object.__setattr__(self, "steps", tuple(sorted(set(values))))
+        object.__setattr__(self, "steps", sorted_steps(steps))
 
     def reasons(self, checkpoints: Sequence[Checkpoint], now: float) -> dict[str, str]:
         """See the base class."""
@@ -227,7 +222,7 @@ class Best(KeepPolicy):
     mode: str = "min"
 
     def __post_init__(self) -> None:
-        if not _is_integer(self.count) or self.count < 1:
+        if not is_integer(self.count) or self.count < 1:
             raise ConfigurationError(f"Best takes a positive count, got {self.count!r}.")
         if not isinstance(self.metric, str) or not self.metric:
             raise ConfigurationError(f"Best takes the name of a metric, got {self.metric!r}.")
@@ -343,10 +338,5 @@ def _check_policies(operator: str, *policies: object) -> None:
 
 
 def _check_hours(name: str, hours: object) -> None:
-    good = isinstance(hours, (int, float)) and not isinstance(hours, bool)
-    if not good or not 0 < hours < math.inf:  # type: ignore[operator]
+    if not is_number(hours) or not 0 < hours < math.inf:
         raise ConfigurationError(f"{name} takes a positive number of hours, got {hours!r}.")
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+from distckpt.arguments import is_integer, is_number
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import ConfigurationError
 from distckpt.events import Listener
@@ -118,13 +119,13 @@ class ManagerOptions:
     def _check_numbers(self) -> None:
         for name in ("save_deadline", "restore_deadline"):
             value = getattr(self, name)
-            if not _is_number(value) or not value > 0 or math.isinf(value):
+            if not is_number(value) or not value > 0 or math.isinf(value):
                 raise _wrong(name, "a positive, finite number of seconds", value)
-        if not _is_number(self.slow_factor) or not 1.0 <= self.slow_factor < math.inf:
+        if not is_number(self.slow_factor) or not 1.0 <= self.slow_factor < math.inf:
             raise _wrong("slow_factor", "a finite number, 1.0 or more", self.slow_factor)
         for name in ("write_threads", "check_replicas_every"):
             count = getattr(self, name)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            if not is_integer(count) or count < 1:
                 raise _wrong(name, "a positive integer", count)
 
     def _check_words(self) -> None:
@@ -159,7 +160,3 @@ def _wrong(name: str, allowed: str, value: object) -> ConfigurationError:
 
 def _are_functions(value: object) -> bool:
     return isinstance(value, Sequence) and all(map(callable, value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

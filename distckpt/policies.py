@@ -22,6 +22,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+from distckpt.arguments import is_number, refuse_steps, sorted_steps
 from distckpt.errors import ConfigurationError
 
 
@@ -168,10 +169,7 @@ class EverySteps(SavePolicy):
     steps: int
 
     def __post_init__(self) -> None:
-        if not _is_integer(self.steps) or self.steps < 1:
-            raise ConfigurationError(
-                f"EverySteps takes a positive number of steps, got {self.steps!r}."
-            )
+        refuse_steps(self.steps)
 
     def decide(self, moment: Moment) -> bool:
         """See the base class."""
@@ -185,10 +183,7 @@ class AtSteps(SavePolicy):
     steps: tuple[int, ...]
 
     def __init__(self, steps: Iterable[int]) -> None:
-        values = tuple(steps) if isinstance(steps, Iterable) else ()
-        if not values or not all(map(_is_integer, values)):
-            raise ConfigurationError(f"AtSteps takes one or more step numbers, got {steps!r}.")
-        object.__setattr__(self, "steps", tuple(sorted(set(values))))
+        object.__setattr__(self, "steps", sorted_steps(steps))
 
     def decide(self, moment: Moment) -> bool:
         """See the base class."""
@@ -197,25 +192,16 @@ class AtSteps(SavePolicy):
         return passed > bisect.bisect_right(self.steps, before)
 
 
-@dataclasses.dataclass(frozen=True)
-class EverySeconds(SavePolicy):
-    """Saves when the last save began at least `seconds` ago, by the chief's clock."""
-
-    seconds: float
-
-    def __post_init__(self) -> None:
-        if not _is_number(self.seconds) or not 0 < self.seconds < math.inf:
-            raise ConfigurationError(
-                f"EverySeconds takes a positive number of seconds, got {self.seconds!r}."
-            )
+class _ByClock(SavePolicy):
+    """Saves when `rest` is over, whatever the step."""
 
     def decide(self, moment: Moment) -> bool | None:
         """See the base class."""
         return None if moment.clock is None else self.rest(moment.clock) <= 0
 
+    @abc.abstractmethod
     def rest(self, clock: Clock) -> float:
         """See the base class."""
-        return self.seconds - clock.elapsed
 
     @property
     def needs_clock(self) -> bool:
@@ -224,7 +210,24 @@ class EverySeconds(SavePolicy):
 
 
 @dataclasses.dataclass(frozen=True)
-class TimeBudget(SavePolicy):
+class EverySeconds(_ByClock):
+    """Saves when the last save began at least `seconds` ago, by the chief's clock."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not is_number(self.seconds) or not 0 < self.seconds < math.inf:
+            raise ConfigurationError(
+                f"EverySeconds takes a positive number of seconds, got {self.seconds!r}."
+            )
+
+    def rest(self, clock: Clock) -> float:
+        """See the base class."""
+        return self.seconds - clock.elapsed
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeBudget(_ByClock):
     """Limits the cost of saving to `fraction` of the time, by the chief's clock.
 
     After a save that cost c seconds of training, it says no for c / `fraction` seconds: with a
@@ -234,35 +237,18 @@ class TimeBudget(SavePolicy):
     fraction: float
 
     def __post_init__(self) -> None:
-        if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
+        if not is_number(self.fraction) or not 0 < self.fraction <= 1:
             raise ConfigurationError(
                 "TimeBudget takes the fraction of the time for saving, above 0 and up to 1, "
                 f"e.g. 0.02 for 2 %; got {self.fraction!r}."
             )
 
-    def decide(self, moment: Moment) -> bool | None:
-        """See the base class."""
-        return None if moment.clock is None else self.rest(moment.clock) <= 0
-
     def rest(self, clock: Clock) -> float:
         """See the base class."""
         return (clock.cost or 0.0) / self.fraction - clock.elapsed
-
-    @property
-    def needs_clock(self) -> bool:
-        """See the base class."""
-        return True
 
 
 def _check_policies(operator: str, *policies: object) -> None:
     for policy in policies:
         if not isinstance(policy, SavePolicy):
             raise ConfigurationError(f"{operator} combines two save policies, got {policy!r}.")
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

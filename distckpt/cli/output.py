@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from distckpt import exit_codes
 from distckpt.cli import reports
 from distckpt.core.units import age as age
 from distckpt.core.units import duration as duration
+from distckpt.core.units import json_number as json_number
 from distckpt.core.units import size as size
 from distckpt.errors import CheckpointDamagedError, DistckptError, explain
 from distckpt.runtime import tf_version
@@ -118,11 +118,6 @@ def plural(count: int, noun: str) -> str:
 def print_json(value: Any) -> None:
     """Prints a value as one JSON document."""
     click.echo(json.dumps(value, indent=1, allow_nan=False))
-
-
-def number(value: float) -> float | str:
-    """Returns a number for JSON, as a string if it is NaN or infinite."""
-    return value if math.isfinite(value) else str(value)
 
 
 def make_console(*, stderr: bool = False) -> Console:

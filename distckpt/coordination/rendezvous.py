@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from distckpt.arguments import is_integer, is_number
 from distckpt.coordination.first_messages import LONGEST, FirstMessages, parse
 from distckpt.core import tf_config
 from distckpt.core.tf_config import Task, TFConfig
@@ -66,8 +67,7 @@ def wait_for_workers(deadline: float = 300.0) -> None:
       ConfigurationError: ``TF_CONFIG`` is invalid, or differs between the workers, two processes
         have the same index, or the chief's port is taken.
     """
-    number = isinstance(deadline, (int, float)) and not isinstance(deadline, bool)
-    if not number or not 0 < deadline < float("inf"):
+    if not is_number(deadline) or not 0 < deadline < float("inf"):
         raise ConfigurationError(
             f"deadline must be a positive number of seconds, got {deadline!r}."
         )
@@ -186,7 +186,7 @@ class _Chief:
     def _greet(self, link: socket.socket, hello: dict[str, Any]) -> int | None:
         """Returns the index of a new worker; None for a stranger or a refused worker."""
         worker = hello.get("worker")
-        if not isinstance(worker, int) or isinstance(worker, bool):
+        if not is_integer(worker):
             return None  # a port scanner, or a worker that is already making its strategy
         name = f"{hello.get('host')} (pid {hello.get('pid')})"
         if hello.get("job") != self._place.job or not 0 < worker < len(self._place.names):

@@ -21,6 +21,7 @@ from distckpt.core.manifest import (
     WorkerRecord,
 )
 from distckpt.core.protocol.phases import Phase
+from distckpt.core.units import json_number
 from distckpt.errors import ManifestError, reason
 
 FORMAT = "distckpt-manifest"
@@ -163,7 +164,7 @@ def _head_to_json(manifest: Manifest) -> dict[str, Any]:
         "index": vars(m.index),
     }
     if m.metrics:
-        head["metrics"] = {name: _number(value) for name, value in m.metrics.items()}
+        head["metrics"] = {name: json_number(value) for name, value in m.metrics.items()}
     if m.retention:
         head["retention"] = vars(m.retention)
     if m.replaces:
@@ -243,11 +244,6 @@ def _head_from_json(body: dict[str, Any]) -> dict[str, Any]:
         "metrics": {str(k): float(v) for k, v in body.get("metrics", {}).items()},
         "retention": _retention(body["retention"]) if body.get("retention") is not None else None,
     }
-
-
-def _number(value: float) -> float | str:
-    """Returns a number for JSON, which has neither NaN nor infinity."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _retention(data: dict[str, Any]) -> Retention:

@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from distckpt.arguments import is_integer
 from distckpt.errors import ConfigurationError
 
 VARIABLE = "TF_CONFIG"
@@ -175,7 +176,7 @@ def _whole(value: Any) -> int | None:
     """Returns an index, which TensorFlow takes as a number or text; None if it is not an index."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_integer(value):
         return value if 0 <= value < _MOST else None
     text = value if isinstance(value, str) else ""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

@@ -1,6 +1,8 @@
-"""Formats sizes and times for people. Pure."""
+"""Formats sizes and times for people, and numbers for JSON. Pure."""
 
 from __future__ import annotations
+
+import math
 
 
 def size(count: int | float | None) -> str:
@@ -36,3 +38,8 @@ def age(seconds: float) -> str:
     if seconds < 1:
         return "just now"
     return f"{seconds:.0f} s ago" if seconds < 59.5 else f"{duration(seconds)} ago"
+
+
+def json_number(value: float) -> float | str:
+    """Returns a number for JSON, which has neither NaN nor infinity: these become strings."""
+    return value if math.isfinite(value) else str(value)

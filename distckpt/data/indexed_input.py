@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from distckpt.arguments import is_integer
 from distckpt.data.indices import Indices
 from distckpt.data.input_iteration import Stepping
 from distckpt.data.replicas import Replicas
@@ -211,13 +212,12 @@ def _plain_variable(value: list[int]) -> tf.Variable:
 
 
 def _checked_epochs(epochs: int | None) -> int | None:
-    whole = isinstance(epochs, int) and not isinstance(epochs, bool)
-    if epochs is not None and (not whole or epochs < 1):
+    if epochs is not None and (not is_integer(epochs) or epochs < 1):
         raise ConfigurationError(f"epochs must be a positive integer or None, got {epochs!r}.")
     return epochs
 
 
 def _checked_seed(seed: Any) -> int:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+    if not is_integer(seed) or not 0 <= seed < 2**63:
         raise ConfigurationError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}.")
     return seed

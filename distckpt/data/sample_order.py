@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Generic, TypeVar
 
+from distckpt.arguments import is_integer
 from distckpt.errors import ConfigurationError
 
 Number = TypeVar("Number", int, Any)  # an int or an integer tensor
@@ -58,7 +59,7 @@ class Order:
     def __post_init__(self) -> None:
         for name in ("size", "global_batch"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**62:
+            if not is_integer(value) or not 0 < value < 2**62:
                 raise ConfigurationError(f"{name} must be a positive integer, got {value!r}.")
         if self.drop_remainder and self.global_batch > self.size:
             raise ConfigurationError(

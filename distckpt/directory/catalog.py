@@ -35,6 +35,7 @@ from distckpt.errors import (
     RestoreError,
     reason,
 )
+from distckpt.storage.lenient_reads import content_of, names_in
 from distckpt.storage.retrying_reader import Reader
 
 _Head = TypeVar("_Head", bound=Head)
@@ -125,7 +126,7 @@ class Catalog:
         """Returns what is in the directory. Raises OSError if it cannot be read."""
         if self.memory is not None:
             self._pointer_data()  # read first: what it names must exist in the listing
-        return listings.classify(self._names(self._directory))
+        return listings.classify(names_in(self._storage, self._directory))
 
     def named(self) -> frozenset[str] | None:
         """Returns what TensorFlow's file names, whether it exists or not; None without the file."""
@@ -243,7 +244,7 @@ class Catalog:
     def rollback(self) -> Rollback | None:
         """Returns the unfinished rollback; None if there is none."""
         path = layout.rollback_path(self._directory)
-        data = self._read_or_empty(path)
+        data = content_of(self._storage, path)
         try:
             return rollback_record.parse(data, path) if data else None
         except DirectoryError as error:
@@ -364,7 +365,7 @@ class Catalog:
     @read_once
     def _pointer_data(self) -> bytes:
         begun = self.rollback()  # read first: once it is gone, TensorFlow's file is new
-        data = self._read_or_empty(layout.join(self._directory, layout.POINTER_FILE))
+        data = content_of(self._storage, layout.join(self._directory, layout.POINTER_FILE))
         return begun.pointer_after(data) if begun is not None else data
 
     @read_once
@@ -382,15 +383,3 @@ class Catalog:
 
     def _name(self, path: str) -> str:
         return layout.name_of_path(self._directory, path)
-
-    def _names(self, folder: str) -> list[str]:
-        try:
-            return self._storage.list(folder)
-        except NotADirectoryError:
-            return []  # nothing to read there; a save will report the problem
-
-    def _read_or_empty(self, path: str) -> bytes:
-        try:
-            return self._storage.read(path)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return b""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from distckpt.core import layout, safe_names
 from distckpt.errors import CheckpointDamagedError, ManifestError
 from distckpt.storage.base import Storage
+from distckpt.storage.lenient_reads import content_of, names_in
 from distckpt.storage.retrying_reader import Reader
 
 
@@ -29,9 +30,9 @@ def read(reader: Reader, folder: str, index_crc32c: Callable[[str], int]) -> dic
       OSError: The folder cannot be read.
     """
     notes: dict[str, str] = {}
-    for file in _names(reader, folder):
+    for file in names_in(reader, folder):
         try:
-            note = json.loads(_content(reader, layout.join(folder, file)))
+            note = json.loads(content_of(reader, layout.join(folder, file)))
             name = safe_names.safe_name(note["name"])
             noted, why = note["index_crc32c"], str(note["reason"])
         except (ValueError, KeyError, TypeError, RecursionError, ManifestError):
@@ -63,17 +64,3 @@ def write(
     storage.make_directory(folder)
     path = layout.join(folder, layout.note_name(name))
     storage.write(path, json.dumps(note).encode(), durable=durable)
-
-
-def _names(reader: Reader, folder: str) -> list[str]:
-    try:
-        return reader.list(folder)
-    except NotADirectoryError:
-        return []  # nothing to read there; a save will report the problem
-
-
-def _content(reader: Reader, path: str) -> bytes:
-    try:
-        return reader.read(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return b""

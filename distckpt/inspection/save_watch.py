@@ -8,6 +8,7 @@ import re
 from distckpt.core import attempts, layout, listings
 from distckpt.inspection.inventory import size_of
 from distckpt.storage.base import Storage
+from distckpt.storage.lenient_reads import names_in
 
 _SHARD = re.compile("shard-([0-9]{5,18})-of-([0-9]{5,18})(.*)", re.DOTALL)
 OPENED, WRITING, WRITTEN = "opened", "writing", "written"
@@ -55,7 +56,9 @@ def look(storage: Storage, directory: str) -> list[SaveProgress]:
 
 def _progress(storage: Storage, directory: str, pending: attempts.Pending) -> SaveProgress | None:
     folder = layout.join(directory, pending.folder)
-    sizes = {name: size_of(storage, layout.join(folder, name)) for name in _names(storage, folder)}
+    sizes = {
+        name: size_of(storage, layout.join(folder, name)) for name in names_in(storage, folder)
+    }
     phase = _phase(sizes, pending.checkpoint)
     if phase is None:
         return None
@@ -101,10 +104,3 @@ def _workers(sizes: dict[str, int]) -> tuple[WorkerProgress, ...]:
         )
         for worker in range(count)
     )
-
-
-def _names(storage: Storage, folder: str) -> list[str]:
-    try:
-        return storage.list(folder)
-    except NotADirectoryError:
-        return []

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from distckpt.core import layout, listings
 from distckpt.storage.base import Storage
+from distckpt.storage.lenient_reads import names_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +36,9 @@ def look(storage: Storage, directory: str, names: Iterable[str]) -> tuple[SetAsi
     """
     found = []
     for folder in sorted(filter(layout.is_set_aside_name, names)):
-        files = _names(storage, layout.join(directory, folder))
+        files = names_in(storage, layout.join(directory, folder))
         checkpoints = listings.classify(files).checkpoints.items()
         there = tuple(n for n, one in checkpoints if one.has_index or one.has_manifest)
         if there:
             found.append(SetAside(folder, there))
     return tuple(found)
-
-
-def _names(storage: Storage, folder: str) -> list[str]:
-    try:
-        return storage.list(folder)
-    except NotADirectoryError:
-        return []

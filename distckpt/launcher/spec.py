@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
+from distckpt.arguments import is_integer, is_number
 from distckpt.errors import ConfigurationError
 from distckpt.launcher.tasks import RESERVED_VARIABLES
 
@@ -66,8 +67,7 @@ class LaunchSpec:
 
 def check_seconds(name: str, value: float) -> None:
     """Raises ConfigurationError unless `value` is a finite number of seconds, 0 or more."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:
+    if not is_number(value) or not 0 <= value < math.inf:
         raise ConfigurationError(
             f"{name} must be a finite number of seconds, 0 or more, got {value!r}."
         )
@@ -89,7 +89,7 @@ def check_command(command: Sequence[str]) -> None:
 
 def check_count(name: str, value: int, least: int) -> None:
     """Raises ConfigurationError unless `value` is a whole number, `least` or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_integer(value) or value < least:
         raise ConfigurationError(f"{name} must be a whole number, {least} or more, got {value!r}.")
 
 

@@ -15,6 +15,7 @@ from distckpt.directory.catalog import Catalog
 from distckpt.inspection import inventory, set_aside
 from distckpt.ownership import owner_record
 from distckpt.storage.base import Storage
+from distckpt.storage.lenient_reads import names_in
 from distckpt.storage.retrying_reader import RetryingReader
 from distckpt.storage.temporary import is_temporary
 
@@ -193,7 +194,4 @@ class Garbage:
     def _names(self, folder: str) -> list[str]:
         if self._storage.is_link(folder) and folder != self._directory:
             return []
-        try:
-            return self._storage.list(folder)
-        except NotADirectoryError:
-            return []
+        return names_in(self._storage, folder)

@@ -95,5 +95,5 @@ def common(
         raise DirectoryError(f"{directory} cannot be read: {why}") from error
     ownership = ownership_of(storage, directory, durable=durable)
     job = Job(coordinator, directory, options)
-    process = OwnProcess("CheckpointManager")
+    process = OwnProcess()
     return Common(job, storage, directory, managed, options, ownership, process)

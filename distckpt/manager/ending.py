@@ -6,7 +6,7 @@ from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.events import Preempted
 from distckpt.manager.shared_parts import Common
 from distckpt.messaging.keys import Keys
-from distckpt.preemption import grace
+from distckpt.preemption import shutdown
 
 # The longest of this many newest saves is the expected duration of the next one.
 _SAVES = 3
@@ -37,7 +37,7 @@ class Ending:
         if seconds_left is not None:
             deadline = min(deadline, max(1.0, seconds_left))
         patience = Patience(deadline)
-        answer = grace.has_time(coordinator, keys, seconds_left, expected, patience)
+        answer = shutdown.has_time(coordinator, keys, seconds_left, expected, patience)
         if coordinator.is_chief:
             self._forget_older_questions()
         return answer
@@ -52,7 +52,7 @@ class Ending:
         self._common.process.check()
         # The keys are kept: their service ends with the chief, and forgetting them would take
         # seconds of the little time that is left.
-        grace.leave(self._job.coordinator, self._job.keys("leave"))
+        shutdown.leave(self._job.coordinator, self._job.keys("leave"))
 
     def _forget_older_questions(self) -> None:
         """Chief: forgets the keys of older questions: all workers have asked the last one."""

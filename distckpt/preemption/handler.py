@@ -24,11 +24,11 @@ from distckpt import arguments, exit_codes
 from distckpt.core import tf_config
 from distckpt.errors import ConfigurationError, SaveFailedError, UnsupportedOptionError
 from distckpt.manager.checkpoint_manager import CheckpointManager
+from distckpt.preemption import grace_period
 from distckpt.runtime import signals
 from distckpt.runtime.time_limit import TimeLimit
 
 _log = logging.getLogger("distckpt")
-_VARIABLE = "DISTCKPT_GRACE_SECONDS"
 
 
 def handle_preemption(
@@ -79,7 +79,7 @@ def handle_preemption(
     arguments.refuse_others("manager", manager, CheckpointManager)
     if termination_watcher is None:
         _check_thread()
-    notice = _Notice(_grace(grace_seconds), manager.longest_wait, manager.preempted)
+    notice = _Notice(grace_period.find(grace_seconds), manager.longest_wait, manager.preempted)
     return _handler(manager, notice, termination_watcher)
 
 
@@ -237,20 +237,6 @@ def _check_thread() -> None:
             "handle_preemption listens for SIGTERM, which Python allows only in the main thread. "
             "Call it there, or give it a termination_watcher."
         )
-
-
-def _grace(given: float | None) -> float | None:
-    text = os.environ.get(_VARIABLE, "").strip()
-    if given is None and not text:
-        return None
-    name, value = ("grace_seconds", given) if given is not None else (_VARIABLE, text)
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if isinstance(value, bool) or not 0 < seconds < float("inf"):
-        raise ConfigurationError(f"{name} must be a positive number of seconds, got {value!r}.")
-    return seconds
 
 
 def _resolver(manager: CheckpointManager) -> Any:

@@ -9,6 +9,7 @@ from distckpt.directory.catalog import Catalog
 from distckpt.errors import DistckptError
 from distckpt.runtime import host
 from distckpt.storage.base import Storage
+from distckpt.storage.lenient_reads import content_of
 from distckpt.storage.retrying_reader import RetryingReader
 
 
@@ -73,10 +74,7 @@ class CheckpointPoller:
         """Returns something that changes with each commit and costs little to read."""
         names = self._storage.list(self._directory)
         pointer = layout.join(self._directory, layout.POINTER_FILE)
-        try:
-            return names, self._storage.read(pointer)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return names, b""
+        return names, content_of(self._storage, pointer)
 
     def _in_order(self) -> list[Arrival]:
         """Returns all checkpoints that may be restored, oldest first."""

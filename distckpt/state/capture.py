@@ -108,9 +108,7 @@ class Copies:
             if sources[source].nbytes >= LARGE:
                 share_on_read(variable)
         held = {source: copy_of(values[source]) for source in sources if source not in variables}
-        held.update(
-            zip(variables, read_variables(list(variables.values()), to_host=False), strict=True)
-        )
+        held.update(zip(variables, read_variables(list(variables.values())), strict=True))
         self._held = [(piece, held[(piece.entry.key, piece.entry.spec)]) for piece in pieces]
 
     def tasks(self) -> list[Callable[[], int]]:
@@ -297,7 +295,7 @@ class TensorState(CapturedState):
         for piece, find in share.divided:
             variable = find()
             share_on_read(variable)
-            (tensor,) = read_variables([variable], to_host=False)
+            (tensor,) = read_variables([variable])
             if not has_shape(tensor, piece.entry.shape):
                 raise _OutdatedError
             self._keep(piece, tensor)

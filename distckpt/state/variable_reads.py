@@ -54,16 +54,15 @@ def read(value: Any) -> Any:
     return tf.convert_to_tensor(value)
 
 
-def read_variables(variables: Sequence[Any], *, to_host: bool = True) -> list[Any]:
-    """Returns the values of resource variables; shape (0,) for an uninitialised variable.
+def read_variables(variables: Sequence[Any]) -> list[Any]:
+    """Returns the values of resource variables, where they are; shape (0,) for one without a value.
 
     Args:
       variables: The variables, of any types and on any devices.
-      to_host: Whether values on accelerators are copied to the host's memory.
     """
     tensors: list[Any] = [None] * len(variables)
     for batch in _batches(variables):
-        values = batch.read([variables[p].handle for p in batch.positions], to_host=to_host)
+        values = batch.read([variables[p].handle for p in batch.positions])
         for position, value in zip(batch.positions, values, strict=True):
             tensors[position] = value
     return tensors
@@ -100,7 +99,8 @@ class VariableReads:
             share_on_read(find())
         tensors: list[Any] = []
         for batch, found in self._batches:
-            tensors += batch.read([find().handle for find in found])
+            values = batch.read([find().handle for find in found])
+            tensors += values if batch.on_host else map(on_host, values)
         shapes = [tensor._shape_tuple() for tensor in tensors]
         return tensors if shapes == self._shapes else None
 
@@ -112,8 +112,8 @@ class _Batch(NamedTuple):
     attributes: tuple[Any, ...]
     on_host: bool
 
-    def read(self, handles: list[Any], *, to_host: bool = True) -> list[Any]:
-        """Returns the values of the variables with these handles."""
+    def read(self, handles: list[Any]) -> list[Any]:
+        """Returns the values of the variables with these handles, where they are."""
         values: list[Any] = execute.execute(
             b"_ReadVariablesOp",
             len(handles),
@@ -121,7 +121,7 @@ class _Batch(NamedTuple):
             attrs=self.attributes,
             ctx=context.context(),
         )
-        return list(map(on_host, values)) if to_host and not self.on_host else values
+        return values
 
 
 def _batches(variables: Sequence[Any]) -> list[_Batch]:
@@ -151,7 +151,7 @@ def uninitialized(variables: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -
     small = [p for p, size in enumerate(sizes) if 0 < size <= _FEW]
     asked = [p for p, size in enumerate(sizes) if not 0 < size <= _FEW]
     try:
-        values = read_variables([variables[p] for p in small], to_host=False)
+        values = read_variables([variables[p] for p in small])
     except tf.errors.OpError:  # a variable was destroyed
         asked, small, values = list(range(len(variables))), [], []
     missing = {p for p, v in zip(small, values, strict=True) if not has_shape(v, shapes[p])}

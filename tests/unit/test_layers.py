@@ -17,7 +17,8 @@ ROOT = pathlib.Path(distckpt.__file__).parent
 # From the bottom up. What is on one level may not see its neighbours, but for its own package.
 _LEVELS = """
 errors events
-arguments exit_codes keep policies runtime
+arguments
+exit_codes keep policies runtime
 core
 listeners options state storage
 coordination doctor ownership
@@ -54,6 +55,7 @@ PORTS = {
     "distckpt.storage.base",
     "distckpt.storage.temporary",
     "distckpt.storage.obstacles",
+    "distckpt.storage.lenient_reads",
     "distckpt.storage.retrying_reader",
     "distckpt.coordination.base",
 }

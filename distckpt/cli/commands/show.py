@@ -23,6 +23,7 @@ Examples:
 
 {output.CODES}"""
 _MOST_VALUES = 6
+_MOST_BYTES = 40  # of a string
 
 
 @click.command(
@@ -126,9 +127,9 @@ def _describe(tensors: Tensors, tensor: Tensor) -> str:
     return _statistics(value)
 
 
-def _short(text: bytes, most: int = 40) -> str:
-    shown = repr(text[:most])
-    return f"{shown}... ({len(text)} bytes)" if len(text) > most else shown
+def _short(text: bytes) -> str:
+    shown = repr(text[:_MOST_BYTES])
+    return f"{shown}... ({len(text)} bytes)" if len(text) > _MOST_BYTES else shown
 
 
 def _is_real(value: Array) -> bool:
@@ -162,7 +163,7 @@ def _document(
         "step": m.step if m else None,
         "term": m.term if m else None,
         "committed_at": m.committed_at if m else None,
-        "metrics": {k: output.number(v) for k, v in m.metrics.items()} if m else {},
+        "metrics": {k: output.json_number(v) for k, v in m.metrics.items()} if m else {},
         "versions": m.versions if m else {},
         "workers": [vars(worker) for worker in m.workers] if m else [],
         "tensors": [_entry(tensors, tensor, with_values) for tensor in chosen],
@@ -191,5 +192,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, complex):
-        return [output.number(value.real), output.number(value.imag)]
-    return output.number(value) if isinstance(value, float) else value
+        return [output.json_number(value.real), output.json_number(value.imag)]
+    return output.json_number(value) if isinstance(value, float) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
@@ -11,7 +10,9 @@ from distckpt.coordination.in_process import InProcessJob
 from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DeadlineExceededError, WorkerLostError
 from distckpt.messaging.keys import Keys
-from distckpt.preemption import grace
+from distckpt.preemption import shutdown
+
+from ..kit.threads import run_in_threads
 
 KEYS = Keys("m", "grace", 0)
 
@@ -23,7 +24,7 @@ def ask(lefts, expected, *, seconds=20.0, absent=(), job=None):
 
     def run(worker):
         try:
-            answers[worker] = grace.has_time(
+            answers[worker] = shutdown.has_time(
                 job.coordinator(worker),
                 KEYS,
                 lefts[worker],
@@ -34,11 +35,7 @@ def ask(lefts, expected, *, seconds=20.0, absent=(), job=None):
             answers[worker] = error
 
     present = [worker for worker in range(len(lefts)) if worker not in absent]
-    threads = [threading.Thread(target=run, args=(worker,)) for worker in present]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    run_in_threads(run, present, 60)
     return [answers.get(worker) for worker in range(len(lefts))]
 
 
@@ -76,22 +73,19 @@ def test_who_has_died_is_named():
 def test_the_chief_leaves_when_the_others_have():
     job, order = InProcessJob(3), []
 
-    def go(worker, pause):
-        time.sleep(pause)
+    pauses = {0: 0.0, 1: 0.2, 2: 0.1}
+
+    def go(worker):
+        time.sleep(pauses[worker])
         order.append(f"{worker} leaves")
-        grace.leave(job.coordinator(worker), KEYS)
+        shutdown.leave(job.coordinator(worker), KEYS)
         order.append(f"{worker} has left")
 
-    pauses = [(0, 0.0), (1, 0.2), (2, 0.1)]
-    threads = [threading.Thread(target=go, args=item) for item in pauses]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    run_in_threads(go, pauses, 60)
     assert order[0] == "0 leaves"
     assert order[-1] == "0 has left"
 
 
 def test_the_chief_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(grace, "FAREWELL", 0.2)
-    grace.leave(InProcessJob(2).coordinator(0), KEYS)
+    monkeypatch.setattr(shutdown, "FAREWELL", 0.2)
+    shutdown.leave(InProcessJob(2).coordinator(0), KEYS)
