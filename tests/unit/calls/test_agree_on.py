@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from distckpt.calls.agree_on import ChiefDecisions
 from distckpt.coordination.in_process import InProcess, InProcessJob
 from distckpt.errors import ConfigurationError, DeadlineExceededError
+
+from ..kit.threads import run_in_threads
 
 
 def of(job, index, deadline=5.0):
@@ -53,11 +53,7 @@ def test_answers_do_not_stay():
             if not index:
                 most.append(len(job._values))
 
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    run_in_threads(ask, range(3), 60)
     assert len(most) == 2000
     assert max(most) < 200
 

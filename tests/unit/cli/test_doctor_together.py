@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import google_crc32c
@@ -21,6 +20,7 @@ from distckpt.storage.gfile import GFileStorage
 from distckpt.storage.local import LocalStorage
 
 from ..kit.eventually import eventually
+from ..kit.threads import run_in_threads
 from .storages import Careless
 
 ROOT = str(Path(distckpt.__file__).parents[1])
@@ -186,11 +186,7 @@ def play(storages, directory, seconds=20.0):
         except DeadlineExceededError as error:
             found[number].append(error)
 
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(len(storages))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(run, range(len(storages)))
     return found
 
 

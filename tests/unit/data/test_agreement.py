@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.data.agreement import make_together, next_key
 from distckpt.errors import ConfigurationError, DeadlineExceededError, WorkerLostError
+
+from ..kit.threads import run_in_threads
 
 
 def together(makes, *, deadline=30.0, job=None, kinds=None):
@@ -23,16 +23,7 @@ def together(makes, *, deadline=30.0, job=None, kinds=None):
         except Exception as error:
             results[worker] = error
 
-    threads = [
-        threading.Thread(target=run, args=(worker,), daemon=True)
-        for worker, make in enumerate(makes)
-        if make is not None
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    run_in_threads(run, [worker for worker, make in enumerate(makes) if make is not None], 60)
     return results
 
 

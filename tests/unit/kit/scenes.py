@@ -232,3 +232,17 @@ def explained(stage, k, moment):
         files = "\n".join(sorted(lab.files_in(stage.directory)))
         text = f"{moment} operation {stage.done + k} of\n{story}\nthere is\n{files}\n{error}"
         raise AssertionError(text) from error
+
+
+def check_death(scene, directory, k, moment):
+    """Lets the chief die at an operation: no checkpoint is lost, and its successor can save."""
+    stage = Stage(scene, directory)
+    stage.strike(k, moment, dies())
+    with contextlib.suppress(ProcessDied):
+        stage.save()
+    with explained(stage, k, moment):
+        assert stage.storage.dead
+        pointed = scene.acknowledged is not None
+        check_readers(directory, {scene.acknowledged, scene.number}, pointed=pointed)
+        successor = lab.Chief(directory, max_to_keep=scene.max_to_keep)
+        check_next_save(successor, scene.name if k % 2 else "ckpt-10", 7, 1 + k % 3)

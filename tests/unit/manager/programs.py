@@ -15,6 +15,8 @@ import tensorflow as tf
 import distckpt
 from distckpt.coordination.in_process import InProcessJob
 
+from ..kit.threads import run_in_threads
+
 PARTS = 6
 COUNTED = ["step_counter", "iterations", "nothing"]  # see `Worker`
 MODES = [{}, {"enable_async": True}]
@@ -119,12 +121,7 @@ class Job:
             except BaseException as error:
                 errors.append(error)
 
-        threads = [threading.Thread(target=work, args=(w,), daemon=True) for w in self.workers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(patience)
-        assert not any(thread.is_alive() for thread in threads), "a worker hangs"
+        run_in_threads(work, self.workers, patience)
         if errors:
             raise errors[0]
 

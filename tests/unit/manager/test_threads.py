@@ -12,6 +12,7 @@ from distckpt.coordination.in_process import InProcessJob
 from distckpt.errors import ConfigurationError, SaveFailedError
 from distckpt.saving.committer import Committer
 
+from ..kit.threads import run_in_threads
 from .programs import MODES, Job, Worker
 
 
@@ -21,18 +22,14 @@ def test_threads_take_turns_in_the_order_in_which_they_come(tmp_path, options):
     worker = job.workers[0]
     failed = []
 
-    def save():
+    def save(number):
         for _ in range(10):
             try:
                 worker.manager.save()
             except Exception as error:
                 failed.append(error)
 
-    threads = [threading.Thread(target=save) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    run_in_threads(save, range(3), 60)
     worker.manager.sync()
     assert not failed
     assert worker.manager.checkpoints == [f"{tmp_path}/ckpt-{n}" for n in (28, 29, 30)]

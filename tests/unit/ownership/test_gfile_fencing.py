@@ -27,9 +27,7 @@ from distckpt.testing.faulty_storage import (
     WRITING,
     Fault,
     FaultyStorage,
-    ProcessDied,
     Where,
-    dies,
     pauses,
 )
 
@@ -38,13 +36,11 @@ from ..kit.paused import play_all
 from ..kit.scenes import (
     EVERY,
     SCENES,
-    Stage,
-    check_next_save,
-    check_readers,
+    check_death,
     deaths,
-    explained,
     sample,
 )
+from ..kit.threads import run_in_threads
 
 _numbers = itertools.count()
 # Scenes that are played at more points of ram://: here a folder that comes back would do harm.
@@ -136,16 +132,7 @@ def test_a_death_loses_nothing(title, every, scheme, root):
     scene = SCENES[title]
     for k, moment in sample(deaths(title, root), title, 2 * rarely(every, title, scheme)):
         directory = f"{root}/{k}-{moment}"
-        stage = Stage(scene, directory)
-        stage.strike(k, moment, dies())
-        with contextlib.suppress(ProcessDied):
-            stage.save()
-        with explained(stage, k, moment):
-            assert stage.storage.dead
-            pointed = scene.acknowledged is not None
-            check_readers(directory, {scene.acknowledged, scene.number}, pointed=pointed)
-            successor = lab.Chief(directory, max_to_keep=scene.max_to_keep)
-            check_next_save(successor, scene.name if k % 2 else "ckpt-10", 7, 1 + k % 3)
+        check_death(scene, directory, k, moment)
 
 
 # --- Two chiefs ---------------------------------------------------------------------------------
@@ -212,18 +199,14 @@ def test_readers_write_nothing(root):
 def test_chiefs_that_come_at_once_never_take_the_same_term(root):
     taken, start = [], threading.Barrier(4)
 
-    def take():
+    def take(number):
         start.wait(30.0)
         for _ in range(5):
             ownership = Ownership(GFileStorage(), f"{root}/run", durable=True)
             ownership.take()
             taken.append(ownership.term)
 
-    threads = [threading.Thread(target=take, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60.0)
+    run_in_threads(take, range(4), 60)
     assert len(taken) == 20
     assert len(set(taken)) == 20
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
@@ -12,6 +10,8 @@ from distckpt.ownership.fencing import Ownership
 from distckpt.restoring.restore_session import RestoreSession
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import FaultyStorage
+
+from ..kit.threads import run_in_threads
 
 
 class Group:
@@ -41,12 +41,7 @@ class Group:
     def go(self):
         """Lets all restore; returns the group."""
         workers = [w for w in range(self.job.count) if w not in self._absent]
-        threads = [threading.Thread(target=self._run, args=(w,), daemon=True) for w in workers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120.0)
-            assert not thread.is_alive(), "a worker waits forever"
+        run_in_threads(self._run, workers)
         return self
 
     def _do(self, worker, name, count):

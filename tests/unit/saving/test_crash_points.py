@@ -26,6 +26,7 @@ from ..kit.scenes import (
     EVERY,
     SCENES,
     Stage,
+    check_death,
     check_next_save,
     check_readers,
     deaths,
@@ -41,18 +42,7 @@ from ..kit.scenes import (
 def test_a_death_anywhere_loses_nothing(title, every, folder):
     scene = SCENES[title]
     for k, moment in sample(deaths(title), title, every):
-        directory = str(folder / f"{k}-{moment}")
-        stage = Stage(scene, directory)
-        stage.strike(k, moment, dies())
-        with contextlib.suppress(ProcessDied):
-            stage.save()
-        with explained(stage, k, moment):
-            assert stage.storage.dead
-            pointed = scene.acknowledged is not None
-            check_readers(directory, {scene.acknowledged, scene.number}, pointed=pointed)
-            successor = lab.Chief(directory, max_to_keep=scene.max_to_keep)
-            name = scene.name if k % 2 else "ckpt-10"
-            check_next_save(successor, name, 7, 1 + k % 3)
+        check_death(scene, str(folder / f"{k}-{moment}"), k, moment)
 
 
 @EVERY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import types
 
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.state.capture import Capture
 
+from ..kit.threads import run_in_threads
 from ..manager.conftest import make, observer  # noqa: F401 - fixtures
 
 WORKERS = 3
@@ -47,12 +47,7 @@ def together(jobs):
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(150)
-        assert not thread.is_alive()
+    run_in_threads(run, range(len(jobs)), 150)
     if failures:
         raise failures[0]
     return results

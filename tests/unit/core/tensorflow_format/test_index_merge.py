@@ -7,26 +7,14 @@ from distckpt.core.tensorflow_format.index_merge import merge_indexes
 from distckpt.core.tensorflow_format.index_reader import header_only_index, read_index
 from distckpt.errors import CheckpointDamagedError
 
+from .by_tensorflow import named, save
+
 W = tf.reshape(tf.range(24, dtype=tf.float32), [6, 4])
 SHARDS = [
     (["w", "x"], [W[:2], tf.constant(1)], ["6 4 0,2:-", ""]),
     (["w", "y"], [W[4:], tf.constant(["a", "b"])], ["6 4 4,2:-", ""]),
     (["w", "a", "n\0"], [W[2:4], tf.zeros([0]), tf.zeros([2])], ["6 4 2,2:0,4", "", ""]),
 ]
-
-
-def named(path, suffix):
-    return path.with_name(path.name + suffix)
-
-
-def save(prefix, names, tensors, specs=None):
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=names,
-        shape_and_slices=specs or [""] * len(names),
-        tensors=tensors,
-    )
-    return named(prefix, ".index").read_bytes()
 
 
 def save_shards(folder):

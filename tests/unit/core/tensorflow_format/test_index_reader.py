@@ -16,6 +16,7 @@ from distckpt.core.tensorflow_format.slice_encoding import encode_slice_key
 from distckpt.errors import CheckpointDamagedError
 
 from ...kit.tf_differences import MISSING_TYPES
+from .by_tensorflow import named, save
 
 SMALL_TYPES = [
     "int2", "uint2", "int4", "uint4", "float4_e2m1fn", "float8_e5m2", "float8_e4m3fn",
@@ -26,20 +27,6 @@ NUMBER_TYPES = [
     "bfloat16", "float32", "float64", "complex64", "complex128", "bool", "qint32", "qint16",
     "quint16"
 ]  # fmt: skip
-
-
-def save(prefix, names, tensors, specs=None):
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=names,
-        shape_and_slices=specs or [""] * len(names),
-        tensors=tensors,
-    )
-    return read_file(prefix, ".index")
-
-
-def read_file(prefix, suffix):
-    return prefix.with_name(prefix.name + suffix).read_bytes()
 
 
 def all_types():
@@ -68,7 +55,7 @@ def sliced(folder):
         checkpoint_prefixes=[str(folder / "a"), str(folder / "b")],
         destination_prefix=str(folder / "merged"),
     )
-    return read_file(folder / "merged", ".index")
+    return named(folder / "merged", ".index").read_bytes()
 
 
 # --- What TensorFlow has written
@@ -90,7 +77,7 @@ def test_entries_follow_one_another_in_the_data_file(folder):
     for entry in sorted(index.entries, key=lambda e: e.offset):
         assert (entry.shard, entry.offset) == (0, position)
         position += entry.size
-    assert position == len(read_file(folder / "types", ".data-00000-of-00001"))
+    assert position == len(named(folder / "types", ".data-00000-of-00001").read_bytes())
 
 
 @pytest.mark.parametrize("shape", [[], [0], [3, 0, 2], [1], [2, 3, 4]])
@@ -104,7 +91,7 @@ def test_the_checkpoint_of_an_object_graph_is_read(folder):
     iterator = iter(tf.data.Dataset.range(5).shuffle(3))
     checkpoint = tf.train.Checkpoint(iterator=iterator, v=tf.Variable([1.5, 2.5]))
     prefix = checkpoint.write(str(folder / "objects"))
-    index = read_index(read_file(folder / "objects", ".index"))
+    index = read_index(named(folder / "objects", ".index").read_bytes())
     assert {e.key: list(e.shape) for e in index.tensors} == dict(tf.train.list_variables(prefix))
     types = {e.key: e.dtype for e in index.entries}
     assert types["iterator/.ATTRIBUTES/ITERATOR_STATE"] == "variant"

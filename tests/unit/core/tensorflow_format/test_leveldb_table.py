@@ -13,25 +13,17 @@ from distckpt.core.tensorflow_format import crc32c
 from distckpt.core.tensorflow_format.leveldb_table import read_table, write_table
 from distckpt.errors import CheckpointDamagedError
 
+from .by_tensorflow import save
+
 PAIRS = st.dictionaries(
     st.binary(max_size=40) | st.text("ab/", max_size=8).map(str.encode), st.binary(max_size=40)
 ).map(lambda d: sorted(d.items()))
 
 
-def save(prefix, tensors):
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=list(tensors),
-        shape_and_slices=[""] * len(tensors),
-        tensors=list(tensors.values()),
-    )
-    return prefix.with_name(prefix.name + ".index").read_bytes()
-
-
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     tensors = {f"layer-{i}/kernel": tf.zeros([i, 3]) for i in range(40)}
-    return save(tmp_path_factory.mktemp("small") / "m", tensors)
+    return save(tmp_path_factory.mktemp("small") / "m", list(tensors), list(tensors.values()))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +32,7 @@ def large_index(tmp_path_factory):
     value = tf.zeros([1])
     names = [f"model/layer-{i:05d}/.ATTRIBUTES/VARIABLE_VALUE" for i in range(7000)]
     names += ["n" * 600_000, "n" * 600_001, "n" * 600_001 + "z", "\xff" * 300_000]
-    return save(tmp_path_factory.mktemp("large") / "m", dict.fromkeys(names, value))
+    return save(tmp_path_factory.mktemp("large") / "m", names, [value] * len(names))
 
 
 # --- Against TensorFlow's writer
