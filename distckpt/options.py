@@ -109,7 +109,7 @@ class ManagerOptions:
         self._check_numbers()
         self._check_words()
         self._check_policies()
-        if not _are_functions(self.listeners):
+        if not isinstance(self.listeners, Sequence) or not all(map(callable, self.listeners)):
             raise ConfigurationError(
                 "ManagerOptions.listeners must be a list of functions that take an event, "
                 f"got {self.listeners!r}."
@@ -156,7 +156,3 @@ class ManagerOptions:
 
 def _wrong(name: str, allowed: str, value: object) -> ConfigurationError:
     return ConfigurationError(f"ManagerOptions.{name} must be {allowed}, got {value!r}.")
-
-
-def _are_functions(value: object) -> bool:
-    return isinstance(value, Sequence) and all(map(callable, value))

@@ -36,7 +36,9 @@ def render(manifest: Manifest) -> bytes:
     """Returns the file's content: a JSON object, which begins with the head."""
     head = manifest_checksum.add_to_head(_open(_head_to_json(manifest)))
     body = _body_to_json(manifest)
-    lists = {name: body.pop(name) for name in ("phases", "entries") if _is_list(body.get(name))}
+    lists = {
+        name: body.pop(name) for name in ("phases", "entries") if isinstance(body.get(name), list)
+    }
     content = [head, b",", _open(body)[1:]]
     encode = json.JSONEncoder(separators=(",", ":")).encode
     for name, rows in lists.items():
@@ -139,14 +141,6 @@ def _open(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=1)[:-2].encode()
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _to_json(manifest: Manifest) -> dict[str, Any]:
-    return {**_head_to_json(manifest), **_body_to_json(manifest)}
-
-
 def _head_to_json(manifest: Manifest) -> dict[str, Any]:
     m = manifest
     head: dict[str, Any] = {
@@ -172,7 +166,7 @@ def _head_to_json(manifest: Manifest) -> dict[str, Any]:
         head["replaces"] = {
             "index": vars(m.replaces.index),
             "files": m.replaces.files,
-            "manifest": _to_json(old) if old else None,
+            "manifest": {**_head_to_json(old), **_body_to_json(old)} if old else None,
         }
     return head
 

@@ -178,7 +178,11 @@ def _whole(value: Any) -> int | None:
         value = int(value)
     if is_integer(value):
         return value if 0 <= value < _MOST else None
-    text = value if isinstance(value, str) else ""
+    return decimal(value) if isinstance(value, str) else None
+
+
+def decimal(text: str) -> int | None:
+    """Returns the number in `text`; None unless it consists of one to nine ASCII digits."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 

@@ -9,7 +9,6 @@ program. So the same clauses test adapters that work in threads, with a subclass
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import NoReturn
 
 from distckpt import errors
 from distckpt.coordination.base import Coordinator
+from distckpt.testing.threads import run_in_threads
 
 WORKERS = 3
 
@@ -26,25 +26,6 @@ SOON = 5.0
 
 Clause = Callable[[Coordinator, str], None]
 DeathClause = Callable[[Coordinator, str, Callable[[], NoReturn]], None]
-
-
-def run_in_threads(functions: Sequence[Callable[[], object]]) -> None:
-    """Runs all functions at once, each in its own thread; raises the first error of any."""
-    failures: list[BaseException] = []
-
-    def run(function: Callable[[], object]) -> None:
-        try:
-            function()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def meet(me: Coordinator, place: str, workers: Sequence[int] = range(WORKERS)) -> None:
@@ -239,7 +220,7 @@ def many_threads_may_call_at_once(me: Coordinator, key: str) -> None:
                 assert get(me, f"{key}/{thread}/{turn}/{worker}") == f"{thread} {turn}"
             assert get(me, f"{key}/0/{turn}/0") == f"0 {turn}"
 
-    run_in_threads([functools.partial(converse, thread) for thread in range(8)])
+    run_in_threads(converse, range(8))
 
 
 def many_short_waits_do_not_miss_the_key(me: Coordinator, key: str) -> None:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
 
 from distckpt.coordination.base import Coordinator
-from distckpt.testing.coordinator_clauses import (
-    CLAUSES,
-    DEATH_CLAUSES,
-    Clause,
-    DeathClause,
-    run_in_threads,
-)
+from distckpt.testing.coordinator_clauses import CLAUSES, DEATH_CLAUSES, Clause, DeathClause
+from distckpt.testing.threads import run_in_threads
 
 
 class CoordinatorContract:
@@ -61,4 +55,4 @@ def run_by_all(clause: Clause, coordinators: Sequence[Coordinator]) -> None:
         with contextlib.suppress(_DiedError):
             clause(me, "job")
 
-    run_in_threads([functools.partial(run, coordinator) for coordinator in coordinators])
+    run_in_threads(run, coordinators)

@@ -24,6 +24,7 @@ import time
 import pytest
 
 from distckpt.storage import base, temporary
+from distckpt.testing.threads import run_in_threads
 
 _BLOB = bytes(range(256)) * 64
 
@@ -266,7 +267,7 @@ class StorageContract:
     ) -> None:
         for attempt in range(20):
             path = f"{root}/term-{attempt}"
-            winners = _winners(8, storage, path)
+            winners = _winners(storage, path)
             assert len(winners) == 1 or (not winners and not self.exclusive)
             assert storage.exists(path) == bool(winners)
             if winners:
@@ -371,9 +372,9 @@ class StorageContract:
         assert not any(temporary.is_temporary(name) for name in storage.list(root))
 
 
-def _winners(count: int, storage: base.Storage, path: str) -> list[int]:
-    """Returns which of `count` threads succeed when all create `path` at once."""
-    start = threading.Barrier(count)
+def _winners(storage: base.Storage, path: str) -> list[int]:
+    """Returns which of eight threads succeed when all create `path` at once."""
+    start = threading.Barrier(8)
     winners: list[int] = []
 
     def run(who: int) -> None:
@@ -384,9 +385,5 @@ def _winners(count: int, storage: base.Storage, path: str) -> list[int]:
             return
         winners.append(who)
 
-    threads = [threading.Thread(target=run, args=(who,)) for who in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(run, range(8))
     return winners

@@ -16,7 +16,7 @@ from distckpt.errors import CheckpointDamagedError, ConfigurationError
 
 if TYPE_CHECKING:
     from distckpt.core.rollback_record import Rollback
-    from distckpt.inspection.inventory import Inventory, Item
+    from distckpt.inspection.inventory import Item
     from distckpt.storage.base import Storage
 
 _EPILOG = f"""\b
@@ -88,7 +88,8 @@ def prune_command(
         _show(plan, directory, dry_run=dry_run, verified=len(verified))
     gone: Collection[str] = plan.victims
     if plan.victims and not dry_run:
-        _ask(plan.deleted, _listed(found), yes=yes, force=force, as_json=as_json)
+        listed = sum(item.listed for item in found.items)
+        _ask(plan.deleted, listed, yes=yes, force=force, as_json=as_json)
         gone, rollback = _delete(storage, path, plan, take_over)
         if not as_json:
             changing.say_finished(path, rollback)
@@ -197,10 +198,6 @@ def _finish(
         for item in damaged:
             reports.damage(item.name, item.problem)
     output.end(wrong=bool(damaged))
-
-
-def _listed(found: Inventory) -> int:
-    return sum(item.listed for item in found.items)
 
 
 def _ask(items: Sequence[Item], of: int, *, yes: bool, force: bool, as_json: bool) -> None:

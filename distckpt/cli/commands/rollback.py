@@ -59,7 +59,7 @@ def rollback_command(
     storage, path = find_directory(directory)
     name = find_checkpoint(layout.join(path, name.rpartition("/")[2])).name
     later = _items(storage, path, _later(storage, path, name))
-    is_needed = bool(later) or _has_begun(storage, path)
+    is_needed = bool(later) or storage.exists(layout.rollback_path(path))
     if is_needed and not dry_run:
         changing.check_not_in_use(storage, path, take_over=take_over)
     _verify(storage, path, name, show=not as_json)
@@ -106,10 +106,6 @@ def _later(storage: Storage, path: str, name: str) -> tuple[str, ...]:
     later = planner.later()
     planner.check_holds(later)
     return later
-
-
-def _has_begun(storage: Storage, path: str) -> bool:
-    return storage.exists(layout.rollback_path(path))
 
 
 def _verify(storage: Storage, path: str, name: str, *, show: bool) -> None:

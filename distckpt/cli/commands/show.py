@@ -60,7 +60,7 @@ def show_command(
         row = [
             tensor.key if full_keys else tensor.short_key,
             tensor.dtype,
-            _shape(tensor),
+            "x".join(map(str, tensor.shape)) or "scalar",
             output.size(tensor.bytes),
             ",".join(map(str, tensor.workers)) or "-",
             " ".join(file.removeprefix(target.name + ".") for file in tensor.files),
@@ -108,10 +108,6 @@ def _print_head(target: Target, tensors: Tensors) -> None:
             f"{output.duration(worker.seconds)}{rate}"
         )
     click.echo()
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
 
 
 def _describe(tensors: Tensors, tensor: Tensor) -> str:

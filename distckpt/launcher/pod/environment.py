@@ -98,7 +98,7 @@ def _from_tf_config(config: TFConfig, environ: Mapping[str, str]) -> Identity:
 
 
 def _from_index(text: str, host: str, spec: PodSpec) -> Identity:
-    index = _whole(text)
+    index = tf_config.decimal(text)
     if index is None:
         raise ConfigurationError(f"{INDEX} must be a number, got {text!r}.")
     if spec.replicas is None:
@@ -142,8 +142,3 @@ def _among_pods(base: str, index: int, spec: PodSpec, source: str) -> Identity:
 def _identity(addresses: list[str], index: int, source: str, run_id: str | None = None) -> Identity:
     tasks = make_tasks(len(addresses))
     return Identity(tasks[index].name, source, render(tasks, addresses, tasks[index]), run_id)
-
-
-def _whole(text: str) -> int | None:
-    """Returns the number in `text`; None if it is not a number."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

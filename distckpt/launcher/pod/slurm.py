@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from distckpt.core.tf_config import decimal
 from distckpt.errors import ConfigurationError
 
 _GROUP = re.compile(r"([^,\[\]]*)\[([^\[\]]+)\]")
@@ -121,11 +122,10 @@ def _expand(part: str, nodes: str) -> list[str]:
 def _numbers(text: str, nodes: str) -> list[str]:
     """Returns ["01", "02", "03"] for "01-03"."""
     first, dash, last = text.partition("-")
-    last = last if dash else first
-    decimal = all(n.isascii() and n.isdecimal() and len(n) < 10 for n in (first, last))
-    if not decimal or not 0 <= int(last) - int(first) < _MOST:
+    start, end = decimal(first), decimal(last if dash else first)
+    if start is None or end is None or not 0 <= end - start < _MOST:
         raise ConfigurationError(f"{nodes!r} is not a list of nodes.")
-    return [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
+    return [f"{n:0{len(first)}d}" for n in range(start, end + 1)]
 
 
 def _get(environ: Mapping[str, str], *names: str) -> str:
@@ -137,6 +137,7 @@ def _get(environ: Mapping[str, str], *names: str) -> str:
 
 def _number(environ: Mapping[str, str], name: str) -> int:
     text = _get(environ, name)
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+    number = decimal(text)
+    if number is None:
         raise ConfigurationError(f"{name} must be a number, got {text!r}.")
-    return int(text)
+    return number

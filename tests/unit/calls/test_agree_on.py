@@ -7,8 +7,7 @@ import pytest
 from distckpt.calls.agree_on import ChiefDecisions
 from distckpt.coordination.in_process import InProcess, InProcessJob
 from distckpt.errors import ConfigurationError, DeadlineExceededError
-
-from ..kit.threads import run_in_threads
+from distckpt.testing.threads import run_in_threads
 
 
 def of(job, index, deadline=5.0):

@@ -18,9 +18,9 @@ from distckpt.doctor.multi_process_check import compare
 from distckpt.errors import DeadlineExceededError
 from distckpt.storage.gfile import GFileStorage
 from distckpt.storage.local import LocalStorage
+from distckpt.testing.threads import run_in_threads
 
 from ..kit.eventually import eventually
-from ..kit.threads import run_in_threads
 from .storages import Careless
 
 ROOT = str(Path(distckpt.__file__).parents[1])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.data.agreement import make_together, next_key
 from distckpt.errors import ConfigurationError, DeadlineExceededError, WorkerLostError
-
-from ..kit.threads import run_in_threads
+from distckpt.testing.threads import run_in_threads
 
 
 def together(makes, *, deadline=30.0, job=None, kinds=None):

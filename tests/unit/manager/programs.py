@@ -14,8 +14,7 @@ import tensorflow as tf
 
 import distckpt
 from distckpt.coordination.in_process import InProcessJob
-
-from ..kit.threads import run_in_threads
+from distckpt.testing.threads import run_in_threads
 
 PARTS = 6
 COUNTED = ["step_counter", "iterations", "nothing"]  # see `Worker`
@@ -113,17 +112,7 @@ class Job:
 
     def run(self, program, *, patience=200.0):
         """Runs ``program(worker)`` on all, at once; raises what one of them raises."""
-        errors = []
-
-        def work(worker):
-            try:
-                program(worker)
-            except BaseException as error:
-                errors.append(error)
-
-        run_in_threads(work, self.workers, patience)
-        if errors:
-            raise errors[0]
+        run_in_threads(program, self.workers, patience)
 
     def together(self, patience=120.0):
         """Waits for all workers, as a collective in a training step does."""

@@ -11,8 +11,8 @@ import tensorflow as tf
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.errors import ConfigurationError, SaveFailedError
 from distckpt.saving.committer import Committer
+from distckpt.testing.threads import run_in_threads
 
-from ..kit.threads import run_in_threads
 from .programs import MODES, Job, Worker
 
 

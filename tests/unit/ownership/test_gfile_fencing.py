@@ -30,6 +30,7 @@ from distckpt.testing.faulty_storage import (
     Where,
     pauses,
 )
+from distckpt.testing.threads import run_in_threads
 
 from ..kit import lab
 from ..kit.paused import play_all
@@ -40,7 +41,6 @@ from ..kit.scenes import (
     deaths,
     sample,
 )
-from ..kit.threads import run_in_threads
 
 _numbers = itertools.count()
 # Scenes that are played at more points of ram://: here a folder that comes back would do harm.

@@ -11,8 +11,7 @@ from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DeadlineExceededError, WorkerLostError
 from distckpt.messaging.keys import Keys
 from distckpt.preemption import shutdown
-
-from ..kit.threads import run_in_threads
+from distckpt.testing.threads import run_in_threads
 
 KEYS = Keys("m", "grace", 0)
 

@@ -10,8 +10,7 @@ from distckpt.ownership.fencing import Ownership
 from distckpt.restoring.restore_session import RestoreSession
 from distckpt.storage.local import LocalStorage
 from distckpt.testing.faulty_storage import FaultyStorage
-
-from ..kit.threads import run_in_threads
+from distckpt.testing.threads import run_in_threads
 
 
 class Group:
