@@ -80,10 +80,9 @@ def _reasons(
 ) -> dict[str, str]:
     from distckpt.directory.catalog import Catalog, View
     from distckpt.inspection import keep_reasons
-    from distckpt.storage.retrying_reader import RetryingReader
 
     view = View(managed.active, managed.latest, managed.last_preserved)
-    verified = Catalog(RetryingReader(storage), path, brief=True, warns=False).verified()
+    verified = Catalog.for_a_look(storage, path).verified()
     why = keep_reasons.explain(found.items, managed.rules, view, verified, time.time())
     deleted = keep_reasons.of_deletion(rules)
     return {name: deleted if w == keep_reasons.DELETED else w for name, w in why.items()}

@@ -175,9 +175,8 @@ def nearest(name: str, known: list[str]) -> str:
 def _newest(storage: Storage, directory: str, argument: str, *, without_index: bool) -> Target:
     from distckpt.directory.catalog import Catalog
     from distckpt.runtime import host
-    from distckpt.storage.retrying_reader import RetryingReader
 
-    catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
+    catalog = Catalog.for_a_look(storage, directory)
     lost = _newest_without_index(storage, directory, catalog)
     if lost is not None:
         target = Target(storage, directory, lost)
@@ -212,9 +211,8 @@ def was_deleted(storage: Storage, directory: str, name: str) -> bool:
     """Returns whether plain TensorFlow has deleted a checkpoint, except for its manifest."""
     from distckpt.directory.catalog import Catalog
     from distckpt.inspection import damage
-    from distckpt.storage.retrying_reader import RetryingReader
 
-    catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
+    catalog = Catalog.for_a_look(storage, directory)
     return damage.is_deleted(name, catalog)
 
 

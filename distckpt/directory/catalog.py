@@ -36,7 +36,7 @@ from distckpt.errors import (
     reason,
 )
 from distckpt.storage.lenient_reads import content_of, names_in
-from distckpt.storage.retrying_reader import Reader
+from distckpt.storage.retrying_reader import Reader, RetryingReader
 
 _Head = TypeVar("_Head", bound=Head)
 _log = logging.getLogger("distckpt")
@@ -75,6 +75,11 @@ class Catalog:
         self.memory: dict[object, Any] | None = {} if brief else None
         self._warns = warns
         self._said: set[str] = set()
+
+    @classmethod
+    def for_a_look(cls, storage: Reader, directory: str) -> Catalog:
+        """Returns a brief catalog that retries failed reads and logs nothing of what it finds."""
+        return cls(RetryingReader(storage), directory, brief=True, warns=False)
 
     def view(self, now: float) -> View:
         """Returns the current view of the directory.

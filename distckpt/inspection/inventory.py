@@ -18,7 +18,6 @@ from distckpt.inspection.set_aside import SetAside
 from distckpt.ownership import owner_record
 from distckpt.ownership.owner_record import Owner
 from distckpt.storage.base import Storage
-from distckpt.storage.retrying_reader import RetryingReader
 
 COMMITTED = "committed"  # with a manifest that is in force
 UNMANAGED = "unmanaged"  # a plain TensorFlow checkpoint
@@ -136,7 +135,7 @@ def take(storage: Storage, directory: str, now: float) -> Inventory:
     Raises:
       OSError: The directory cannot be read.
     """
-    catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
+    catalog = Catalog.for_a_look(storage, directory)
     who = owner_record.find(storage, directory)
     view = catalog.view(now)
     found = _Items(storage, directory, catalog, view, now).all()

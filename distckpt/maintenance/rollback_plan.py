@@ -16,7 +16,6 @@ from distckpt.directory.catalog import Catalog
 from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.storage.base import Storage
-from distckpt.storage.retrying_reader import RetryingReader
 
 
 class RollbackPlanner:
@@ -39,7 +38,7 @@ class RollbackPlanner:
         self._directory = directory
         self._name = name
         self._now = now
-        self._catalog = Catalog(RetryingReader(storage), directory, brief=True, warns=False)
+        self._catalog = Catalog.for_a_look(storage, directory)
         self._view = self._catalog.view(now)
         self._listed = {k.name: k for k in self._view.active}
         self._mine = self._catalog.manifest(name)

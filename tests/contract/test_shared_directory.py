@@ -53,7 +53,7 @@ class TestSharedDirectory(CoordinatorContract):
         coordinators[index]._heartbeats.fall_silent()
 
 
-class TestSharedDirectoryWithoutHardLinks(CoordinatorContract):
+class TestSharedDirectoryWithoutHardLinks(TestSharedDirectory):
     @pytest.fixture
     def coordinators(self, tmp_path, monkeypatch):
         def refuse(source, target):
@@ -61,9 +61,6 @@ class TestSharedDirectoryWithoutHardLinks(CoordinatorContract):
 
         monkeypatch.setattr(local.os, "link", refuse)
         yield from _jobs(tmp_path)
-
-    def kill(self, coordinators, index):
-        coordinators[index]._heartbeats.fall_silent()
 
 
 def _jobs(tmp_path):

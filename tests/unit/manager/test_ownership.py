@@ -148,15 +148,20 @@ def test_another_job_in_the_place_of_a_cleared_directory_keeps_it(new, run, anot
     assert float(value) == 2.0
 
 
-def test_what_is_saved_after_a_copy_came_in_is_newer_than_that(new, run, tmp_path, another_process):
-    """However often the job was restarted from which it was copied."""
-    source = tmp_path / "source"
+@pytest.fixture
+def source(new, tmp_path, another_process):
+    """Returns the directory of another job, whose four processes have each saved 50 once."""
     for _ in range(4):
         another_process()
-        other, _ = new(50.0, directory=source)
-        other.restore_or_initialize()
-        other.save()
+        manager, _ = new(50.0, directory=tmp_path / "source")
+        manager.restore_or_initialize()
+        manager.save()
     another_process()
+    return tmp_path / "source"
+
+
+def test_what_is_saved_after_a_copy_came_in_is_newer_than_that(new, run, source, another_process):
+    """However often the job was restarted from which it was copied."""
     manager, value = new(1.0)
     manager.save()
     another_process()
@@ -175,15 +180,8 @@ def test_what_is_saved_after_a_copy_came_in_is_newer_than_that(new, run, tmp_pat
 
 
 def test_a_copy_that_comes_in_under_a_job_is_older_than_what_that_saves(
-    new, run, tmp_path, another_process
+    new, run, source, another_process
 ):
-    source = tmp_path / "source"
-    for _ in range(4):
-        another_process()
-        other, _ = new(50.0, directory=source)
-        other.restore_or_initialize()
-        other.save()
-    another_process()
     manager, value = new(1.0)
     manager.save()
     for path in source.glob("ckpt-4*"):

@@ -74,22 +74,31 @@ def points(title):
                 yield k, moment
 
 
+def befallen(title, befall, folder):
+    """Yields chiefs that pause in a save of a directory, each after that was cleared."""
+    for k, moment in points(title):
+        paused = Paused(SCENES[title], f"{folder}/{k}-{moment}", k, moment)
+        if pathlib.Path(paused.stage.directory).exists():
+            befall(paused.stage.directory)
+            yield paused, f"{moment} operation {paused.stage.done + k} of\n"
+
+
+def finished(paused, point):
+    """Lets the chief go on; returns its error or None, and what it did, for messages."""
+    end = paused.finish()
+    text = f"it ended with {end!r}; {point}{paused.stage.storage.story()}"
+    assert end is None or isinstance(end, DistckptError), text
+    return end, text
+
+
 @pytest.mark.parametrize("befall", [clear, move_away])
 @pytest.mark.parametrize("title", TITLES)
 def test_a_chief_leaves_what_came_into_its_directorys_place_alone(title, befall, folder, caplog):
     caplog.set_level(logging.CRITICAL, "distckpt")
-    for k, moment in points(title):
-        directory = f"{folder}/{k}-{moment}"
-        paused = Paused(SCENES[title], directory, k, moment)
-        if not pathlib.Path(directory).exists():
-            continue
-        befall(directory)
+    for paused, point in befallen(title, befall, folder):
+        directory, first = paused.stage.directory, paused.stage.chief
         new = Halfway(directory, SCENES[title].name, 5)
-        end = paused.finish()
-        text = f"it ended with {end!r}; {moment} operation {paused.stage.done + k} of\n"
-        text += paused.stage.storage.story()
-        assert end is None or isinstance(end, DistckptError), text
-        first = paused.stage.chief
+        end, text = finished(paused, point)
         if end is None and first.ownership.term and not befall_was_seen(first):
             continue  # it had not begun when the other came, and has taken over from it
         new.finish()
@@ -118,17 +127,9 @@ def befall_was_seen(chief):
 @pytest.mark.parametrize("title", TITLES)
 def test_one_save_fails_at_the_most_when_nobody_else_comes(title, befall, folder, caplog):
     caplog.set_level(logging.CRITICAL, "distckpt")
-    for k, moment in points(title):
-        directory = f"{folder}/{k}-{moment}"
-        paused = Paused(SCENES[title], directory, k, moment)
-        if not pathlib.Path(directory).exists():
-            continue
-        befall(directory)
-        end = paused.finish()
-        chief = paused.stage.chief
-        text = f"it ended with {end!r}; {moment} operation {paused.stage.done + k} of\n"
-        text += paused.stage.storage.story()
-        assert end is None or isinstance(end, DistckptError), text
+    for paused, point in befallen(title, befall, folder):
+        directory, chief = paused.stage.directory, paused.stage.chief
+        end, text = finished(paused, point)
         failed = 0
         for number in (6, 7):
             try:
