@@ -16,8 +16,6 @@ from distckpt.core.protocol.write_plan import (
     make_plan,
 )
 
-KB = 1024
-
 
 def float32(key, *shape, **options):
     nbytes = 4
