@@ -133,6 +133,25 @@ class SaveCalls:
         """Returns the moment of this worker's state."""
         return Moment.of(self._calls.generation, self._saver.counters())
 
+    def _count_call(self, request: Request) -> bool | None:
+        """Counts this call before anything in it can fail, if calls are counted, not steps.
+
+        Otherwise a call that fails on one worker alone would not count there, and that worker would
+        save at other calls than the rest.
+
+        Returns:
+          Whether this call saves, as far as it is known yet.
+        """
+        if not self._schedule.counts_calls:
+            return None
+        self._schedule.called(in_flight=self._background.busy)
+        return self._schedule.ask(check=request.check)
+
+    def _count_step(self) -> None:
+        """Reads the step counter, if there is one, now that the state is known to be readable."""
+        if not self._schedule.counts_calls:
+            self._schedule.called(in_flight=self._background.busy)
+
     # --- Chief ----------------------------------------------------------------------------------
 
     def _lead(self, request: Request) -> Joined | None:
@@ -140,9 +159,10 @@ class SaveCalls:
         moment = Moment(self._calls.generation)
         due: bool | None = None
         try:
+            due = self._count_call(request)
             request.prepare()
             moment = self._moment()
-            self._schedule.called(in_flight=self._background.busy)
+            self._count_step()
             due = self._schedule.ask(check=request.check)
             metrics = request.metrics()
             if due is False:
@@ -210,9 +230,10 @@ class SaveCalls:
         due: bool | None = None
         self._is_again = False
         try:
+            due = self._count_call(request)
             request.prepare()
             moment = self._moment()
-            self._schedule.called(in_flight=self._background.busy)
+            self._count_step()
             name = self._settle(moment)
             due = self._schedule.ask(check=request.check)
             metrics, expected = request.metrics(), request.expected()

@@ -37,12 +37,12 @@ class Request:
       check: Whether interval and policy are checked.
       background: Whether the save goes on in the background.
       skip_when_busy: Whether nothing is saved while a save is in flight.
-      metrics: Returns the metrics, or raises.
+      metrics: Returns the metrics, or raises if an argument of the call is wrong.
       number: Chief: advances ``save_counter``; returns it, and the number in the name.
       expected: Another worker: returns the number that the program gave for the name, or None.
       options: `tf.train.CheckpointOptions`, or None.
       only_if: A further condition, or None.
-      prepare: Called first; raises if the call is wrong. Does not wait for other workers.
+      prepare: Called before the state is read; raises if it cannot be. Does not wait for others.
     """
 
     check: bool

@@ -75,22 +75,30 @@ class SaveSchedule:
         self.skipped = 0
 
     @property
+    def counts_calls(self) -> bool:
+        """Whether calls are counted because there is no step counter."""
+        return self._read_step is None
+
+    @property
     def step(self) -> float:
         """The step of this call, for the other workers: the step counter, or the calls so far."""
         return number(self._step) if self._step is not None else self._calls
 
     def called(self, *, in_flight: bool) -> None:
-        """Notes that a call of ``save()`` begins. Every worker, before anything else.
+        """Notes that a call of ``save()`` begins. Every worker, as early as the step can be read.
 
         Args:
           in_flight: Whether a save is in flight.
         """
         self._began = host.monotonic()
-        self._cost.called(self._began, in_flight=in_flight)
         self._calls += 1
+        is_same_step = False
         if self._interval is not None or self._policy is not None:
-            self._step_before = self._step
-            self._step = self._read_step() if self._read_step is not None else self._calls
+            step = self._read_step() if self._read_step is not None else self._calls
+            is_same_step = bool(step == self._step)
+            if not is_same_step:
+                self._step_before, self._step = self._step, step
+        self._cost.called(self._began, in_flight=in_flight, is_same_step=is_same_step)
 
     def ask(self, *, check: bool) -> bool | None:
         """Returns whether this call saves, by the step alone; None if the chief must decide.
@@ -179,13 +187,16 @@ class SaveSchedule:
         )
 
     def _end_of_rest(self, clock: Clock) -> float:
-        """Returns the step before which the clock will say no, using half the estimated time."""
+        """Returns the step before which the clock will say no, using half the estimated time.
+
+        At most as many calls as there were so far: the first steps may be shorter than later ones.
+        """
         rest = self._policy.rest(clock) if self._policy is not None else None
         seconds = self._cost.step
         if rest is None or rest <= 0 or not seconds:
             return 0
         stride = self._step - self._step_before if self._step_before is not None else 1
-        calls = int(min(rest / (2 * seconds), _MOST_STEPS))
+        calls = int(min(rest / (2 * seconds), self._calls, _MOST_STEPS))
         return number(self._step + 1 + calls * max(1, stride)) if calls else 0
 
 

@@ -70,12 +70,12 @@ class Operations:
             check=check_interval,
             background=in_background,
             skip_when_busy=in_background and self._options.when_busy == "skip",
-            metrics=lambda: arguments.metrics(metrics),
+            metrics=functools.partial(_checked, options, metrics),
             number=lambda: self._saving.counter.advance(number),
             expected=lambda: None if number is None else read_integer(number),
             options=options,
             only_if=condition,
-            prepare=functools.partial(self._prepare, options),
+            prepare=self._prepare,
         )
         with self._turns:
             skipped = self._schedule.skipped
@@ -91,10 +91,8 @@ class Operations:
         self._process.check()
         self.background.refuse_own_thread()
 
-    def _prepare(self, options: Any) -> None:
+    def _prepare(self) -> None:
         refuse_in_function("save()")
-        if options is not None:
-            arguments.refuse_others("options", options, tf.train.CheckpointOptions)
         self._saving.counter.create()
 
     @without_autograph
@@ -132,3 +130,14 @@ class Operations:
             prefix=self._prefix,
             deadline=self._options.save_deadline,
         )
+
+
+def _checked(options: Any, metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """Returns the metrics of a call of ``save()``.
+
+    Raises:
+      ConfigurationError: An argument is wrong.
+    """
+    if options is not None:
+        arguments.refuse_others("options", options, tf.train.CheckpointOptions)
+    return arguments.metrics(metrics)

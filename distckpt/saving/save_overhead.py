@@ -15,8 +15,9 @@ _REMEMBERED = 64  # undisturbed steps
 class SaveCost:
     """The cost of the last save. All times are seconds of one clock.
 
-    The time between two calls of ``save()`` counts as a step. If the program calls ``save()`` only
-    when it wants to save, no step is undisturbed, and the slow-down is unknown.
+    The time between two calls of ``save()`` at different steps counts as a step. If the program
+    calls ``save()`` only when it wants to save, no step is undisturbed, and the slow-down is
+    unknown.
 
     Attributes:
       seconds: The cost of the last save so far; None before the first.
@@ -31,12 +32,22 @@ class SaveCost:
 
     @property
     def step(self) -> float | None:
-        """The median duration of a step without a save; None if it is unknown."""
-        return statistics.median(self._quiet) if self._quiet else self._last
+        """The mean duration of a step; None if it is unknown.
 
-    def called(self, now: float, *, in_flight: bool) -> None:
-        """Notes that ``save()`` is called, and whether a save is in flight."""
-        if self._left is not None:
+        Not the median: if every tenth step has an evaluation, ten steps take longer than ten times
+        a typical one.
+        """
+        return statistics.fmean(self._quiet) if self._quiet else self._last
+
+    def called(self, now: float, *, in_flight: bool, is_same_step: bool = False) -> None:
+        """Notes that ``save()`` is called.
+
+        Args:
+          now: The time.
+          in_flight: Whether a save is in flight.
+          is_same_step: Whether the last call was at the same step.
+        """
+        if self._left is not None and not is_same_step:
             self._count(now - self._left, disturbed=self._in_flight or in_flight)
         self._in_flight = in_flight
 

@@ -144,7 +144,10 @@ class Worker:
         return kind == "path"
 
     def save(self, fault: str | None) -> bool:
-        """Calls ``save()``, in which something goes wrong; returns whether it was well."""
+        """Calls ``save()``, in which something goes wrong; returns whether it was well.
+
+        A call that is not due reads no state, so "capture" does not strike there.
+        """
         call = self.manager.save
         if fault == "skip":
             return True
@@ -158,7 +161,10 @@ class Worker:
             armed[fault].armed.append(fault)
         if fault == "commit":
             _stalls.append(_STALL)
-        return self.attempt(call)
+        well = self.attempt(call)
+        if fault in armed:
+            armed[fault].armed.clear()  # this call may not have been due
+        return well
 
     def run(self, steps: int, faults: list[tuple[int, int, str]], then: str) -> None:
         """Trains, and saves after each step.

@@ -205,7 +205,7 @@ class Process:
             directory=RUN,
             label=Label(content),
             plan=plan,
-            state=state.SimulatedState(self.storage, content, self.job, self.index, call),
+            state=state.SimulatedState(self.storage, lambda: content, self.job, self.index, call),
             own=self._own(content),
         )
         log = PhaseLog(name, subject.label)

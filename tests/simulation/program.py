@@ -10,18 +10,19 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from distckpt import policies
 from distckpt.calls.call_log import CallLog
 from distckpt.calls.restore_calls import join_restore
 from distckpt.calls.save_calls import SaveCalls
 from distckpt.calls.save_request import Joined, Request
 from distckpt.calls.save_schedule import SaveSchedule
-from distckpt.core.protocol.moment import Moment
+from distckpt.calls.thread_turns import ThreadTurns
 from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.directory.managed_checkpoints import ManagedCheckpoints
 from distckpt.directory.pruner import Pruner
 from distckpt.errors import ConfigurationError, DistckptError
 from distckpt.ownership.fencing import Ownership
-from distckpt.policies import EverySeconds, EverySteps
+from distckpt.policies import EverySeconds, EverySteps, SavePolicy
 from distckpt.restoring.restore_session import RestoreSession
 from distckpt.saving.chief_part import ChiefPart
 from distckpt.saving.committer import Committer
@@ -36,7 +37,8 @@ from . import state
 from .network import SimulatedCoordinator, SimulatedJob
 from .oracle import RUN
 from .storage import SimulatedStorage
-from .world import Task, Violation, World
+from .threads import InterruptError, SimulatedFlight
+from .world import Task, Violation
 
 if TYPE_CHECKING:
     from .program_run import ProgramRun
@@ -49,76 +51,27 @@ class MishapError(Exception):
     """What user code raises: a metric, a policy, a saver of the state."""
 
 
-class InterruptError(BaseException):
-    """Ctrl-C, which the program catches."""
+@dataclasses.dataclass(frozen=True)
+class Fallible(SavePolicy):
+    """Decides as another policy, unless something goes wrong with it on that worker.
 
-
-class SimulatedFlight:
-    """`saving.background_save.Flight` with a task of the world in place of a thread.
-
-    Args:
-      begin: Lets work begin on a task of its own.
-      world: The world.
+    Attributes:
+      policy: The other policy.
+      fails: Returns whether something does.
     """
 
-    def __init__(self, begin: Callable[[Callable[[], None]], Task], world: World) -> None:
-        self._begin = begin
-        self._world = world
-        self._task: Task | None = None
-        self._error: BaseException | None = None
-        self._done = True
+    policy: SavePolicy
+    fails: Callable[[], bool]
 
-    @property
-    def busy(self) -> bool:
-        """See `BackgroundSave`."""
-        return not self._done
+    def decide(self, moment: policies.Moment) -> bool | None:
+        """See the base class."""
+        if self.fails():
+            raise MishapError("the policy")
+        return self.policy.decide(moment)
 
-    @property
-    def pending(self) -> bool:
-        """See `BackgroundSave`."""
-        return self._task is not None or self._error is not None
-
-    @property
-    def has_failed(self) -> bool:
-        """See `BackgroundSave`."""
-        return self._done and self._error is not None
-
-    def fail(self, error: BaseException) -> None:
-        """See `BackgroundSave`."""
-        self._error = error
-
-    def start(self, work: Callable[[], object], what: str) -> bool:
-        """See `BackgroundSave`."""
-
-        def run() -> None:
-            try:
-                work()
-            except (Exception, InterruptError) as error:
-                self._error = error
-            self._done = True
-
-        self._done = False
-        self._task = self._begin(run)
-        return True
-
-    def wait(self) -> None:
-        """See `BackgroundSave`."""
-        while not self._done:
-            self._world.wait(self._world.now + 0.05)
-
-    def finish(self) -> None:
-        """See `BackgroundSave`."""
-        self.wait()
-        self._task = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def dismiss(self) -> None:
-        """See `BackgroundSave`."""
-        self.wait()
-        self._error = None
-        self._task = None
+    def rest(self, clock: policies.Clock) -> float | None:
+        """See the base class."""
+        return self.policy.rest(clock)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,13 +82,11 @@ class Heard:
       step: The worker's.
       tail: Whether all is well since before the call.
       result: The name, None, or the error.
-      joined: The number of the entry that it took part in; None if in none.
     """
 
     step: int
     tail: bool
     result: object
-    joined: int | None
 
 
 class Program:
@@ -167,7 +118,7 @@ class Program:
         self._settings = run.settings
         self._coordinator = SimulatedCoordinator(run.world, job, index)
         self._mishap: str | None = None
-        self._joined: int | None = None
+        self.ends: list[tuple[int, object]] = []  # of saves: the entry, and the name or the error
         self._wire()
 
     @property
@@ -182,7 +133,8 @@ class Program:
         self._log = CallLog(self._coordinator, "sim")
         steps = (lambda: self.step) if settings.counted else None
         interval = settings.interval if settings.counted else None
-        self._pace = SaveSchedule(steps, interval, settings.policy, None)
+        self._pace = SaveSchedule(steps, interval, self._policy(), None)
+        self._turns = ThreadTurns()
         self._background = SimulatedFlight(self._begin, self._world)
         self.calls = SaveCalls(
             self._coordinator,
@@ -193,6 +145,10 @@ class Program:
             prefix="ckpt",
             deadline=settings.deadline,
         )
+
+    def _policy(self) -> SavePolicy | None:
+        policy = self._settings.policy
+        return None if policy is None else Fallible(policy, lambda: self._mishap == "policy")
 
     def _open_directory(self) -> None:
         self.managed = ManagedCheckpoints(self.storage, RUN, 2, None, durable=True)
@@ -234,6 +190,7 @@ class Program:
     def _save(self, mishap: str | None, *, tail: bool) -> None:
         if mishap == "left out":
             return
+        other = self._begin(lambda: self._call(None, tail=tail)) if self._settings.threads else None
         result = self._call(mishap, tail=tail)
         again = mishap == "made again" or (self._settings.retries and not tail)
         if isinstance(result, BaseException) and (again or mishap == "synchronized"):
@@ -242,10 +199,16 @@ class Program:
             self._call(None, tail=tail)
         elif mishap == "made again":
             self._call(None, tail=tail)
+        while other is not None and not other.thread.dead:
+            self._world.wait(self._world.now + 0.05)
 
     def _call(self, mishap: str | None, *, tail: bool) -> object:
-        """Calls ``save()``; returns the name, None, or the error."""
-        self._mishap, self._joined = mishap, None
+        """Calls ``save()`` when it is this thread's turn; returns the name, None, or the error."""
+        with self._turns:
+            return self._call_in_turn(mishap, tail=tail)
+
+    def _call_in_turn(self, mishap: str | None, *, tail: bool) -> object:
+        self._mishap = mishap
         if mishap in ("interrupted", "stalled"):
             self._run.strike_soon(self, mishap)
         wanted = self._wanted()
@@ -268,7 +231,7 @@ class Program:
         self._pace.returned()
         if self._world.told is not None:
             self._world.tell(self.name, f"step {self.step}: save() ended: {result!r}")
-        self.heard.append(Heard(self.step, tail, result, self._joined))
+        self.heard.append(Heard(self.step, tail, result))
         if wanted is not None and isinstance(result, str) and result != f"ckpt-{wanted}":
             raise Violation(f"{self.name} saves number {wanted} and hears of {result}")
         return result
@@ -333,18 +296,23 @@ class Program:
 
     def save(self, joined: Joined, background, begun) -> None:
         """See `Saver`."""
-        self._joined = joined.number
         try:
             held = self._hold(joined)
             begun(held)
             held.hold()
         except BaseException as error:
+            self.ends.append((joined.number, error))
             if background is not None and self.job.count > 1:
                 background.fail(error)
             raise
 
         def finish() -> None:
-            outcome = held.run()
+            try:
+                outcome = held.run()
+            except BaseException as error:
+                self.ends.append((joined.number, error))
+                raise
+            self.ends.append((joined.number, joined.name))
             if self.index == 0:
                 self._log.all_came(joined.number)
             else:
@@ -366,8 +334,8 @@ class Program:
             directory=RUN,
             label=Label(self.step),
             plan=state.plan_for(workers, collective=False),
-            state=state.SimulatedState(self.storage, self.step, self.job, self.index, 0),
-            moment=self._held_moment(joined),
+            state=state.SimulatedState(self.storage, lambda: self.step, self.job, self.index, 0),
+            moment=joined.moment,
         )
         log = PhaseLog(joined.name, subject.label)
         is_chief = self._committer is not None
@@ -381,6 +349,3 @@ class Program:
             phase_log=log,
             turn=joined.turn,
         )
-
-    def _held_moment(self, joined: Joined) -> Moment:
-        return joined.moment

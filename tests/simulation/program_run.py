@@ -20,8 +20,9 @@ from .choices import Choices
 from .disk import Disk
 from .network import SimulatedJob
 from .oracle import RUN, Oracle
-from .program import POLICIES, InterruptError, Program
+from .program import POLICIES, Program
 from .storage import Faults, SimulatedStorage
+from .threads import InterruptError
 from .world import ProcessDied, Task, Violation, World
 
 # The tamest first. What the program does, or what befalls it, in one call on one worker.
@@ -37,8 +38,10 @@ MISHAPS = (
 )
 # One that needs a program which gives numbers; only a focus has it.
 ANOTHER_NUMBER = "another number"
+# One that needs a policy; only a focus has it.
+POLICY = "policy"
 # Those after which a state without counters cannot tell one step from another.
-UNNOTICEABLE = ("left out", "made again", "synchronized", "stalled", "interrupted")
+UNNOTICEABLE = ("left out", "made again", "synchronized", "stalled", "interrupted", POLICY)
 SOON = 60  # events
 STALLS = (1.0, 7.0, 12.0, 25.0)
 
@@ -62,6 +65,7 @@ class Settings:
       deadline: Of a save, in seconds.
       numbers: What the program gives as ``checkpoint_number``: "none", the "step", or always the
         "same". Only a focus changes it, so that a seed still means the same run.
+      threads: Whether a second thread calls ``save()`` at each step, too. Only a focus changes it.
     """
 
     workers: int
@@ -77,6 +81,7 @@ class Settings:
     slow: bool
     deadline: float
     numbers: str = "none"
+    threads: bool = False
 
     @classmethod
     def choose(cls, choices: Choices) -> Settings:
@@ -214,13 +219,11 @@ class ProgramRun:
 
     def _check_all_heard_alike(self) -> None:
         """Who took part in one save heard the same of it, or that nobody knows."""
-        if self.settings.background:
-            return
         by_entry: dict[int, list[object]] = {}
         for program in self.programs:
-            for heard in program.heard:
-                if heard.joined is not None and not isinstance(heard.result, InterruptError):
-                    by_entry.setdefault(heard.joined, []).append(heard.result)
+            for joined, result in program.ends:
+                if not isinstance(result, InterruptError):
+                    by_entry.setdefault(joined, []).append(result)
         for number, results in by_entry.items():
             saved = any(isinstance(result, str) for result in results)
             failed = [r for r in results if not isinstance(r, (str, CommitUnknownError))]

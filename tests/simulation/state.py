@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -89,22 +90,28 @@ def own_state(storage: Storage, number: int, worker: int) -> OwnState:
     return OwnState(OwnValues(storage, number, worker), (Piece(entry),))
 
 
+def copy_of(value: Callable[[], int]) -> Callable[[], int]:
+    """Returns a function that returns what `value` returns now."""
+    held = value()
+    return lambda: held
+
+
 class SimulatedState(CapturedState):
     """The values of one save on one worker.
 
     Args:
       storage: Where they are written.
-      number: Which save.
+      number: Which save; what it returns later is of a later moment, as memory written in place is.
       job: The job, for what is read together.
       worker: Which worker.
       call: Which save of the job.
     """
 
     def __init__(
-        self, storage: Storage, number: int, job: SimulatedJob, worker: int, call: int
+        self, storage: Storage, number: Callable[[], int], job: SimulatedJob, worker: int, call: int
     ) -> None:
         self._storage = storage
-        self._number = number
+        self._number = copy_of(number)
         self._gather = functools.partial(job.gather, worker, call)
 
     def read_together(self) -> None:
@@ -115,7 +122,7 @@ class SimulatedState(CapturedState):
         """See base."""
         if not pieces:
             return ()
-        index, data = _bundle(tuple(p.entry.key for p in pieces), self._number)
+        index, data = _bundle(tuple(p.entry.key for p in pieces), self._number())
         path = layout.join(folder, stem)
         self._storage.write(layout.data_name(path, 0, 1), data, durable=False)
         self._storage.write(layout.index_name(path), index, durable=False)

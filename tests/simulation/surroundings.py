@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 
 from distckpt import errors
+from distckpt.calls import thread_turns
 from distckpt.core import attempts, layout, listings, manifest_json
 from distckpt.core.manifest import Manifest
 from distckpt.core.protocol import messages
@@ -21,6 +22,7 @@ from distckpt.restoring import verifier
 from distckpt.runtime import host
 from distckpt.saving import save_session, shard_writer
 
+from .threads import SimulatedThreading, SimulatedTurn
 from .world import World
 
 BIRTH = 1_700_000_000.0
@@ -53,6 +55,8 @@ def inside(world: World) -> Iterator[None]:
         # No process of this machine is one of the simulated world.
         (owner_record, "_runs", lambda pid, since: False),
         (verifier, "MOST_THREADS", 1),
+        (thread_turns, "threading", SimulatedThreading(world)),
+        (thread_turns, "_Turn", functools.partial(SimulatedTurn, world)),
     ]
     before = [getattr(module, name) for module, name, _ in changes]
     log = logging.getLogger("distckpt")

@@ -15,7 +15,8 @@ from distckpt.testing.storage_contract import StorageContract
 from . import disk, shrink, storage
 from .bugs import BUGS, fits, with_bug
 from .coverage import TRANSITIONS
-from .program_run import ANOTHER_NUMBER, MISHAPS
+from .program import POLICIES
+from .program_run import ANOTHER_NUMBER, MISHAPS, POLICY
 from .run import play
 from .search import Summary, find, play_all
 
@@ -74,6 +75,14 @@ def test_no_mishap_breaks_a_promise_if_the_program_gives_numbers(numbers, counte
     focus = {"program": True, "numbers": numbers, "counted": counted, "kinds": kinds}
     if not counted:
         focus |= {"retries": False, "in_step": True, "slow": False}
+    broken = {seed: play(seed, focus=focus).violation for seed in range(NUMBERED_RUNS)}
+    assert not any(broken.values()), {s: why for s, why in broken.items() if why}
+
+
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize("policy", POLICIES[1:])
+def test_no_mishap_breaks_a_promise_with_a_policy_that_fails_or_with_two_threads(policy, threads):
+    focus = {"program": True, "policy": policy, "threads": threads, "kinds": (*MISHAPS, POLICY)}
     broken = {seed: play(seed, focus=focus).violation for seed in range(NUMBERED_RUNS)}
     assert not any(broken.values()), {s: why for s, why in broken.items() if why}
 

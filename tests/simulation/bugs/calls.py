@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from distckpt.calls.call_log import CallLog
 from distckpt.calls.save_calls import SaveCalls
+from distckpt.calls.thread_turns import ThreadTurns
 from distckpt.core.protocol import messages
 from distckpt.core.protocol.call_matching import Move
 from distckpt.core.protocol.moment import Moment, Relation
 from distckpt.messaging.waiting import Waiting
 
+from .. import state
 from .registry import Change, bug, nothing
 
 
@@ -56,6 +58,30 @@ def a_worker_that_leaves_a_call_out_does_not_say_so() -> list[Change]:
 def a_workers_own_number_is_not_compared() -> list[Change]:
     """A worker takes the name from the chief's entry, whatever number its program gave."""
     return [(SaveCalls, "_name_of", lambda self, call, expected: call.name)]
+
+
+@bug(program=True, retries=True, counted=True)
+def each_call_that_fails_counts_as_an_entry() -> list[Change]:
+    """A worker that asks again has counted twice, though the chief has made one entry."""
+    original = CallLog.withdraw
+
+    def withdraw(self, moment, error):
+        original(self, moment, error)
+        self.pass_on()
+
+    return [(CallLog, "withdraw", withdraw)]
+
+
+@bug(program=True, background=True)
+def what_is_given_is_not_copied() -> list[Change]:
+    """A save in the background writes from memory that training has written since."""
+    return [(state, "copy_of", lambda value: value)]
+
+
+@bug(program=True, threads=True)
+def threads_do_not_take_turns() -> list[Change]:
+    """Two threads call save() at the same time."""
+    return [(ThreadTurns, "__enter__", nothing), (ThreadTurns, "__exit__", nothing)]
 
 
 @bug(program=True)

@@ -86,6 +86,34 @@ def test_time_is_counted_from_the_last_save(clock):
     assert len(found) >= 20
 
 
+def test_calls_at_the_same_step_do_not_let_the_clock_wait_for_more_steps(clock):
+    """As when two threads call ``save()``, or when a call is repeated."""
+    at = [0]
+    call = alone(EverySeconds(60), step=lambda: at[0])
+    found = []
+    for _ in range(200):
+        at[0] += 1
+        clock.now += 7.0
+        for _ in range(3):
+            clock.now += 0.001
+            if call():
+                found.append(clock.now - 1000.0)
+    assert all(60 <= b - a <= 67 for a, b in zip([0, *found], found, strict=False))
+    assert len(found) >= 20
+
+
+def test_some_long_steps_do_not_let_the_clock_wait_for_more_steps(clock):
+    """As when every tenth step has an evaluation."""
+    call = alone(EverySeconds(60))
+    found = []
+    for number in range(2000):
+        clock.now += 10.0 if number % 10 == 9 else 0.1
+        if call():
+            found.append(clock.now - 1000.0)
+    assert all(60 <= b - a <= 75 for a, b in zip([0, *found], found, strict=False))
+    assert len(found) >= 20
+
+
 def test_a_budget_is_kept(clock):
     call = alone(TimeBudget(0.1))
     spent = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 
@@ -50,6 +51,38 @@ def test_the_call_after_a_failure_on_one_worker_saves(
     assert max(len(worker.errors) for worker in job.workers) <= 2
     for worker in job.workers:
         assert not any(isinstance(e, DeadlineExceededError) for e in worker.errors)
+
+
+@pytest.mark.parametrize(
+    ("fault", "counted"),
+    [
+        *itertools.product([bad_metric, wrong_options], COUNTED),
+        (in_a_function, "iterations"),  # not with a step counter, which has no value there
+        (in_a_function, "nothing"),
+    ],
+)
+@pytest.mark.parametrize("guilty", [0, 1])
+@pytest.mark.parametrize("in_step", [True, False])
+def test_a_failure_in_a_call_that_saves_nowhere_costs_no_later_call(
+    tmp_path, monkeypatch, counted, guilty, fault, in_step
+):
+    options = {"save_deadline": 20, "save_policy": EverySteps(2)}
+    job = Job(2, tmp_path, counted=counted, options=options)
+
+    def program(worker):
+        for number in range(1, 7):
+            worker.train()
+            if in_step:
+                job.together()
+            if worker.index == guilty and number in (1, 3):
+                fault(worker, monkeypatch)
+            else:
+                worker.save()
+
+    job.run(program)
+    assert set(job.saved().values()) == {2, 4, 6}
+    assert job.workers[guilty].failed_steps == [1, 3]
+    assert job.workers[1 - guilty].failed_steps == []
 
 
 @pytest.mark.parametrize("counted", COUNTED)

@@ -14,9 +14,9 @@ class Program:
         self.cost = SaveCost()
         self.now = 100.0
 
-    def step(self, seconds, *, in_flight=False, stop=None, leaves=False):
+    def step(self, seconds, *, in_flight=False, stop=None, leaves=False, is_same_step=False):
         self.now += seconds
-        self.cost.called(self.now, in_flight=in_flight)
+        self.cost.called(self.now, in_flight=in_flight, is_same_step=is_same_step)
         if stop is not None:
             began, self.now = self.now, self.now + stop
             self.cost.saved(began, self.now, in_flight=leaves)
@@ -57,6 +57,13 @@ def test_slower_steps_during_a_save_are_counted(program):
     program.step(1.2, in_flight=False)  # it ended during this step
     program.step(5.0)
     assert program.cost.seconds == pytest.approx(0.5 + 0.4 + 0.2)
+    assert program.cost.step == pytest.approx((5 * 1.0 + 5.0 + 8.0) / 6)
+
+
+def test_a_second_call_at_a_step_is_no_step(program):
+    for _ in range(10):
+        program.step(1.0)
+        program.step(0.0, is_same_step=True)
     assert program.cost.step == 1.0
 
 
