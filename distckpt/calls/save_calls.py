@@ -350,8 +350,8 @@ class SaveCalls:
 
     def _join(self, wanted: _Wanted, keys: Keys, call: Call) -> Joined | None:
         """Does what this call's entry says."""
+        self._unanswered = None  # first: without a step counter, no call may count twice
         number, turn = self._calls.passed, self._calls.join(call)
-        self._unanswered = None
         if self._is_again:
             self._schedule.failed()
         self._schedule.heed(call)
