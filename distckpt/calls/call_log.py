@@ -22,7 +22,13 @@ from distckpt.core.protocol.call_matching import needs_workers
 from distckpt.core.protocol.messages import Call, Outcome, Refusal
 from distckpt.core.protocol.moment import Moment, Relation
 from distckpt.core.protocol.slow_or_stuck import Patience
-from distckpt.errors import DeadlineExceededError, DistckptError, Failure, WorkerLostError
+from distckpt.errors import (
+    DeadlineExceededError,
+    DistckptError,
+    Failure,
+    SaveFailedError,
+    WorkerLostError,
+)
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 
@@ -32,6 +38,23 @@ BLOCK = 256
 # A worker withdraws at most this often from entries that it has not passed: errors in every call
 # must not fill the store.
 _MOST_WITHDRAWALS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+    """An entry that the other workers wait for, while nobody tells them how it ends.
+
+    Attributes:
+      number: The number of the entry.
+      keys: The keys of its call.
+      call: What the entry says.
+      turn: The number of this worker's next answer to it.
+    """
+
+    number: int
+    keys: Keys
+    call: Call
+    turn: int
 
 
 class CallLog:
@@ -57,6 +80,7 @@ class CallLog:
         self._entries: deque[tuple[int, Keys]] = deque()  # the chief's entries not yet forgotten
         self._owed: deque[tuple[str, str]] = deque()  # keys and values that are yet to be published
         self._saving = -1  # the last entry that saves; its save may still be in flight
+        self._open: _Open | None = None
         self._closed = 0  # the number of closed blocks
         self._closings: list[str] = []
 
@@ -73,26 +97,68 @@ class CallLog:
         Raises:
           DistckptError: The entry cannot be published.
         """
+        self.abandon()
         number = self._cursor
         keys = Keys(self._manager, "call", number)
-        self._cursor += 1
         if self._coordinator.count == 1:
+            self._cursor += 1
             return keys
-        if call.save:
-            self._saving = number
-        with self._lock:
-            self._entries.append((number, keys))
-        self.catch_up()
-        self._close_old_block()
+        self._open = _Open(number, keys, call, 0)
         try:
+            self._cursor += 1
+            if call.save:
+                self._saving = number
+            with self._lock:
+                self._entries.append((number, keys))
+            self.catch_up()
+            self._close_old_block()
             self._coordinator.publish(keys.call, messages.to_json(call))
         except BaseException as error:  # interrupted: the entry may be published or not
-            failed = dataclasses.replace(call, save=False, failure=_failure(error, 0))
-            self.owe(keys.call, messages.to_json(failed))
-            self.owe(keys.outcome, messages.to_json(Outcome(failed.failure)))
-            self.catch_up()
+            self.abandon(error)
             raise
+        if not call.save:
+            self.told()
         return keys
+
+    def told(self) -> None:
+        """Notes that the other workers are told how the open entry ends, by whoever does it."""
+        self._open = None
+
+    @property
+    def leaves_background(self) -> bool:
+        """Whether the open entry is that of a save in the background."""
+        return self._open is not None and self._open.call.background
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """Tells the other workers that this worker has left the open entry, if there is one.
+
+        An interrupt may end a call anywhere, also after the cursor has moved and before anything
+        else would tell the others. Without a word from this worker, they would wait until the
+        deadline; and for an entry that was never published, in each of their later calls.
+
+        Args:
+          error: What has ended the call; None if the next call finds out that it was interrupted.
+        """
+        here = self._open
+        if here is None:
+            return
+        if error is None:
+            who = self._coordinator.name(self._coordinator.index)
+            error = SaveFailedError(f"{who} was interrupted. Call the method again on all workers.")
+        if self._cursor == here.number:
+            self.pass_on()
+        if self._coordinator.is_chief:
+            failed = dataclasses.replace(here.call, save=False, failure=_failure(error, 0))
+            with self._lock:
+                if (here.number, here.keys) not in self._entries:
+                    self._entries.append((here.number, here.keys))
+            self.owe(here.keys.call, messages.to_json(failed))
+            self.owe(here.keys.outcome, messages.to_json(Outcome(failed.failure)))
+            self.told()
+            self.catch_up()
+        else:
+            self.give_up(here.keys, here.turn, error)
+            self.told()
 
     def fail(self, keys: Keys, error: BaseException) -> None:
         """Tells the other workers that a call has failed, if they do not know its outcome yet."""
@@ -242,6 +308,8 @@ class CallLog:
     def join(self, call: Call) -> int:
         """Takes part in the entry at the cursor; returns the number of the worker's answer."""
         turn, here = self.turn, self._cursor
+        if call.save:
+            self._open = _Open(here, Keys(self._manager, "call", here), call, turn)
         self.pass_on()
         if needs_workers(call):  # the chief has ended its earlier calls, and read their answers
             old = [key for number, key in self._refusals if number < here]

@@ -24,6 +24,7 @@ def join_restore(coordinator: Coordinator, log: CallLog, patience: Patience) -> 
     """
     if coordinator.is_chief:
         return log.enter(Call(call_matching.RESTORE, Moment(log.generation)))
+    log.abandon()
     who = coordinator.name(coordinator.index)
     while True:
         keys, call = log.look("restore_or_initialize()", patience)

@@ -24,6 +24,7 @@ from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.errors import DistckptError, Failure, StateMismatchError
 from distckpt.messaging.keys import Keys
 from distckpt.saving.background_save import BackgroundSave
+from distckpt.saving.save_session import SaveSession
 
 _GLANCE_EVERY = 0.05  # seconds
 
@@ -72,16 +73,39 @@ class SaveCalls:
         self._last = LastSave(log, saver)
         self._late: BaseException | None = None
         self._is_again = False  # whether an earlier call at this moment has failed here
+        self._unanswered: Moment | None = None  # of a call that the chief may wait for
         self._has_synced = False  # since this worker last came to a save or withdrew
 
     def save(self, request: Request) -> str | None:
         """Saves, as `CheckpointManager.save` says; returns the checkpoint's name."""
+        self._calls.abandon()  # what an interrupt has left of an earlier call
+        self._unanswered = None
+        try:
+            return self._save(request)
+        except BaseException as error:
+            self._leave(error)
+            raise
+
+    def _leave(self, error: BaseException) -> None:
+        """Tells the other workers of an error that nothing else has told them."""
+        if self._calls.leaves_background:
+            me = self._coordinator.index
+            self._background.fail(Failure.from_exception(error, me).to_error(me))
+        self._calls.abandon(error)
+        if self._unanswered is None:
+            return
+        if self._coordinator.is_chief:
+            self._enter_failure(self._unanswered, error)
+        else:
+            self._withdraw(self._unanswered, error)
+
+    def _save(self, request: Request) -> str | None:
         joined = self._lead(request) if self._coordinator.is_chief else self._follow(request)
         if joined is None or isinstance(joined, str):
             return joined
         background = self._background if joined.call.background else None
         try:
-            self._saver.save(joined, background, functools.partial(self._last.begun, joined))
+            self._saver.save(joined, background, functools.partial(self._begun, joined))
         except BaseException as error:
             if self._background.busy:  # only this call was interrupted: the save goes on
                 self._schedule.saved(joined.call, in_flight=True)
@@ -91,6 +115,11 @@ class SaveCalls:
             raise
         self._schedule.saved(joined.call, in_flight=self._background.busy)
         return joined.name
+
+    def _begun(self, joined: Joined, session: SaveSession) -> None:
+        """Notes that a session begins, which tells the other workers how the save ends."""
+        self._last.begun(joined, session)
+        self._calls.told()
 
     def _note_failure(self, joined: Joined) -> None:
         """Counts a failed call as the other workers do: by whether its save is committed."""
@@ -107,9 +136,11 @@ class SaveCalls:
             self._calls.fail(joined.keys, error)
         else:
             self._calls.give_up(joined.keys, joined.turn, error)
+        self._calls.told()
 
     def sync(self) -> None:
         """Waits for the background save; raises its error, once."""
+        self._calls.abandon()
         self._has_synced = True
         try:
             self._background.finish()
@@ -170,11 +201,10 @@ class SaveCalls:
             call = self._decide(
                 Call(call_matching.SAVE, moment, step=self._schedule.step), request, due
             )
+            self._unanswered = moment
         except BaseException as error:
             if due is not False:  # otherwise no worker asks for an entry
-                failure = Failure.from_exception(error, self._coordinator.index)
-                late, step = error is self._late, self._schedule.step
-                self._enter(Call(call_matching.SAVE, moment, failure, late=late, step=step))
+                self._enter_failure(moment, error)
             raise
         number = self._calls.passed
         keys = self._enter(call)
@@ -212,7 +242,13 @@ class SaveCalls:
             counter=counter,
         )
 
+    def _enter_failure(self, moment: Moment, error: BaseException) -> None:
+        failure = Failure.from_exception(error, self._coordinator.index)
+        late, step = error is self._late, self._schedule.step
+        self._enter(Call(call_matching.SAVE, moment, failure, late=late, step=step))
+
     def _enter(self, call: Call) -> Keys:
+        self._unanswered = None
         keys = self._calls.enter(call)
         self._schedule.heed(call)
         return keys
@@ -241,6 +277,7 @@ class SaveCalls:
                 return name
             if not request.skip_when_busy:
                 self._wait_for_background(request)
+            self._unanswered = moment
         except BaseException as error:
             if due is not False:  # otherwise the chief adds no entry for this call, either
                 self._withdraw(moment, error)
@@ -280,17 +317,20 @@ class SaveCalls:
                 return self._join(wanted, keys, call)
             error = self._mismatch(moment, call)
             if move is Move.AHEAD:
+                self._unanswered = None
                 if due is None and call.kind == call_matching.SAVE:
                     return None  # the chief decided not to save at this moment
                 raise error
             self._leave_out(call, move, error)
             if move is Move.MISMATCH:
+                self._unanswered = None
                 raise error
             if moment.is_known and call.moment.relation(moment) is Relation.SAME:
                 self._is_again = True  # the program calls again, maybe also on the chief
             else:
                 due = self._schedule.ask(check=wanted.request.check)
                 if due is False:
+                    self._unanswered = None
                     return None
 
     def _look(self, moment: Moment) -> tuple[Keys, Call]:
@@ -309,6 +349,7 @@ class SaveCalls:
                 break
             self._leave_out(call, move, self._mismatch(moment, call))
         self._calls.withdraw(moment, error)
+        self._unanswered = None
         self._has_synced = False
 
     def _judge(self, keys: Keys, call: Call, moment: Moment) -> Move:
@@ -330,6 +371,7 @@ class SaveCalls:
 
     def _join(self, wanted: _Wanted, keys: Keys, call: Call) -> Joined | None:
         """Does what this call's entry says."""
+        self._unanswered = None  # first: without a step counter, no call may count twice
         number, turn = self._calls.passed, self._calls.join(call)
         if self._is_again:
             self._schedule.failed()
@@ -342,13 +384,9 @@ class SaveCalls:
             raise call.failure.to_error(self._coordinator.index)
         if not call.save:
             return None
-        try:
-            self._resolve()
-            self._saver.take_over(call.counter)
-            wanted.request.hear(call.word)
-        except BaseException as error:
-            self._calls.give_up(keys, turn, error)
-            raise
+        self._resolve()
+        self._saver.take_over(call.counter)
+        wanted.request.hear(call.word)
         name, options = self._name_of(call, wanted.expected), wanted.request.options
         return Joined(call, keys, number, turn, name, wanted.moment, wanted.metrics, options)
 

@@ -14,11 +14,13 @@ import tensorflow as tf
 from distckpt.calls.save_request import Joined
 from distckpt.calls.save_schedule import number
 from distckpt.core import layout
+from distckpt.core.protocol import moment as moments
 from distckpt.core.protocol.messages import Outcome
+from distckpt.core.protocol.moment import Moment
 from distckpt.core.protocol.replica_check import Check
 from distckpt.core.protocol.write_plan import Plan
 from distckpt.directory.pruner import Pruner
-from distckpt.errors import ConfigurationError, DistckptError
+from distckpt.errors import ConfigurationError, DistckptError, Failure, StateMismatchError
 from distckpt.manager.construction import bundle_writer
 from distckpt.manager.shared_parts import Common
 from distckpt.runtime.gc_pause import paused
@@ -79,14 +81,18 @@ class Saving:
         self.counter = SaveCounter(target)
         self._warned = False
 
-    def counters(self) -> Mapping[str, float]:
-        """Returns what distinguishes the steps; see `core.protocol.moment.Moment`."""
+    def counters(self, *, again: bool = False) -> Mapping[str, float]:
+        """Returns what distinguishes the steps; see `core.protocol.moment.Moment`.
+
+        Args:
+          again: Whether the tracked objects are the same as in the call before.
+        """
         if self._job.coordinator.count == 1:
             return {}
         try:
             if self._steps is not None:
                 return {"step": self._step()}
-            found = self._capture.counters()
+            found = self._capture.counters(again=again)
         except ConfigurationError:
             raise
         except Exception as error:
@@ -139,7 +145,7 @@ class Saving:
         except BaseException as error:
             phase_log.failed(error)
             if background is not None and self._job.coordinator.count > 1:
-                background.fail(error)
+                background.fail(self._told(error))
             raise
         if background is not None and not held.state.held:
             _log.warning("%s is saved while training waits: its state cannot be held.", name)
@@ -154,6 +160,13 @@ class Saving:
             except DistckptError as error:
                 background.fail(error)  # raised as late as on the other workers
         phase_log.resumed()
+
+    def _told(self, error: BaseException) -> DistckptError:
+        """Returns the error as the other workers hear it: an interrupt is raised only once."""
+        if isinstance(error, DistckptError):
+            return error
+        me = self._job.coordinator.index
+        return Failure.from_exception(error, me).to_error(me)
 
     def _check(self, joined: Joined) -> Check:
         """Returns which of the workers' copies this save compares, by the chief's save counter."""
@@ -179,6 +192,7 @@ class Saving:
             with paused():
                 state, plan = self._capture.take(joined.options, check)
             own = self._own.take() if self._own is not None else None
+            self._compare(joined.moment)
             return _Held(state, plan, own, check)
         except BaseException as error:
             if coordinator.count == 1:
@@ -187,6 +201,19 @@ class Saving:
             if not isinstance(error, Exception):
                 raise
             raise failure.to_error(coordinator.index) from error
+
+    def _compare(self, began: Moment) -> None:
+        """Makes sure that the state was taken at the moment that the workers compare.
+
+        Between the two this worker may have waited for others, while another thread trained.
+        """
+        if not began.is_known or self._steps is self._target.save_counter:
+            return
+        held = Moment.of(began.generation, self.counters(again=True))
+        if held != began:
+            coordinator = self._job.coordinator
+            who = coordinator.name(coordinator.index)
+            raise StateMismatchError(moments.went_on(who, began, held))
 
     def _session(self, joined: Joined, phase_log: PhaseLog, held: _Held) -> SaveSession:
         subject = Subject(

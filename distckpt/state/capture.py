@@ -191,14 +191,17 @@ class Capture:
                     raise
         raise AssertionError
 
-    def counters(self) -> dict[str, int]:
+    def counters(self, *, again: bool = False) -> dict[str, int]:
         """Returns the integer scalars of the state that are equal on all workers, by name.
 
         Empty in graph mode. Every worker, on its training thread.
+
+        Args:
+          again: Whether the tracked objects are the same as a moment ago, so that nobody looks.
         """
         if not tf.executing_eagerly():
             return {}
-        if self._survey is None or not self._survey.is_current():
+        if self._survey is None or not (again or self._survey.is_current()):
             self._survey = Survey(self._checkpoint, self._split)
             self._survey.forget_values()
             self._share = None

@@ -96,6 +96,15 @@ def differ(worker: str, mine: Moment, chiefs: Moment) -> str:
     )
 
 
+def went_on(worker: str, began: Moment, held: Moment) -> str:
+    """Returns the error message for a worker whose state has changed while ``save()`` took it."""
+    return (
+        f"{worker} was at {began.describe()} when save() began, and at {held.describe()} when its "
+        "state was taken. Something trains at the same time, such as another thread. Call save() "
+        "between two steps, from the thread that trains, or let a lock keep the two apart."
+    )
+
+
 def from_json(data: Any) -> Moment:
     """Returns the moment in parsed JSON."""
     return Moment(data["generation"], tuple((name, value) for name, value in data["counters"]))
