@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
 import os
 import runpy
 import signal
@@ -36,7 +37,8 @@ def run(command, environment, folder, stdout, stderr):
     os.chdir(folder)
     sys.argv = list(command)
     sys.path.insert(0, str(Path(command[0]).resolve().parent))
-    os._exit(_finish(_exit_code(command[0])))
+    program = functools.partial(runpy.run_path, command[0], run_name="__main__")
+    os._exit(finish(exit_code(program)))
 
 
 def _redirect(path, number):
@@ -45,10 +47,10 @@ def _redirect(path, number):
     os.close(file)
 
 
-def _exit_code(program):
-    """Runs a program; returns what it exits with, as Python would."""
+def exit_code(program):
+    """Calls a program; returns what it exits with, as Python would."""
     try:
-        runpy.run_path(program, run_name="__main__")
+        program()
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -60,7 +62,7 @@ def _exit_code(program):
     return 0
 
 
-def _finish(code):
+def finish(code):
     """Does what Python does at the end, and returns the exit code."""
     threading._shutdown()
     atexit._run_exitfuncs()
