@@ -70,11 +70,11 @@ def run(*arguments, cwd=None, timeout=300):
         "environment": dict(os.environ),
         "folder": str(cwd or os.getcwd()),
     }
-    with open(os.devnull) as nothing, tempfile.TemporaryFile("w+") as out:
-        with tempfile.TemporaryFile("w+") as err:
-            files = [nothing.fileno(), out.fileno(), err.fileno()]
-            code = _server(_read_at_start()).run(request, files, timeout)
-            for file in (out, err):
-                file.seek(0)
-            texts = out.read(), err.read()
+    temporary = functools.partial(tempfile.TemporaryFile, "w+")
+    with open(os.devnull) as nothing, temporary() as out, temporary() as err:
+        files = [nothing.fileno(), out.fileno(), err.fileno()]
+        code = _server(_read_at_start()).run(request, files, timeout)
+        for file in (out, err):
+            file.seek(0)
+        texts = out.read(), err.read()
     return subprocess.CompletedProcess(request["command"], code, *texts)
