@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import multiprocessing
 import os
 import runpy
 import signal
@@ -29,6 +30,7 @@ def run(command, environment, folder, stdout, stderr):
       stderr: The same for its standard error.
     """
     os.setsid()
+    multiprocessing.current_process().daemon = False  # it may have children, as any program
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the tests
     _redirect(stdout, 1)
     _redirect(stderr, 2)
