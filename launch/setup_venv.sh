@@ -103,7 +103,7 @@ show_downloads() {
 
 pip_install() {
     "$venv/bin/python" -m pip install --no-input --progress-bar off --no-build-isolation \
-        --constraint constraints.txt "$@" | show_downloads && return
+        --constraint constraints.txt --no-compile "$@" | show_downloads && return
     rm -f "$state/begun" # pip came to an end, so .venv is in order
     fail "pip could not install what is needed; its message is above. It needs the network" \
         "(behind a proxy: HTTPS_PROXY; another package index: PIP_INDEX_URL)."
@@ -117,6 +117,12 @@ install() {
     cp -R pyproject.toml README.md LICENSE distckpt "$copy"
     pip_install setuptools
     pip_install "$copy[tensorflow${extras:+,$extras}]"
+    compile_all
+}
+
+# Does what pip would do on one processor, on all. Some packages hold files that no Python compiles.
+compile_all() {
+    "$venv/bin/python" -m compileall -q -j 0 "$venv"/lib/python*/site-packages >/dev/null 2>&1 || true
 }
 
 # One at a time, where there is flock. The lock is on the directory, so no file is left; it ends with

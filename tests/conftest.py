@@ -95,8 +95,9 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="there is no such thing on this system"))
         if _name(item).startswith(LONG):
             item.add_marker("long")
-        if item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group(_cluster_group(item)))
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_turn)
     _refuse_unknown(config, items)
     if config.getoption("--all") or _are_named(config, items):
         return
@@ -130,15 +131,35 @@ def _part(text):
     return int(number), int(parts)
 
 
-def _cluster_group(item):
-    """Returns which cluster tests one process runs, one after the other.
+# Tests that share nothing and take long: each may run where there is room.
+_ALONE = ("simulation", "fuzz", "reliability", "pods")
 
-    Those that share warm workers, which take long to start; and the daily ones that start workers
-    of their own, as more of these at a time would have to share the processors.
+
+def _group(item):
+    """Returns which tests one process runs, one after the other; "" for a test alone.
+
+    Those that share warm workers, which take long to start; the daily ones that start workers of
+    their own, as more of these at a time would have to share the processors; the rest by the file,
+    as the tests of one file share what is made and imported for it.
     """
-    if "pools" in item.fixturenames:
-        return "warm"
-    return str(item.path.relative_to(ROOT)) if item.get_closest_marker("long") else "cold"
+    file = item.path.relative_to(ROOT)
+    if item.get_closest_marker("cluster"):
+        if "pools" in item.fixturenames:
+            return "warm"
+        return str(file) if item.get_closest_marker("long") else "cold"
+    if "rendered" in item.fixturenames:
+        return "rendered"
+    return "" if file.parts[0] in _ALONE else str(file)
+
+
+def _turn(item):
+    """What takes longest begins first, so that no process is left with it at the end."""
+    first = ("cold", "warm")
+    marker = item.get_closest_marker("xdist_group")
+    group = marker.args[0] if marker else ""
+    if group in first:
+        return first.index(group)
+    return len(first) if not group else len(first) + 1
 
 
 def _name(item):

@@ -16,4 +16,5 @@ unset PYTHONPATH PYTHONHOME # what counts is what .venv has
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 launch/setup_venv.sh test
 processes=$(($(getconf _NPROCESSORS_ONLN) + 1))
-exec .venv/bin/pytest -n "$processes" --dist loadgroup --maxprocesses 8 "$@"
+exec .venv/bin/pytest -n "$processes" --dist loadgroup --no-loadscope-reorder \
+    --maxprocesses 8 "$@"

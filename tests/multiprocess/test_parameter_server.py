@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,8 @@ from distckpt.core import manifest_json
 from distckpt.launcher.ports import pick_ports
 from distckpt.restoring.verifier import Verifier
 from distckpt.storage.local import LocalStorage
+
+from ..unit.kit import warm
 
 pytestmark = pytest.mark.cluster
 
@@ -30,10 +30,7 @@ def start(cluster, job, index, directory, log):
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "GRPC_FAIL_FAST": "use_caller",
     }
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, PROGRAM, str(directory)], env=env, stdout=file, stderr=file
-        )
+    return warm.start([PROGRAM, directory], env, os.getcwd(), str(log), str(log))
 
 
 def run(directory, logs):
@@ -49,11 +46,11 @@ def run(directory, logs):
             for index in range(len(tasks)):
                 log = logs / f"{job}-{index}.log"
                 started.append(start(cluster, job, index, directory, log))
-        started[0].wait(180)
+        started[0].join(180)
     finally:
         for process in started:
             process.kill()
-            process.wait()
+            process.join()
     output = (logs / "chief-0.log").read_text()
     assert "RESULT " in output, output[-3000:]
     return json.loads(output.split("RESULT ")[1].splitlines()[0])

@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
-import subprocess
-import sys
+from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
+
+from ..unit.kit import warm
 
 pytestmark = pytest.mark.cluster
 
 PROGRAM = str(Path(__file__).with_name("told.py"))
 WORKERS = 2
+SECONDS = 300.0
 
 
 class Job:
     """A job whose workers do what they are told."""
 
-    def __init__(self):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        self.workers = [
-            subprocess.Popen(
-                [sys.executable, PROGRAM, str(index), str(WORKERS)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-            for index in range(WORKERS)
-        ]
+    def __init__(self, folder):
+        self.workers, self.links = [], []
+        for index in range(WORKERS):
+            address, log = str(folder / f"socket-{index}"), str(folder / f"log-{index}")
+            with Listener(address, "AF_UNIX") as listener:
+                listener._listener._socket.settimeout(SECONDS)
+                command = [PROGRAM, index, WORKERS, address]
+                self.workers.append(warm.start(command, os.environ, os.getcwd(), log, log))
+                self.links.append(listener.accept())
 
     def do(self, *words):
         """Tells all workers the same; returns what all answer."""
-        for worker in self.workers:
-            worker.stdin.write(" ".join(map(str, words)) + "\n")
-            worker.stdin.flush()
+        for link in self.links:
+            link.send(list(map(str, words)))
         return self.heard()
 
     def heard(self):
         """Returns what all workers say."""
-        first, *others = [json.loads(worker.stdout.readline()) for worker in self.workers]
+        assert all(link.poll(SECONDS) for link in self.links)
+        first, *others = [link.recv() for link in self.links]
         assert all(other == first for other in others)
         return first
 
@@ -51,13 +49,13 @@ class Job:
         """Ends the processes."""
         for worker in self.workers:
             worker.kill()
-            worker.wait()
+            worker.join()
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes(tmp_path_factory):
     """Two jobs, which begin anew for each test: to start TensorFlow takes long."""
-    found = [Job(), Job()]
+    found = [Job(tmp_path_factory.mktemp("job")) for _ in range(2)]
     try:
         assert [job.heard() for job in found] == ["ready", "ready"]
         yield found

@@ -1,4 +1,4 @@
-"""A worker of a job that does what it is told: a line on its input, a line of JSON on its output.
+"""A worker of a job that does what it is told, at the address that is its last argument.
 
     begin DIRECTORY MEETING     makes a manager, after which all else is done by that
     save 5                      sets the value to 5 and saves; tells the checkpoint's name
@@ -10,9 +10,9 @@ In place of what it is to tell, it may tell the kind of an error and its text.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from multiprocessing.connection import Client
 
 import tensorflow as tf
 
@@ -55,15 +55,20 @@ class Worker:
 
 
 def main() -> None:
-    worker = Worker(*map(int, sys.argv[1:]))
-    print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
-        what, *words = line.split()
+    index, count, address = sys.argv[1:]
+    worker = Worker(int(index), int(count))
+    link = Client(address)
+    link.send("ready")
+    while True:
+        try:
+            what, *words = link.recv()
+        except EOFError:
+            return
         try:
             answer = getattr(worker, what)(*words)
         except DistckptError as error:
             answer = [type(error).__name__, str(error)]
-        print(json.dumps(answer), flush=True)
+        link.send(answer)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ manager.save()
 
 def run(*command: object, cwd: pathlib.Path) -> str:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["PYTHONPATH"] = str(ROOT / "tests" / "unit" / "kit" / "startup")
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,

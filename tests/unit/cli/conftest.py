@@ -1,4 +1,4 @@
-"""Runs the installed console script on copies of a directory that a real manager has written."""
+"""Runs `distckpt` on copies of a directory that a real manager has written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
@@ -15,7 +13,9 @@ import tensorflow as tf
 import distckpt
 from distckpt import keep
 
-SCRIPT = os.path.join(os.path.dirname(sys.executable), "distckpt")
+from ..kit import command
+from ..kit.command import SCRIPT  # noqa: F401
+
 VALUES = 20_000
 
 
@@ -32,11 +32,7 @@ class Shell:
     def json(self, *arguments, code=0):
         return json.loads(self(*arguments, "--json", code=code))
 
-    @staticmethod
-    def run(*arguments, **options):
-        command = [SCRIPT, *map(str, arguments)]
-        options.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    run = staticmethod(command.run)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from distckpt.maintenance.exclusive_access import ExclusiveAccess
 from distckpt.ownership import owner_record
 from distckpt.storage.local import LocalStorage
 
+from ..kit import warm
 from .conftest import SCRIPT, VALUES, content, flip, names, owned_by
 
 CHANGING = [
@@ -110,17 +111,20 @@ def test_another_process_of_the_same_number_is_not_the_job(shell, run):
 
 
 def test_a_manager_says_at_its_end_that_it_has_ended(tmp_path):
-    program = (
+    program = tmp_path / "program.py"
+    text = (
         "import tensorflow as tf, distckpt\n"
         "c = tf.train.Checkpoint(v=tf.Variable(1.0))\n"
         f"distckpt.CheckpointManager(c, {str(tmp_path / 'run')!r}, 3).save()\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    program.write_text(text)
+    done = warm.run([program], env=os.environ, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
     found = owner_record.find(LocalStorage(), str(tmp_path / "run"))
     assert found.ended is not None
     assert not found.may_run
-    killed = program + "import os; os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", killed], capture_output=True)
+    program.write_text(text + "import os; os.kill(os.getpid(), 9)")
+    assert warm.run([program], env=os.environ, cwd=tmp_path, timeout=300).returncode == -9
     found = owner_record.find(LocalStorage(), str(tmp_path / "run"))
     assert (found.term, found.ended) == (2, None)
     assert not found.may_run  # it was here, and is gone

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import subprocess
-import sys
 import time
 import urllib.request
 
@@ -17,6 +17,7 @@ import yaml
 
 from distckpt.listeners import Prometheus
 
+from ..kit import warm
 from .conftest import tool
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -136,17 +137,18 @@ def test_an_alert_fires_when_it_should_and_at_no_other_time(tmp_path, alert, fir
 @pytest.mark.cluster
 def test_the_program_of_the_manifests_serves_these_metrics(tmp_path):
     port = portpicker.pick_unused_port()
-    program = [sys.executable, ROOT / "launch" / "digits.py", "--directory", tmp_path / "digits"]
+    program = [ROOT / "launch" / "digits.py", "--directory", tmp_path / "digits"]
     program += ["--steps", "100000", "--save-every", "5", "--metrics-port", port]
     text, end = "", time.monotonic() + 100
-    process = subprocess.Popen(list(map(str, program)), stdout=subprocess.DEVNULL)
+    log = str(tmp_path / "log")
+    process = warm.start(program, os.environ, os.getcwd(), log, log)
     try:
         while "distckpt_last_commit_step{" not in text and time.monotonic() < end:
-            assert process.poll() is None
+            assert process.exitcode is None
             with contextlib.suppress(OSError):
                 text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
             time.sleep(0.2)
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert re.search(r'^distckpt_last_commit_step\{.*worker="0".*\} \d', text, re.M)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from ..kit import warm
 from . import rules
 from .conftest import COMPONENTS, K8S, VARIANTS
 from .validation import VERSIONS, validate
@@ -291,30 +292,25 @@ def test_the_image_gets_the_tensorflow_that_was_asked_for_unless_it_has_one(tmp_
 @pytest.mark.cluster
 def test_the_evaluator_sees_each_checkpoint_and_only_reads(tmp_path):
     directory = tmp_path / "digits"
-    evaluate = [sys.executable, ROOT / "launch" / "evaluate_digits.py", "--directory", directory]
-    train = [sys.executable, ROOT / "launch" / "digits.py", "--directory", directory]
-    evaluator = subprocess.Popen(
-        [*evaluate, "--timeout", "20"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    evaluate = [ROOT / "launch" / "evaluate_digits.py", "--directory", directory]
+    train = [ROOT / "launch" / "digits.py", "--directory", directory]
+    log = tmp_path / "log"
+    evaluator = warm.start(
+        [*evaluate, "--timeout", "20"], os.environ, os.getcwd(), str(log), str(log)
     )
     try:
-        trained = subprocess.run(
-            [*train, "--steps", "60", "--save-every", "30"],
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
+        command = [*train, "--steps", "60", "--save-every", "30"]
+        trained = warm.run(command, env=os.environ, cwd=os.getcwd(), timeout=400)
         assert trained.returncode == 0, trained.stderr
         before = checkpoint_times(directory)
-        output = evaluator.communicate(timeout=400)[0]
+        evaluator.join(400)
     finally:
         evaluator.kill()
+    output = log.read_text()
     accuracy = re.search(r"test accuracy (\S+) on", trained.stdout)[1]
     assert f"{directory}/ckpt-60: accuracy {accuracy} on" in output
     assert checkpoint_times(directory) == before
-    assert evaluator.returncode == 0
+    assert evaluator.exitcode == 0
 
 
 def checkpoint_times(directory):

@@ -162,7 +162,7 @@ def operations(title, url=None):
 
 # For tests that play a scene at one of so many points: daily some, in the long run all.
 EVERY = pytest.mark.parametrize(
-    "every", [pytest.param(3, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)]
+    "every", [pytest.param(5, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)]
 )
 
 

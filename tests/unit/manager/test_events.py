@@ -6,8 +6,6 @@ import dataclasses
 import logging
 import os
 import re
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -22,6 +20,7 @@ from distckpt.core.protocol.phases import ALL
 from distckpt.listeners import dispatcher
 from distckpt.storage.local import LocalStorage
 
+from ..kit import warm
 from ..state.conftest import together
 from .conftest import FAST
 
@@ -325,13 +324,10 @@ def test_a_program_that_is_told_to_end_says_so(tmp_path):
     for _ in range(3):
         handler.save_checkpoint_if_preempted()
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-    )
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program))
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = warm.run([path, tmp_path / "run"], env=env, cwd=tmp_path, timeout=400)
     assert done.returncode == 75, done.stderr[-2000:]
     said = done.stdout.split("\n")
     assert said[0] == "Preempted 30.0"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
+
+from ..kit import warm
 
 pytestmark = pytest.mark.posix
 
@@ -49,9 +50,10 @@ sys.exit(os.waitstatus_to_exitcode(ended[1]))
     "in_child", ["pass", "manager.__exit__(None, None, None)", "raise SystemExit(0)"]
 )
 def test_it_neither_waits_for_it_nor_reports_it(tmp_path, in_child):
-    program = PROGRAM.replace("{in_child}", in_child)
-    command = [sys.executable, "-c", program, str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("{in_child}", in_child))
+    command = [program, tmp_path / "run"]
+    done = warm.run(command, env=os.environ, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
     assert tf.train.latest_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "ckpt-1")
 
@@ -106,8 +108,10 @@ assert "Preempted" not in [type(event).__name__ for event in told]
 
 @pytest.mark.parametrize("state", ["new", "saved"])
 def test_its_parents_manager_refuses_every_call_and_nothing_is_written(tmp_path, state):
-    command = [sys.executable, "-c", REFUSED, str(tmp_path / "run"), state, *CALLS.values()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    program = tmp_path / "program.py"
+    program.write_text(REFUSED)
+    command = [program, tmp_path / "run", state, *CALLS.values()]
+    done = warm.run(command, env=os.environ, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]
     assert len(lines) == len(CALLS)

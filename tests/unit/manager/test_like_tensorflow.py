@@ -34,7 +34,6 @@ from ..kit.tf_differences import TAKES_LAST_STEP, TAKES_LAST_STEP_0
 
 SEED = os.environ.get("DISTCKPT_SEED")
 HISTORIES = settings(
-    max_examples=int(os.environ.get("DISTCKPT_HISTORIES", "60")),
     stateful_step_count=int(os.environ.get("DISTCKPT_STEPS", "20")),
     derandomize=SEED is None,
     report_multiple_bugs=False,
@@ -237,8 +236,10 @@ class Mixed(Histories):
 
 
 @pytest.mark.parametrize("machine", [AnyClock, Mixed])
-def test_every_history_looks_the_same(machine, observer):
+@pytest.mark.parametrize("histories", [30, 60])
+def test_every_history_looks_the_same(histories, machine, observer):
     run = lambda: machine(observer)  # noqa: E731
     if SEED is not None:
         run = hypothesis.seed(int(SEED))(run)
-    run_state_machine_as_test(run, settings=HISTORIES)
+    number = int(os.environ.get("DISTCKPT_HISTORIES", histories))
+    run_state_machine_as_test(run, settings=settings(HISTORIES, max_examples=number))

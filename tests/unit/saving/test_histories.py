@@ -144,6 +144,12 @@ def save_plainly(directory, step):
         lab.point_to(directory, names[-2:], [now + 1e-6 * n for n in range(len(names[-2:]))])
 
 
+# The first ones are for every day.
+SEEDS = pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=pytest.mark.long if n >= 60 else ()) for n in range(150)]
+)
+
+
 def play(seed, folder, *, plain):
     """Plays a history to its end; returns (too much, too little) of what it leaves."""
     chance = random.Random(seed)
@@ -157,12 +163,12 @@ def play(seed, folder, *, plain):
         raise AssertionError("\n".join([*history.lines, repr(error)])) from error
 
 
-@pytest.mark.parametrize("seed", range(150))
+@SEEDS
 def test_a_history_loses_nothing_and_leaves_nothing(seed, folder):
     assert play(seed, folder, plain=False) == ([], [])
 
 
-@pytest.mark.parametrize("seed", range(150))
+@SEEDS
 def test_a_history_with_plain_tensorflow_loses_nothing(seed, folder):
     """What plain TensorFlow forgets, or leaves over, stays: it is nobody's to delete."""
     extra, missing = play(seed, folder, plain=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
+import multiprocessing
 import os
 import runpy
 import signal
@@ -28,6 +30,7 @@ def run(command, environment, folder, stdout, stderr):
       stderr: The same for its standard error.
     """
     os.setsid()
+    multiprocessing.current_process().daemon = False  # it may have children, as any program
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the tests
     _redirect(stdout, 1)
     _redirect(stderr, 2)
@@ -36,7 +39,8 @@ def run(command, environment, folder, stdout, stderr):
     os.chdir(folder)
     sys.argv = list(command)
     sys.path.insert(0, str(Path(command[0]).resolve().parent))
-    os._exit(_finish(_exit_code(command[0])))
+    program = functools.partial(runpy.run_path, command[0], run_name="__main__")
+    os._exit(finish(exit_code(program)))
 
 
 def _redirect(path, number):
@@ -45,10 +49,10 @@ def _redirect(path, number):
     os.close(file)
 
 
-def _exit_code(program):
-    """Runs a program; returns what it exits with, as Python would."""
+def exit_code(program):
+    """Calls a program; returns what it exits with, as Python would."""
     try:
-        runpy.run_path(program, run_name="__main__")
+        program()
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -60,7 +64,7 @@ def _exit_code(program):
     return 0
 
 
-def _finish(code):
+def finish(code):
     """Does what Python does at the end, and returns the exit code."""
     threading._shutdown()
     atexit._run_exitfuncs()
