@@ -11,12 +11,11 @@ import functools
 
 from distckpt.calls.call_log import CallLog
 from distckpt.calls.last_save import LastSave
-from distckpt.calls.save_request import Joined, Request, Saver
+from distckpt.calls.save_request import Joined, Request, Saver, Wanted
 from distckpt.calls.save_schedule import SaveSchedule
 from distckpt.coordination.base import Coordinator
 from distckpt.core import layout
 from distckpt.core.protocol import call_matching
-from distckpt.core.protocol import moment as moments
 from distckpt.core.protocol.call_matching import Move
 from distckpt.core.protocol.messages import Call
 from distckpt.core.protocol.moment import Moment, Relation
@@ -27,16 +26,6 @@ from distckpt.saving.background_save import BackgroundSave
 from distckpt.saving.save_session import SaveSession
 
 _GLANCE_EVERY = 0.05  # seconds
-
-
-@dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """A call of a worker that looks for the chief's entry of the same call."""
-
-    request: Request
-    moment: Moment
-    metrics: dict[str, float]
-    expected: int | None
 
 
 class SaveCalls:
@@ -282,7 +271,7 @@ class SaveCalls:
             if due is not False:  # otherwise the chief adds no entry for this call, either
                 self._withdraw(moment, error)
             raise
-        return self._find(_Wanted(request, moment, metrics, expected), due)
+        return self._find(Wanted(request, moment, metrics, expected), due)
 
     def _settle(self, moment: Moment) -> str | None:
         """Finds out how the previous save ended, if this worker stopped waiting for its outcome.
@@ -308,7 +297,7 @@ class SaveCalls:
             self._background.wait(_GLANCE_EVERY)
         self._background.wait()
 
-    def _find(self, wanted: _Wanted, due: bool | None) -> Joined | None:
+    def _find(self, wanted: Wanted, due: bool | None) -> Joined | None:
         moment = wanted.moment
         while True:
             keys, call = self._look(moment)
@@ -369,7 +358,7 @@ class SaveCalls:
             else:
                 self._background.fail(error)  # raised when the chief raises its error
 
-    def _join(self, wanted: _Wanted, keys: Keys, call: Call) -> Joined | None:
+    def _join(self, wanted: Wanted, keys: Keys, call: Call) -> Joined | None:
         """Does what this call's entry says."""
         self._unanswered = None  # first: without a step counter, no call may count twice
         number, turn = self._calls.passed, self._calls.join(call)
@@ -405,14 +394,6 @@ class SaveCalls:
 
     def _mismatch(self, moment: Moment, call: Call) -> StateMismatchError:
         me = self._coordinator.index
-        who = self._coordinator.name(me)
-        if call.kind == call_matching.RESTORE:
-            text = (
-                f"{who} called save() and the chief restore_or_initialize(). All workers must call "
-                "the same methods, in the same order."
-            )
-        else:
-            text = moments.differ(who, moment, call.moment)
-        error = StateMismatchError(text)
+        error = StateMismatchError(call_matching.differ(self._coordinator.name(me), moment, call))
         error.worker = me
         return error

@@ -115,3 +115,13 @@ class Saver(Protocol):
 
     def adopt(self, outcome: Outcome) -> None:
         """Takes over the outcome of a save that this worker had stopped waiting for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A call of a worker that looks for the chief's entry of the same call."""
+
+    request: Request
+    moment: Moment
+    metrics: dict[str, float]
+    expected: int | None

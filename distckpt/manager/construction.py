@@ -17,7 +17,7 @@ from distckpt.errors import DirectoryError, explain
 from distckpt.manager.job import Job
 from distckpt.manager.shared_parts import Common
 from distckpt.options import ManagerOptions
-from distckpt.ownership.fencing import ownership_of
+from distckpt.ownership.process_terms import ownership_of
 from distckpt.runtime import portable, tf_version
 from distckpt.runtime.own_process import OwnProcess
 from distckpt.state.base import BundleWriter

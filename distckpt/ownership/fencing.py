@@ -17,11 +17,10 @@ whole directory, has been moved.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from distckpt.core import layout
 from distckpt.errors import DirectoryClearedError, DistckptError, SupersededError
@@ -113,7 +112,7 @@ class Ownership:
             # Instead of the cleared directory, a new manager may find a copy of another one.
             is_new = self._mine is None and (found is None or not found.may_run)
             if last is None or is_new:
-                if not self._take_term(lambda: seen is None or seen.still_holds(self._look())):
+                if not self._take_term(lambda owner: seen is None or seen.still_holds(owner)):
                     raise self._lost(seen)
             elif found is None:
                 self._take_cleared()
@@ -139,9 +138,11 @@ class Ownership:
             self._mine, self._has_committed = current, False
         if current.is_certain and not self._terms.is_surpassed(current.term):
             return False
+        if not current.is_certain and not self._follows_rightly(current):
+            raise self._lost()
         # The mentioned term may be that of a successor, which must not be replaced.
         keeps = owner_record.newest_by(current.owner)  # the owner is the same process
-        if not self._take_term(lambda: current.is_of(self._look()), keeps):
+        if not self._take_term(current.is_of, keeps):
             raise self._lost()
         return True
 
@@ -149,7 +150,7 @@ class Ownership:
         """Takes a directory that nobody owns any more, after the program has been told."""
         if self._has_committed:
             raise self._lost()
-        if not self._take_term(lambda: self._look() is None):
+        if not self._take_term(lambda owner: owner is None):
             raise self._lost()
         _log.warning(
             "%s was cleared or moved. This process takes it again, as term %d.",
@@ -171,26 +172,50 @@ class Ownership:
           OSError: The directory cannot be written.
         """
         keeps = owner_record.newest_by(before) if only_deletes else None
-        if not self._take_term(lambda: self._terms.owner() == before, keeps, is_command=True):
+        if not self._take_term(lambda owner: owner == before, keeps, is_command=True):
             raise lost_directory.just_taken(self._directory, self._terms.owner())
 
     def _take_term(
-        self, may: Callable[[], bool], keeps: str | None = None, *, is_command: bool = False
+        self,
+        may_follow: Callable[[Owner | None], bool],
+        keeps: str | None = None,
+        *,
+        is_command: bool = False,
     ) -> bool:
-        """Takes a term above all others, if `may` returns True; the rest as in `Owner`."""
-        held_terms: list[HeldTerm] = []
+        """Takes a term above all others, if `may_follow` accepts the owner; the rest as in `Owner`.
+
+        It looks at the owner before it takes the term, which disturbs no other job, and once more
+        after that, because the directory may have been replaced in between.
+        """
+        attempts: list[HeldTerm] = []
 
         def me(term: int) -> Owner:
-            held_terms.append(HeldTerm(owner_record.me(term, keeps, is_command=is_command)))
-            self._held_terms.attempt(held_terms[-1])  # even after an error, the file may exist
-            return held_terms[-1].owner
+            owner = owner_record.me(term, keeps, is_command=is_command)
+            attempts.append(HeldTerm(owner, may_follow))
+            self._held_terms.attempt(attempts[-1])  # even after an error, the file may exist
+            return owner
 
-        if not self._terms.take(me, may):
+        if not self._terms.take(me, lambda: may_follow(self._look())):
             return False
-        self._held_terms.add(self._directory, held_terms[-1])
-        self._mine, self._has_committed = held_terms[-1], False
+        if not self._follows_rightly(attempts[-1]):
+            return False
+        self._held_terms.add(self._directory, attempts[-1])
+        self._mine, self._has_committed = attempts[-1], False
         self._held_terms.at_exit(self._release_at_exit)
         return True
+
+    def _follows_rightly(self, taken: HeldTerm) -> bool:
+        """Returns whether this process may own the directory; if not, gives the term back."""
+        if taken.may_follow(self._terms.owner_before(taken.term)):
+            return True
+        last, self._mine = self._mine, taken
+        try:
+            with contextlib.suppress(OSError, DistckptError):
+                self._remove_terms([layout.term_name(taken.term)])
+        finally:
+            self._mine = None if last is taken else last
+            self._held_terms.forget(taken)
+        return False
 
     # --- Checking -------------------------------------------------------------------------------
 
@@ -306,8 +331,7 @@ class Ownership:
         return layout.abandoned_folder(self._directory, mine.term, mine.owner.nonce)
 
     def _make_and_check(self, path: str) -> None:
-        # The folder comes first, and the check, without an old listing, second: see the module's
-        # docstring.
+        # In this order, and without an old listing: see the module's docstring.
         self._storage.make_directory(path)
         try:
             self.check_again()
@@ -341,16 +365,13 @@ class Ownership:
           DistckptError: This process no longer owns the directory; see `check`.
           OSError: The directory cannot be written.
         """
-        older = self._terms.older_than(self.held_term.term)
-        if not older:
-            return
+        if older := self._terms.older_than(self.held_term.term):
+            self._remove_terms(older)
+
+    def _remove_terms(self, names: Iterable[str]) -> None:
+        """Removes files of terms from the directory in which this process holds its term."""
         with self.held_term.settling:
-            folder = self.make_folder()
-            for name in older:
-                with contextlib.suppress(FileNotFoundError):
-                    path = layout.join(layout.terms_folder(self._directory), name)
-                    self._storage.rename(path, layout.join(folder, name))
-            self._storage.remove_tree(folder)
+            self._terms.remove(names, self.make_folder())
 
     def next_attempt(self) -> str:
         """Returns a new attempt id: the term, a count, and a random part."""
@@ -370,23 +391,10 @@ class Ownership:
             with contextlib.suppress(OSError, DistckptError):
                 self.check()
                 ended = dataclasses.replace(mine.owner, ended=host.now())
-                folder = self.make_folder()
-                path = layout.join(folder, layout.term_name(mine.term))
-                self._storage.write(path, owner_record.render(ended), durable=False)
-                self._storage.rename(path, self._terms.path(mine.term))
-                self._storage.remove_tree(folder)
+                self._terms.replace(ended, self.make_folder())
         finally:
             mine.settling.release()
 
     def _release_at_exit(self) -> None:
-        """Like `release`, but ends without a traceback on Ctrl-C."""
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):  # no traceback on Ctrl-C
             self.release()
-
-
-_registry = HeldTerms(at_exit=atexit.register)
-
-
-def ownership_of(storage: Storage, directory: str, *, durable: bool) -> Ownership:
-    """Returns a manager's ownership of `directory`, an absolute path or URL, in this process."""
-    return Ownership(storage, directory, durable=durable, held_terms=_registry)

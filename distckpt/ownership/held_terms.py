@@ -25,9 +25,11 @@ class HeldTerm:
 
     Args:
       owner: The content of the term's file.
+      may_follow: Whether this process may take the directory after a given owner.
 
     Attributes:
-      owner: The same.
+      owner: The content of the term's file.
+      may_follow: Whether this process may take the directory after a given owner.
       pid: The process id, which differs in a forked child.
       is_certain: Whether the file was written without an error. If not, a new term is taken.
       in_flight: The names of the pending folders that this process uses.
@@ -35,8 +37,11 @@ class HeldTerm:
         directory.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(
+        self, owner: Owner, may_follow: Callable[[Owner | None], bool] = lambda before: True
+    ) -> None:
         self.owner = owner
+        self.may_follow = may_follow
         self.pid = host.pid()
         self.is_certain = False
         self.in_flight: set[str] = set()
@@ -124,6 +129,10 @@ class HeldTerms:
     def attempt(self, held_term: HeldTerm) -> None:
         """Remembers a term whose file is about to be written."""
         self._by_nonce[held_term.pid, held_term.owner.nonce] = held_term
+
+    def forget(self, held_term: HeldTerm) -> None:
+        """Forgets a term that was given back: its file, if it is still there, is a stranger's."""
+        self._by_nonce.pop((held_term.pid, held_term.owner.nonce), None)
 
     def add(self, path: str, held_term: HeldTerm) -> None:
         """Remembers that the file of a term is written in the directory now at `path`."""

@@ -138,13 +138,20 @@ def taken(storage: Reader, directory: str) -> list[int]:
     return [e for e in map(layout.parse_term_name, names) if e is not None]
 
 
-def find(storage: Reader, directory: str) -> Owner | None:
+def find(storage: Reader, directory: str, *, below: int | None = None) -> Owner | None:
     """Returns the owner of a directory; None if nobody has ever saved there.
+
+    Args:
+      storage: The directory's storage.
+      directory: The directory's path.
+      below: If given, only lower terms count, so the result is the owner before that term.
 
     Raises:
       OSError: The directory cannot be read.
     """
     for term in sorted(taken(storage, directory), reverse=True):
+        if below is not None and term >= below:
+            continue
         path = layout.join(layout.terms_folder(directory), layout.term_name(term))
         try:
             return parse(term, storage.read(path))

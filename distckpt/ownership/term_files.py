@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from distckpt.core import layout
 from distckpt.errors import DirectoryError
@@ -36,6 +36,11 @@ class TermFiles:
           OSError: The directory cannot be read.
         """
         return owner_record.find(self._storage, self._directory)
+
+    def owner_before(self, term: int) -> Owner | None:
+        """Returns who owned the directory before `term`, as `owner`; never by an old listing."""
+        self.freshen()
+        return owner_record.find(self._storage, self._directory, below=term)
 
     def freshen(self) -> None:
         """Makes sure that `owner` does not rely on an old listing."""
@@ -89,6 +94,20 @@ class TermFiles:
             with contextlib.suppress(FileExistsError):  # another process was faster
                 self._create(me(term))
                 return True
+
+    def replace(self, owner: Owner, folder: str) -> None:
+        """Replaces the content of a term's file, by way of `folder`, which is then removed."""
+        path = layout.join(folder, layout.term_name(owner.term))
+        self._storage.write(path, owner_record.render(owner), durable=False)
+        self._storage.rename(path, self.path(owner.term))
+        self._storage.remove_tree(folder)
+
+    def remove(self, names: Iterable[str], folder: str) -> None:
+        """Removes files of terms, by way of `folder`, which is then removed, too."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self._storage.rename(layout.join(self._folder, name), layout.join(folder, name))
+        self._storage.remove_tree(folder)
 
     def _prepare(self) -> None:
         """Makes the private folders, and makes sure that no old listing of them is used."""

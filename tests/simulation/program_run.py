@@ -233,7 +233,7 @@ class ProgramRun:
     def _check_tail(self, program: Program) -> None:
         """When all is well again, one call fails at the most, and none for want of time."""
         tail = [heard.result for heard in program.heard if heard.tail]
-        known = self._known_errors()
+        known = self._known_errors(program)
         failed = []
         for error in tail:
             if isinstance(error, BaseException):
@@ -254,15 +254,19 @@ class ProgramRun:
         if saved < least:
             raise Violation(f"{program.name}: {saved} of {len(tail)} last calls saved")
 
-    def _known_errors(self) -> set[str]:
+    def _known_errors(self, program: Program) -> set[str]:
         """The chief's errors of saves in the background before the tail: each comes once more.
 
         The other workers hear of such an error late, in the next call that is due; so does the
-        chief, so that this call saves nowhere.
+        chief, so that this call saves nowhere. That call may be the chief's first in the tail.
         """
-        before = [heard.result for heard in self.programs[0].heard if not heard.tail]
-        errors = {str(result) for result in before if isinstance(result, BaseException)}
-        return errors if self.settings.background else set()
+        if not self.settings.background:
+            return set()
+        heard = self.programs[0].heard
+        results = [h.result for h in heard if not h.tail]
+        if program.index > 0:
+            results += [h.result for h in heard if h.tail and h.result is not None][:1]
+        return {str(result) for result in results if isinstance(result, BaseException)}
 
     def limit(self) -> float:
         """Returns how long a call may take."""

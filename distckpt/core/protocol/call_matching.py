@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 
+from distckpt.core.protocol import moment as moments
 from distckpt.core.protocol.messages import Call
 from distckpt.core.protocol.moment import Moment, Relation
 
@@ -68,3 +69,13 @@ def on_restore(call: Call) -> Move:
 def needs_workers(call: Call) -> bool:
     """Returns whether the other workers must act, or whether the entry itself is the answer."""
     return call.failure is None and (call.kind == RESTORE or call.save)
+
+
+def differ(worker: str, mine: Moment, call: Call) -> str:
+    """Returns the error message for a worker whose call is not the chief's."""
+    if call.kind == RESTORE:
+        return (
+            f"{worker} called save() and the chief restore_or_initialize(). All workers must call "
+            "the same methods, in the same order."
+        )
+    return moments.differ(worker, mine, call.moment)

@@ -17,7 +17,7 @@ import distckpt
 from distckpt.core import layout
 from distckpt.core.tensorflow_format.index_reader import read_index
 from distckpt.directory.catalog import Catalog
-from distckpt.ownership import fencing
+from distckpt.ownership import process_terms
 from distckpt.ownership.held_terms import HeldTerms
 from distckpt.restoring.verifier import Verifier
 from distckpt.saving.committer import Committer
@@ -199,7 +199,7 @@ def either(request, make):
 @pytest.fixture
 def another_process(monkeypatch):
     """Returns a function that makes this process forget which directories it owns."""
-    return lambda: monkeypatch.setattr(fencing, "_registry", HeldTerms())
+    return lambda: monkeypatch.setattr(process_terms, "_terms", HeldTerms())
 
 
 class Gate(LocalStorage):

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 import distckpt
-from distckpt.ownership import fencing
+from distckpt.ownership import process_terms
 from distckpt.ownership.held_terms import HeldTerms
 
 from ..kit.tf_differences import TAKES_LAST_STEP, TAKES_LAST_STEP_0
@@ -177,7 +177,7 @@ class Histories(RuleBasedStateMachine):
     @rule(options=MANAGER, new_program=st.booleans())
     def restart(self, options, new_program):
         if new_program:
-            fencing._registry = HeldTerms()  # as in a new process
+            process_terms._terms = HeldTerms()  # as in a new process
             self.both(lambda s: s.start_program())
         self.start(options)
 

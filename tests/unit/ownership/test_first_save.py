@@ -258,7 +258,8 @@ def test_a_term_that_may_not_be_durable_is_no_other_process(run):
 
 FORK = """
 import os, sys
-from distckpt.ownership.fencing import Ownership, ownership_of
+from distckpt.ownership.fencing import Ownership
+from distckpt.ownership.process_terms import ownership_of
 from distckpt.storage.local import LocalStorage
 mine = ownership_of(LocalStorage(), sys.argv[1], durable=False)
 mine.memory.look()

@@ -48,7 +48,7 @@ def test_two_processes_never_take_the_same_term(tmp_path):
 
 FORK = """
 import os, sys
-from distckpt.ownership.fencing import ownership_of
+from distckpt.ownership.process_terms import ownership_of
 from distckpt.storage.local import LocalStorage
 mine = ownership_of(LocalStorage(), sys.argv[1], durable=False)
 mine.take()
@@ -72,7 +72,7 @@ def test_a_forked_child_is_another_process(tmp_path):
 
 INTERRUPTED = """
 import signal, sys
-from distckpt.ownership.fencing import ownership_of
+from distckpt.ownership.process_terms import ownership_of
 from distckpt.storage.local import LocalStorage
 
 class Interrupted(LocalStorage):

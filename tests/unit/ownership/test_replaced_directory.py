@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,11 +11,12 @@ import time
 import pytest
 
 from distckpt.errors import DirectoryClearedError, SaveFailedError, SupersededError
-from distckpt.ownership.fencing import ownership_of
+from distckpt.ownership.fencing import Ownership
 from distckpt.ownership.owner_record import find
+from distckpt.ownership.process_terms import ownership_of
 from distckpt.runtime import host
 from distckpt.storage.local import LocalStorage
-from distckpt.testing.faulty_storage import Fault, FaultyStorage
+from distckpt.testing.faulty_storage import AFTER, Fault, FaultyStorage, Where, fails
 
 from .owners import owner
 
@@ -105,6 +107,46 @@ def test_a_new_manager_leaves_another_process_alone_and_takes_from_a_dead_one(tm
     new = ownership_of(LocalStorage(), str(tmp_path), durable=True)
     assert new.take()
     assert new.term == 2
+
+
+def test_a_directory_that_is_replaced_while_its_term_is_being_taken(tmp_path):
+    """The owner's term in the new directory has the same number as the one that was looked at."""
+
+    def replace(storage, operation):
+        shutil.rmtree(tmp_path / ".distckpt")
+        newer.take()
+
+    owner(tmp_path).take()  # of a job that has ended
+    storage = FaultyStorage(LocalStorage())
+    late, newer = Ownership(storage, str(tmp_path), durable=True), owner(tmp_path)
+    late.memory.look()
+    late.memory.restored()
+    storage.add(Fault(replace, Where("create")))
+    with pytest.raises(SupersededError, match=r"term 1\)"):
+        late.take()
+    newer.check()
+    assert os.listdir(tmp_path / ".distckpt/terms") == ["00000001.json"]
+    with pytest.raises(SupersededError):
+        late.take()
+
+
+def test_a_term_in_a_replaced_directory_is_given_back_after_an_error_too(tmp_path):
+    def replace(storage, operation):
+        shutil.rmtree(tmp_path / ".distckpt")
+        newer.take()
+
+    owner(tmp_path).take()
+    storage = FaultyStorage(LocalStorage())
+    late, newer = Ownership(storage, str(tmp_path), durable=True), owner(tmp_path)
+    late.memory.look()
+    late.memory.restored()
+    storage.add(Fault(replace, Where("create")))
+    storage.add(Fault(fails(errno.EIO), Where("create"), AFTER))
+    with pytest.raises(OSError, match="Input/output"):
+        late.take()
+    with pytest.raises(SupersededError):
+        late.take()
+    newer.check()
 
 
 @pytest.mark.parametrize("come_back", [True, False])
