@@ -79,6 +79,10 @@ class Coordinator(abc.ABC):
         """Does what `fetch` does, but returns all of `keys` that are published, or some of them.
 
         Returns [] after `timeout`. A thousand answers are then taken in a few calls.
+
+        If there are more than a few keys, both methods may find a key late that is far back in
+        `keys`, as long as those before it are absent. Where that matters, publish the message
+        under a key that all share, too, and put that first.
         """
         found = self.fetch(keys, timeout)
         return [] if found is None else [found]

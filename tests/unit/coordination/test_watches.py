@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from distckpt import errors
-from distckpt.coordination import watches as module
+from distckpt.coordination import watched_key as module
 from distckpt.coordination.crew import Crew
 from distckpt.coordination.in_process import InProcess
 from distckpt.coordination.watches import Forgotten, Watches
@@ -57,7 +57,7 @@ def engine():
 
 @pytest.fixture
 def watches(engine):
-    return Watches(engine.ask, Crew(0))
+    return Watches(engine.ask, Crew(0), 4)
 
 
 def test_a_published_key_is_found(engine, watches):
@@ -118,7 +118,7 @@ def test_the_first_key_is_preferred_even_if_its_thread_begins_late(engine):
     late = []
     for key in "ab":
         engine.store.publish(key, "value")
-    assert Watches(engine.ask, Busy(0)).fetch(["a", "b"], SOON) == ("a", "value")
+    assert Watches(engine.ask, Busy(0), 4).fetch(["a", "b"], SOON) == ("a", "value")
     assert engine.asked == ["b", "a"]
 
 
@@ -164,7 +164,7 @@ def test_an_error_of_the_program_does_not_leave_the_fetch_waiting():
         raise TypeError("the interface has changed")
 
     with pytest.raises(TypeError, match="the interface has changed"):
-        Watches(ask, Crew(0)).fetch(["a"], 30)
+        Watches(ask, Crew(0), 4).fetch(["a"], 30)
 
 
 def test_a_forgotten_key_ends_its_call(engine, watches):
@@ -186,14 +186,14 @@ def test_a_fetch_goes_on_when_its_key_is_forgotten_and_published_anew(engine, wa
 
 
 def test_a_call_that_runs_out_is_renewed_while_somebody_waits(engine, watches, monkeypatch):
-    monkeypatch.setattr(module, "_CALL", 0.05)
+    monkeypatch.setattr(module, "CALL", 0.05)
     threading.Timer(0.5, engine.store.publish, ["a", "value"]).start()
     assert watches.fetch(["a"], SOON) == ("a", "value")
     assert len(engine.asked) > 3
 
 
 def test_a_call_that_runs_out_is_not_renewed_when_nobody_waits(engine, watches, monkeypatch):
-    monkeypatch.setattr(module, "_CALL", 0.05)
+    monkeypatch.setattr(module, "CALL", 0.05)
     assert watches.fetch(["a"], 0.1) is None
     time.sleep(0.3)
     assert engine.open == 0
@@ -203,7 +203,7 @@ def test_a_call_that_runs_out_is_not_renewed_when_nobody_waits(engine, watches, 
 
 
 def test_answers_that_nobody_fetches_are_dropped_in_the_end(engine, watches, monkeypatch):
-    monkeypatch.setattr(module, "_CALL", 0.05)
+    monkeypatch.setattr(module, "CALL", 0.05)
     assert watches.fetch(["a"], 0) is None
     engine.store.publish("a", "value")
     time.sleep(0.3)
@@ -217,7 +217,7 @@ def test_answers_that_nobody_fetches_are_dropped_in_the_end(engine, watches, mon
 @pytest.fixture
 def alone(engine, monkeypatch):
     Refusing(monkeypatch)
-    return Watches(engine.ask, Crew(0))
+    return Watches(engine.ask, Crew(0), 4)
 
 
 def test_without_threads_a_published_key_is_found(engine, alone):
@@ -237,7 +237,6 @@ def test_without_threads_a_fetch_ends_at_its_deadline_and_no_call_stays_open(eng
     assert alone.fetch(["a", "b"], 0.5) is None
     assert 0.5 <= time.monotonic() - began < SOON
     assert engine.open == 0
-    assert alone._watches == {}
 
 
 def test_without_threads_an_error_is_raised_and_a_forgotten_key_is_none(engine, alone):
