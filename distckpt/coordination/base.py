@@ -116,5 +116,11 @@ class Coordinator(abc.ABC):
     def forget(self, keys: Sequence[str]) -> None:
         """Deletes keys that will not be fetched again. Best effort; never raises."""
 
+    def stop_waiting(self, keys: Sequence[str]) -> None:  # noqa: B027 - most adapters do nothing
+        """Says that this worker will not fetch these keys again, although they may be published.
+
+        An adapter that watches keys with a few threads may need them for others. Never raises.
+        """
+
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing
         """Releases the adapter's resources; further calls are not allowed."""

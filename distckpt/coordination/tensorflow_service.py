@@ -165,6 +165,10 @@ class TensorFlowService(base.Coordinator):
         with contextlib.suppress(errors.CoordinationError):
             Background(lambda: self._forget(full), _crew).finished(_FORGET)
 
+    def stop_waiting(self, keys: Sequence[str]) -> None:
+        """See base."""
+        self._watches.stop_waiting([self._full(key) for key in keys])
+
     def close(self) -> None:
         """Ends all waiting. The other workers are not told; the service itself runs on."""
         self._watches.close()

@@ -11,7 +11,7 @@ LOOK = 0.2
 # that has not begun its call yet, on a busy machine, is waited for as long as a first look takes.
 ORDER = 0.02
 # Seconds that the first call for a key lasts, and the longest.
-FIRST_CALL, CALL = 1.0, 60.0
+FIRST_CALL, CALL = 0.25, 60.0
 # Seconds until the first look at a key that no thread has taken; later intervals are as long as all
 # before them together.
 FIRST_LOOK = 0.5
@@ -71,8 +71,8 @@ class WatchedKey:
             return False
         return now < (self.asked + ORDER if self.asked else self.taken + LOOK)
 
-    def is_wanted(self, now: float) -> bool:
-        """Whether somebody waits for it, or has just done so."""
+    def may_be_wanted(self, now: float) -> bool:
+        """Whether somebody waits for it, or has just done so and may go on."""
         return now <= self.wanted_until + BETWEEN
 
     def is_stale(self, now: float) -> bool:

@@ -67,21 +67,24 @@ class Watches:
 
     def _wait(self, fetch: _Fetch) -> list[tuple[str, str]]:
         with self._changed:
-            self._drop_stale()
-            while not self._closed:
-                watches = self._watch(fetch)
-                now = time.monotonic()
-                found = first_answered(watches, now)
-                due = fetch.before(found) if found else fetch.due(now, self._looked + _PACE)
-                if due is not None:
-                    self._look(due, fetch)
-                elif found is not None:
-                    rest = [w for w in watches if w.value is not None] if fetch.every else []
-                    return [self._deliver(one) for one in dict.fromkeys([found, *rest])]
-                elif now >= fetch.until():
-                    return []
-                else:
-                    self._changed.wait(fetch.pause(now, self._looked + _PACE))
+            return self._find(fetch)
+
+    def _find(self, fetch: _Fetch) -> list[tuple[str, str]]:
+        self._drop_stale()
+        while not self._closed:
+            watches = self._watch(fetch)
+            now = time.monotonic()
+            found = first_answered(watches, now)
+            due = fetch.before(found) if found else fetch.due(now, self._looked + _PACE)
+            if due is not None:
+                self._look(due, fetch)
+            elif found is not None:
+                rest = [w for w in watches if w.value is not None] if fetch.every else []
+                return [self._deliver(one) for one in dict.fromkeys([found, *rest])]
+            elif now >= fetch.until():
+                return []
+            else:
+                self._changed.wait(fetch.pause(now, self._looked + _PACE))
         return []
 
     def drop(self, keys: Sequence[str]) -> None:
@@ -90,6 +93,13 @@ class Watches:
             for key in keys:
                 if key in self._watches and self._watches[key].taken is None:
                     del self._watches[key]
+
+    def stop_waiting(self, keys: Sequence[str]) -> None:
+        """Lets the threads of these keys take others, as soon as their calls end."""
+        with self._changed:
+            for key in keys:
+                if key in self._watches:
+                    self._watches[key].wanted_until = 0.0
 
     def close(self) -> None:
         """Ends all fetches, with []. Calls that are still open end by themselves."""
@@ -139,10 +149,10 @@ class Watches:
     def _after(self, watch: WatchedKey, *, forgotten: bool) -> WatchedKey | None:
         """Returns the key that the thread of `watch` watches next; None if it ends."""
         now = time.monotonic()
-        others = (w for w in self._watches.values() if w.is_left and w.is_wanted(now))
+        others = (w for w in self._watches.values() if w.is_left and w.may_be_wanted(now))
         following = None if self._closed or watch.error is not None else next(others, None)
         over = self._closed or forgotten or watch.is_stale(now)
-        if not over and not watch.answered and (watch.is_wanted(now) or following is None):
+        if not over and not watch.answered and (watch.may_be_wanted(now) or following is None):
             return watch
         watch.taken = None
         if not watch.answered:

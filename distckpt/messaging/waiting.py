@@ -181,6 +181,7 @@ class Waiting:
             return actions.Told(messages.outcome_from_json(got[1]))
         if got[0] == self._keys.rendezvous:
             return actions.Called(messages.rendezvous_from_json(got[1]))
+        self._coordinator.stop_waiting(first)
         # From here on the chief's deadline counts; it began before the opening was published.
         now, grace = host.monotonic(), self._patience.grace
         self._deadline = now + self._patience.seconds + grace

@@ -49,6 +49,7 @@ class Ownership:
 
     Attributes:
       memory: Remembers who owned the directory when this manager restored.
+      names: What the last `take` has found in the directory; None if it took a term.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Ownership:
         self._mine: HeldTerm | None = None
         self._has_committed = False
         self._successor: Owner | None = None
+        self.names: list[str] | None = None
         self.memory = RestoreMemory(storage, directory, self._held_terms)
 
     @property
@@ -98,6 +100,7 @@ class Ownership:
           DirectoryError: There is no term left, or a private folder is a link.
           OSError: The directory cannot be read or written.
         """
+        self.names = None
         with self._held_terms.lock(self._directory):
             if self._successor is not None:
                 raise self._supersede(self._successor)
@@ -137,8 +140,11 @@ class Ownership:
         """
         if current is not self._mine:  # another manager has taken it
             self._mine, self._has_committed = current, False
-        if current.is_certain and not self._terms.is_surpassed(current.term):
-            return False
+        if current.is_certain:
+            is_surpassed, names = self._terms.surpassing(current.term)
+            if not is_surpassed:
+                self.names = names
+                return False
         # The mentioned term may be that of a successor, which must not be replaced.
         keeps = owner_record.newest_by(current.owner)  # the owner is the same process
         if not self._take_term(lambda: current.is_of(self._look()), keeps):

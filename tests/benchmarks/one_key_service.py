@@ -23,7 +23,7 @@ class OneKeyService:
     """The store, and what it has been asked.
 
     Attributes:
-      calls: How many calls each worker has made.
+      calls: How many calls each worker has made, without those for messages of progress.
       given_up: How many of them were given up, by worker.
       sent: How many characters were sent to each worker, those for calls given up included.
       lost: Worker → why it is lost.
@@ -43,7 +43,7 @@ class OneKeyService:
     def set(self, worker: int, key: str, value: str) -> None:
         """Publishes a key; its first value remains."""
         with self._lock:
-            self.calls[worker] += 1
+            self.calls[worker] += "/progress-" not in key
             if key in self._values:
                 return
             self._values[key] = value
@@ -54,7 +54,7 @@ class OneKeyService:
     def get(self, worker: int, key: str, seconds: float) -> str | None:
         """Waits for one key."""
         with self._lock:
-            self.calls[worker] += 1
+            self.calls[worker] += "/progress-" not in key
             if key in self._values:
                 self.sent[worker] += len(self._values[key])
                 return self._values[key]
@@ -62,7 +62,7 @@ class OneKeyService:
             self._open.setdefault(key, []).append((worker, event))
         event.wait(seconds)
         with self._lock:
-            self.given_up[worker] += not event.is_set()
+            self.given_up[worker] += not event.is_set() and "/progress-" not in key
             return self._values.get(key, _FORGOTTEN) if event.is_set() else None
 
     def forget(self, worker: int, keys: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ class OneKeyService:
         for key in keys:
             self.set(worker, key, _FORGOTTEN)
             with self._lock:
-                self.calls[worker] += 1
+                self.calls[worker] += "/progress-" not in key
                 self._values.pop(key, None)
 
 
@@ -121,6 +121,10 @@ class OneKeyCoordinator(Coordinator):
         self._watches.drop(keys)
         self._service.forget(self.index, keys)
 
+    def stop_waiting(self, keys: Sequence[str]) -> None:
+        """See base."""
+        self._watches.stop_waiting(keys)
+
     def close(self) -> None:
         """See base."""
         self._watches.close()
@@ -131,12 +135,13 @@ class CountingCrew(Crew):
 
     Attributes:
       most: The most threads at a time.
-      seconds: The processor time of the work that has ended.
     """
 
     def __init__(self) -> None:
         self.most = 0
-        self.seconds = 0.0
+        self._seconds = 0.0
+        self._under_way = 0
+        self._ends = threading.Condition()
         super().__init__(THREADS)
 
     def do(self, work: Callable[[], None], most: int | None = None, name: str = "") -> bool:
@@ -145,8 +150,21 @@ class CountingCrew(Crew):
         def timed() -> None:
             before = time.thread_time()
             work()
-            self.seconds += time.thread_time() - before
+            with self._ends:
+                self._seconds += time.thread_time() - before
+                self._under_way -= 1
+                self._ends.notify_all()
 
+        with self._ends:
+            self._under_way += 1
         done = super().do(timed, most, name)
-        self.most = max(self.most, self._threads)
+        with self._ends:
+            self._under_way -= not done
+            self.most = max(self.most, self._threads)
         return done
+
+    def ended(self) -> float:
+        """Waits until all work has ended, at most a minute; returns its processor time."""
+        with self._ends:
+            self._ends.wait_for(lambda: self._under_way == 0, 60.0)
+            return self._seconds

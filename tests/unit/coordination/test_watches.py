@@ -72,7 +72,8 @@ def test_a_key_published_while_waiting_is_found_at_once(engine, watches):
     assert time.monotonic() - began < SOON
 
 
-def test_many_fetches_of_an_absent_key_make_one_call(engine, watches):
+def test_many_fetches_of_an_absent_key_make_one_call(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_CALL", 60.0)
     for _ in range(20):
         assert watches.fetch(["a"], 0.01) is None
     assert engine.asked == ["a"]
@@ -263,3 +264,54 @@ def test_closing_ends_a_fetch(engine, watches):
         eventually(lambda: engine.open == 1)
         watches.close()
         assert future.result(SOON) is None
+
+
+# --- More keys than threads
+
+
+def test_a_key_that_no_thread_has_taken_is_found(engine, watches):
+    keys = [str(n) for n in range(10)]
+    threading.Timer(0.3, engine.store.publish, ["9", "value"]).start()
+    assert watches.fetch(keys, SOON) == ("9", "value")
+    assert watches.fetch_all(["x", *keys], SOON) == [("9", "value")]
+
+
+def test_all_that_are_there_are_found_in_one_look(engine, watches):
+    for key in "aceg":
+        engine.store.publish(key, "value")
+    assert watches.fetch_all(list("xyzabcdefgh"), 0) == [(key, "value") for key in "aceg"]
+
+
+def test_a_thread_takes_the_next_key_when_its_own_is_published(engine, watches):
+    keys = [str(n) for n in range(40)]
+    for key in keys:
+        engine.store.publish(key, "value")
+    found = []
+    while len(found) < len(keys):
+        found += [key for key, _ in watches.fetch_all([k for k in keys if k not in found], SOON)]
+    assert sorted(engine.asked) == sorted(keys)
+
+
+def test_a_thread_leaves_a_key_that_nobody_waits_for_to_one_that_is_waited_for(engine):
+    watches = Watches(engine.ask, Crew(1), 1)
+    assert watches.fetch(["old"], 0) is None
+    watches.stop_waiting(["old"])
+    threading.Timer(1.0, engine.store.publish, ["b", "value"]).start()
+    assert watches.fetch(["a", "b"], SOON) == ("b", "value")
+    assert engine.asked.count("old") == 1
+    assert watches._watches["a"].taken
+
+
+def test_the_first_key_keeps_its_thread_between_two_fetches_of_many(engine, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_CALL", 0.05)
+    watches = Watches(engine.ask, Crew(1), 1)
+    for _ in range(10):
+        assert watches.fetch_all(["first", *map(str, range(9))], 0.01) == []
+        time.sleep(0.1)
+        assert watches._watches["first"].taken
+
+
+def test_an_absent_key_that_no_thread_has_is_asked_for_at_intervals_that_double(engine):
+    watches = Watches(engine.ask, Crew(1), 1)
+    assert watches.fetch(["first", "second"], 5.0) is None
+    assert engine.asked.count("second") <= 5  # at 0.5, 1, 2, 4 s
