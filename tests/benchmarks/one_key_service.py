@@ -79,6 +79,7 @@ class OneKeyCoordinator(Coordinator):
 
     Attributes:
       crew: Its threads.
+      waiting: The processor time of those that wait for keys.
     """
 
     index = count = 0
@@ -86,14 +87,28 @@ class OneKeyCoordinator(Coordinator):
     def __init__(self, service: OneKeyService, index: int, count: int) -> None:
         self.index, self.count = index, count
         self.crew = CountingCrew()
+        self.waiting = 0.0
+        self._seen = threading.local()
+        self._noting = threading.Lock()
         self._service = service
         self._watches = Watches(self._get, self.crew, WAITING)
 
     def _get(self, key: str, seconds: float) -> str | None:
-        value = self._service.get(self.index, key, seconds)
+        self._note()
+        try:
+            value = self._service.get(self.index, key, seconds)
+        finally:
+            self._note()
         if value == _FORGOTTEN:
             raise Forgotten
         return value
+
+    def _note(self) -> None:
+        if threading.current_thread().name.startswith("distckpt-wait"):
+            now = time.thread_time()
+            with self._noting:
+                self.waiting += now - getattr(self._seen, "until", 0.0)
+            self._seen.until = now
 
     def publish(self, key: str, value: str) -> None:
         """See base."""
@@ -131,40 +146,14 @@ class OneKeyCoordinator(Coordinator):
 
 
 class CountingCrew(Crew):
-    """A crew that notes how many threads it has had, and their processor time.
-
-    Attributes:
-      most: The most threads at a time.
-    """
+    """A crew that notes how many threads it has had at a time, at the most, as `most`."""
 
     def __init__(self) -> None:
         self.most = 0
-        self._seconds = 0.0
-        self._under_way = 0
-        self._ends = threading.Condition()
         super().__init__(THREADS)
 
     def do(self, work: Callable[[], None], most: int | None = None, name: str = "") -> bool:
         """See `Crew`."""
-
-        def timed() -> None:
-            before = time.thread_time()
-            work()
-            with self._ends:
-                self._seconds += time.thread_time() - before
-                self._under_way -= 1
-                self._ends.notify_all()
-
-        with self._ends:
-            self._under_way += 1
-        done = super().do(timed, most, name)
-        with self._ends:
-            self._under_way -= not done
-            self.most = max(self.most, self._threads)
+        done = super().do(work, most, name)
+        self.most = max(self.most, self._threads)
         return done
-
-    def ended(self) -> float:
-        """Waits until all work has ended, at most a minute; returns its processor time."""
-        with self._ends:
-            self._ends.wait_for(lambda: self._under_way == 0, 60.0)
-            return self._seconds

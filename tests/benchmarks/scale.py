@@ -127,7 +127,7 @@ def _once(workers: int, count: int) -> dict[str, Any]:
         "plan": planned - began,
         "fingerprint": hashed - planned,
         "commit": chief.seconds,
-        "waiting": chief.coordinator.crew.ended(),
+        "waiting": chief.coordinator.waiting,
         "calls": chief.service.calls[0],
         "in_vain": chief.service.given_up[0],
         "threads": chief.coordinator.crew.most,

@@ -249,6 +249,7 @@ def test_without_threads_an_error_is_raised_and_a_forgotten_key_is_none(engine, 
 
 
 def test_a_watch_that_got_no_thread_gets_one_later(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_CALL", 60.0)
     with monkeypatch.context() as limited:
         Refusing(limited)
         assert watches.fetch(["a"], 0) is None
