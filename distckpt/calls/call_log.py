@@ -29,6 +29,7 @@ from distckpt.errors import (
     SaveFailedError,
     WorkerLostError,
 )
+from distckpt.messaging import refusals
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 
@@ -279,15 +280,23 @@ class CallLog:
 
     def _answer(self, entry: int, moment: Moment | None, error: BaseException) -> None:
         me = self._coordinator.index
-        key = Keys(self._manager, "call", entry).answer(me, len(self._of(entry)))
-        self._refusals.append((entry, key))
-        self._publish(key, messages.to_json(Refusal(me, _failure(error, me), moment=moment)))
+        keys = Keys(self._manager, "call", entry)
+        refusal = Refusal(me, _failure(error, me), moment=moment)
+        self._refuse(keys, len(self._of(entry)), refusal, entry)
 
     def give_up(self, keys: Keys, turn: int, error: BaseException) -> None:
         """Tells the chief that this worker leaves a call, if it has not answered yet."""
         me = self._coordinator.index
-        refusal = Refusal(me, _failure(error, me))
-        self._publish(keys.answer(me, turn), messages.to_json(refusal))
+        self._refuse(keys, turn, Refusal(me, _failure(error, me)))
+
+    def _refuse(self, keys: Keys, turn: int, refusal: Refusal, entry: int | None = None) -> None:
+        try:
+            published = refusals.publish(self._coordinator, keys, turn, refusal)
+        except DistckptError as error:
+            _log.warning("%s", error)  # the chief, which waits for it, gets an error, too
+            published = [keys.answer(self._coordinator.index, turn)]
+        if entry is not None:
+            self._refusals += [(entry, key) for key in published]
 
     def _publish(self, key: str, value: str) -> bool:
         try:

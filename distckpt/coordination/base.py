@@ -79,6 +79,10 @@ class Coordinator(abc.ABC):
         """Does what `fetch` does, but returns all of `keys` that are published, or some of them.
 
         Returns [] after `timeout`. A thousand answers are then taken in a few calls.
+
+        If there are more than a few keys, both methods may find a key late that is far back in
+        `keys`, as long as those before it are absent. Where that matters, publish the message
+        under a key that all share, too, and put that first.
         """
         found = self.fetch(keys, timeout)
         return [] if found is None else [found]
@@ -111,6 +115,12 @@ class Coordinator(abc.ABC):
     @abc.abstractmethod
     def forget(self, keys: Sequence[str]) -> None:
         """Deletes keys that will not be fetched again. Best effort; never raises."""
+
+    def stop_waiting(self, keys: Sequence[str]) -> None:  # noqa: B027 - most adapters do nothing
+        """Says that this worker will not fetch these keys again, although they may be published.
+
+        An adapter that watches keys with a few threads may need them for others. Never raises.
+        """
 
     def close(self) -> None:  # noqa: B027 - most adapters hold nothing
         """Releases the adapter's resources; further calls are not allowed."""

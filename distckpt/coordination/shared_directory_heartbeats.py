@@ -46,6 +46,7 @@ class Heartbeats:
         self._lost: dict[int, str] = {}
         self._told: dict[int, str] = {}  # by the chief to the others
         self._stopping = threading.Event()
+        self._joined = threading.Event()
         self._thread = threading.Thread(target=self._run, name="distckpt-heartbeat", daemon=True)
         self._thread.start()
         try:
@@ -53,6 +54,8 @@ class Heartbeats:
         except (OSError, errors.ConfigurationError):
             self._stopping.set()
             raise
+        finally:
+            self._joined.set()
 
     def lost(self) -> dict[int, str]:
         """Returns the dead workers with the reasons."""
@@ -77,6 +80,7 @@ class Heartbeats:
         self._thread.join(timeout=self._lost_after)  # a hung file system may block it
 
     def _run(self) -> None:
+        self._joined.wait()  # else its first heartbeat could look like another process
         seen = time.monotonic()
         while not self._stopping.wait(self._interval):
             try:

@@ -45,10 +45,10 @@ _GLANCE = 0.5  # how long `publish` waits before it asks about the chief
 _PUBLISH = 60.0  # how long `publish` waits while the service answers other calls
 _FORGET = 2.0  # how long `forget` waits
 
-# The threads of all calls: `_RESERVE` for calls other than watches, and three for each worker for
-# watches, but at most `_MOST_WATCHES`.
-_RESERVE = 4
-_MOST_WATCHES = 32
+# The threads of this process: those that wait for keys, however many these are, and the rest for
+# calls that end at once, unless the service hangs.
+THREADS = 8
+_WAITING = 4
 _crew = Crew(0)
 
 _TASK = re.compile(r"(?:Task )?/job:(\w+)/replica:\d+/task:(\d+)")
@@ -80,8 +80,8 @@ class TensorFlowService(base.Coordinator):
         self._job = job
         self._namespace = namespace
         self._context = tf_context.context()
-        _crew.grow(_RESERVE + min(_MOST_WATCHES, 3 * len(job.tasks)))
-        self._watches = Watches(self._get, _crew, leave=_RESERVE)
+        _crew.grow(THREADS)
+        self._watches = Watches(self._get, _crew, _WAITING)
         self._connection = _Connection()
         self._mark = self._full(f"mark/{job.index}/{secrets.token_hex(8)}")
         self._marked = False
@@ -164,6 +164,10 @@ class TensorFlowService(base.Coordinator):
         self._watches.drop(full)
         with contextlib.suppress(errors.CoordinationError):
             Background(lambda: self._forget(full), _crew).finished(_FORGET)
+
+    def stop_waiting(self, keys: Sequence[str]) -> None:
+        """See base."""
+        self._watches.stop_waiting([self._full(key) for key in keys])
 
     def close(self) -> None:
         """Ends all waiting. The other workers are not told; the service itself runs on."""

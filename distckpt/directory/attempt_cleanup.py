@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import logging
 import posixpath
+from collections.abc import Sequence
 
 from distckpt.core import attempts, layout, listings, manifest_json
 from distckpt.core.manifest import Manifest
@@ -66,12 +67,19 @@ class AttemptCleanup:
         self._threads = threads
         self._holds = Holds(storage, directory)
 
-    def finish_all(self) -> None:
+    def finish_all(self, names: Sequence[str] | None = None) -> bool:
         """Settles every attempt except the running ones of this process and of a successor.
 
         First each folder is moved to a place from which only this term renames. This stops a paused
         owner, and spares an owner that works in another directory that has taken the place of this
         one (see `ownership`).
+
+        Args:
+          names: A listing of the directory, made after this process has taken its term. Without it,
+            the directory is listed.
+
+        Returns:
+          Whether there was anything to settle.
 
         Raises:
           OSError: The directory cannot be changed.
@@ -81,7 +89,7 @@ class AttemptCleanup:
         with held_term.settling:
             mine = self._ownership.folder
             older = self._abandoned(held_term.term, mine)
-            unfinished = self._unfinished(held_term, older)
+            unfinished = self._unfinished(held_term, older, names)
             if unfinished:
                 self._ownership.make_folder()
             for parent, name in unfinished:
@@ -90,9 +98,11 @@ class AttemptCleanup:
                 except FileNotFoundError:
                     continue  # its owner finished and removed it in the meantime
                 _log.info("%s was left in %s by an unfinished save; cleaning up.", name, parent)
-            for name in self._folders(mine):
+            found = self._folders(mine)
+            for name in found:
                 self._settle(layout.join(mine, name))
             self._remove_abandoned([*older, mine])
+            return bool(found)
 
     def remove_temporaries(self) -> None:
         """Removes files that a dead chief was writing. Call it only right after taking the term.
@@ -114,7 +124,9 @@ class AttemptCleanup:
         """
         self._settle(layout.join(self._directory, folder))
 
-    def finish_deletion(self, dead: Manifest | None, folder: str) -> bool:
+    def finish_deletion(
+        self, dead: Manifest | None, folder: str, names: Sequence[str] | None = None
+    ) -> bool:
         """Finishes a deletion of this process, in the pending folder named `folder`.
 
         Returns:
@@ -123,6 +135,7 @@ class AttemptCleanup:
         Args:
           dead: The tombstone in the folder; None if there is none.
           folder: The folder's name.
+          names: A listing of the directory; without it, the directory is listed.
 
         Raises:
           OSError: The directory cannot be changed; the next `finish_all` will do it.
@@ -133,7 +146,7 @@ class AttemptCleanup:
         gone = True
         if dead is not None:
             files = self._files(dead.name, path)
-            gone = self._bury(dead, files.manifest(entries=False), files, path)
+            gone = self._bury(dead, files.manifest(entries=False), files, path, names)
         self._empty(path)
         self._storage.remove_tree(path)
         return gone
@@ -167,9 +180,12 @@ class AttemptCleanup:
             if number is not None and number <= term and layout.join(root, name) != mine
         ]
 
-    def _unfinished(self, held_term: HeldTerm, abandoned: list[str]) -> list[tuple[str, str]]:
+    def _unfinished(
+        self, held_term: HeldTerm, abandoned: list[str], names: Sequence[str] | None
+    ) -> list[tuple[str, str]]:
         """Returns (parent, name) of every folder to settle outside this term's folder."""
-        pending = listings.classify(self._storage.list(self._directory)).pending
+        names = self._storage.list(self._directory) if names is None else names
+        pending = listings.classify(names).pending
         found = [
             (self._directory, p.folder)
             for p in pending
@@ -214,7 +230,12 @@ class AttemptCleanup:
                     self._complete(current, files, folder)
 
     def _bury(
-        self, dead: Manifest, current: Manifest | None, files: CheckpointFiles, folder: str
+        self,
+        dead: Manifest,
+        current: Manifest | None,
+        files: CheckpointFiles,
+        folder: str,
+        names: Sequence[str] | None = None,
     ) -> bool:
         """Deletes the checkpoint of a tombstone, but not one saved since under the same name.
 
@@ -229,7 +250,8 @@ class AttemptCleanup:
             files.flush()
             if self._put_back(dead, files, folder):
                 return False
-        files.remove_data(keep=current.claims if current else frozenset(), also=dead.claims)
+        keep = current.claims if current else frozenset()
+        files.remove_data(keep=keep, also=dead.claims, names=names)
         files.flush()
         return True
 

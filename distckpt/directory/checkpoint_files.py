@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+from collections.abc import Sequence
 
 import google_crc32c
 
@@ -71,16 +72,18 @@ class CheckpointFiles:
         """Returns the record of the index file on disk, or None if there is none."""
         return read_index_record(self._storage, self._directory, layout.index_name(self._name))
 
-    def data(self) -> tuple[str, ...]:
-        """Returns the names of all data files, those of interrupted saves included."""
-        listing = listings.classify(self._storage.list(self._directory))
-        found = listing.checkpoints.get(self._name)
+    def data(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Returns the names of all data files, those of interrupted saves included; see `all`."""
+        found = self._listed(names)
         return found.data if found else ()
 
-    def all(self) -> tuple[str, ...]:
-        """Returns the names of all data files, and of the files of the workers' own checkpoints."""
-        listing = listings.classify(self._storage.list(self._directory))
-        found = listing.checkpoints.get(self._name)
+    def all(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Returns the names of all data files, and of the files of the workers' own checkpoints.
+
+        Args:
+          names: A listing of the directory; without it, the directory is listed.
+        """
+        found = self._listed(names)
         return (*found.data, *found.workers) if found else ()
 
     def remove_manifest(self, into: str) -> None:
@@ -91,12 +94,18 @@ class CheckpointFiles:
         """Removes the index: the checkpoint no longer exists."""
         self._remove(layout.index_name(self._name))
 
-    def remove_data(self, keep: frozenset[str], also: frozenset[str] = frozenset()) -> None:
+    def remove_data(
+        self,
+        keep: frozenset[str],
+        also: frozenset[str] = frozenset(),
+        names: Sequence[str] | None = None,
+    ) -> None:
         """Removes all files, and those of `also`, except `keep` and the files that the index names.
 
-        The index may be that of a later save by plain TensorFlow under this name.
+        The index may be that of a later save by plain TensorFlow under this name. `names` as for
+        `all`.
         """
-        doomed = (frozenset(self.all()) | also) - keep
+        doomed = (frozenset(self.all(names)) | also) - keep
         if doomed:
             doomed -= self._indexed(doomed)
         run_all([functools.partial(self._remove, name) for name in sorted(doomed)], self._threads)
@@ -105,6 +114,12 @@ class CheckpointFiles:
         """Makes removals and renames durable, if requested."""
         if self._durable:
             self._storage.flush_directory(self._directory)
+
+    def _listed(self, names: Sequence[str] | None) -> listings.CheckpointFiles | None:
+        if names is None:
+            names = self._storage.list(self._directory)
+        mine = [name for name in names if name.startswith(self._name)]
+        return listings.classify(mine).checkpoints.get(self._name)
 
     def _indexed(self, files: frozenset[str]) -> frozenset[str]:
         """Returns those of `files` that the index on disk names; all if the index is unreadable."""

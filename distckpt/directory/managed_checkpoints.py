@@ -21,6 +21,7 @@ from distckpt.storage.base import Storage
 from distckpt.storage.retrying_reader import RetryingReader
 
 _log = logging.getLogger("distckpt")
+Delete = Callable[[list[str], Commit | None, Sequence[str] | None], frozenset[str]]
 
 
 class ManagedCheckpoints:
@@ -69,7 +70,8 @@ class ManagedCheckpoints:
         self._damaged: dict[str, tuple[int | None, str]] = {}
         self._state_file = CheckpointStateFile(storage, directory, durable=durable)
         self._state_file_is_true = True
-        self.delete: Callable[[list[str], Commit | None], frozenset[str]] | None = None
+        self.delete: Delete | None = None
+        self._names: Sequence[str] | None = None  # what the save that is in progress has found
         self._committed: Commit | None = None  # the last commit
         self.active: tuple[retention.Kept, ...] = ()
         self._seen_at = host.now()
@@ -82,21 +84,25 @@ class ManagedCheckpoints:
         text = "" if self._keep is None else repr(self._keep)
         return Retention(self._max_to_keep, self._keep_every_hours, text)
 
-    def refresh(self, kind: str | None, anew: bool) -> None:
+    def refresh(self, kind: str | None, anew: bool, names: Sequence[str] | None = None) -> None:
         """Drops vanished checkpoints from the list; with `anew`, reads the directory again.
 
         Args:
           kind: Limits new entries to checkpoints of this `checkpoint_name`, because other managers
             of this process save there, too, and manage their own; None for no limit.
           anew: Whether the process has just taken the directory, or a commit has failed.
+          names: A listing of the directory as it is now, which the next `prune` uses, too. Without
+            it, the directory is listed.
 
         Raises:
           OSError: The directory cannot be read.
         """
+        self._names = None
         if anew and kind is None:
             self._reload()
             return
-        there = set(self._storage.list(self._directory))
+        self._names = self._storage.list(self._directory) if names is None else names
+        there = set(self._names)
         active = [kept for kept in self.active if layout.index_name(kept.name) in there]
         if anew:
             self._damaged = {n: d for n, d in self._damaged.items() if self._is_still(n, d[0])}
@@ -191,7 +197,8 @@ class ManagedCheckpoints:
             return ()
         decided, self._decided = self._decided or self.decide(), None
         self.last_preserved = decided.last_preserved
-        still = self.delete([k.name for k in decided.victims], self._committed)
+        names, self._names = self._names, None
+        still = self.delete([k.name for k in decided.victims], self._committed, names)
         self.active = (*(k for k in decided.victims if k.name in still), *decided.active)
         if decided.victims or decided.preserved:
             self._write_state_file(folder)

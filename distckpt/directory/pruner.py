@@ -11,7 +11,7 @@ a version saved after the deletion.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from distckpt.core import attempts, layout, manifest_json
 from distckpt.core.manifest import Commit, FileRecord, IndexRecord, Manifest
@@ -59,22 +59,29 @@ class Pruner:
             storage, directory, ownership, durable=durable, threads=threads
         )
 
-    def prune(self, names: Iterable[str], after: Commit | None = None) -> frozenset[str]:
+    def prune(
+        self,
+        names: Iterable[str],
+        after: Commit | None = None,
+        listed: Sequence[str] | None = None,
+    ) -> frozenset[str]:
         """Deletes the checkpoints `names`. Failures are only logged: the save has succeeded.
 
         Args:
           names: The checkpoints to delete.
           after: The commit after which retention no longer keeps them. If it is missing, a backup
             of this term has taken the directory's place, and nothing is deleted.
+          listed: A listing of the directory, in which files of `names` are looked for that no
+            manifest claims. Without it, the directory is listed for each name.
 
         Returns:
           The checkpoints that were not deleted, to be tried again.
         """
-        return frozenset(name for name in names if not self._delete(name, after))
+        return frozenset(name for name in names if not self._delete(name, after, listed))
 
-    def _delete(self, name: str, after: Commit | None) -> bool:
+    def _delete(self, name: str, after: Commit | None, listed: Sequence[str] | None) -> bool:
         """Deletes a checkpoint; returns whether it is gone, even if files are left."""
-        pending = attempts.pending_name(name, self._ownership.next_attempt())
+        pending = attempts.pending_name(name, self._ownership.held_term.next_attempt())
         folder = layout.join(self._directory, pending)
         buried = False
         try:
@@ -83,7 +90,7 @@ class Pruner:
             self._check_is_not_newest(name)
             dead = self._bury(name, folder)
             buried = True
-            buried = self._cleanup.finish_deletion(dead, pending)
+            buried = self._cleanup.finish_deletion(dead, pending, listed)
         except (OSError, DistckptError) as error:
             _log.warning("%s in %s was not deleted: %s", name, self._directory, error)
         finally:

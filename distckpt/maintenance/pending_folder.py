@@ -32,7 +32,7 @@ def pending_folder(
       SupersededError: Another process has taken over the directory.
       OSError: The folder cannot be made.
     """
-    attempt = ownership.next_attempt()
+    attempt = ownership.held_term.next_attempt()
     pending = attempts.pending_name(name, attempt)
     ownership.enter(pending)
     try:

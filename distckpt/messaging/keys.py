@@ -17,6 +17,7 @@ class Keys:
     def __init__(self, manager: str, kind: str, number: int) -> None:
         self._base = f"{manager}/{kind}-{number}"
         self._turns = 0
+        self._refusals = 0  # the highest number in a key of a refusal
         self._told: dict[int, int] = {}  # worker → the highest number in a key of its progress
 
     @property
@@ -38,6 +39,11 @@ class Keys:
         """Answer `turn` of `worker`, which answers again if its first was for another moment."""
         self._turns = max(turn, self._turns)
         return f"{self._base}/answer-{worker}-{turn}"
+
+    def refusal(self, number: int) -> str:
+        """Refusal `number` of any worker; see `refusals`."""
+        self._refusals = max(number, self._refusals)
+        return f"{self._base}/refusal-{number}"
 
     def ready(self, worker: int) -> str:
         """The message that `worker` has come."""
@@ -69,7 +75,8 @@ class Keys:
         words = [
             self.progress(w, n) for w, last in list(self._told.items()) for n in range(last + 2)
         ]
-        return [self.call, self.rendezvous, self.opening, self.outcome, *each, *words]
+        refusals = [self.refusal(number) for number in range(self._refusals + 1)]
+        return [self.call, self.rendezvous, self.opening, self.outcome, *refusals, *each, *words]
 
 
 class Names(dict[int, str]):

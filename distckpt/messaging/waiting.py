@@ -5,7 +5,6 @@ A deadline is extended, up to a limit, while all missing workers are only slow.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -14,9 +13,10 @@ from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import actions, messages, slow_or_stuck
 from distckpt.core.protocol.messages import Refusal, Report
 from distckpt.core.protocol.moment import NOWHERE, Moment, Relation
-from distckpt.core.protocol.slow_or_stuck import Patience, Standing
-from distckpt.errors import CoordinationError, Failure, WorkerLostError
+from distckpt.core.protocol.slow_or_stuck import Patience
+from distckpt.errors import Failure, WorkerLostError
 from distckpt.messaging.keys import Keys, Names
+from distckpt.messaging.missing_workers import MissingWorkers
 from distckpt.messaging.progress import Hearing
 from distckpt.runtime import host
 from distckpt.runtime.gc_pause import paused
@@ -69,8 +69,10 @@ class Waiting:
         self._limit = self._began + patience.limit
         self._warned = False
         self._readies = Names(keys.ready)
+        self._missing = MissingWorkers(coordinator, what, patience, hearing, self._readies)
         self._answers = Names(keys.answer)
         self._turns: dict[int, int] = {}  # how many answers of each worker were skipped
+        self._refusal = 0  # the number of the refusal that all workers share and that is awaited
         self._verdicts: dict[int, Names] = {}  # by the number of the step
         self._early: list[Report | Refusal] = []  # answers that the chief has not been told of
 
@@ -79,14 +81,15 @@ class Waiting:
         missing = sorted(workers)
         owners = {self._readies[w]: w for w in missing}
         while True:
-            got = self._fetch([*owners, *(self._answers[w] for w in missing)], missing)
+            keys = [self._keys.refusal(self._refusal), *owners]
+            got = self._fetch([*keys, *(self._answers[w] for w in missing)], missing)
             if isinstance(got, Failure):
                 return actions.Lost(got)
             if got is None:
                 return actions.TimedOut(self._too_late(missing))
             if got[0] in owners:
                 return actions.Ready(owners[got[0]], got[1])
-            answer = self._answer(got[1])
+            answer = self._answer(*got)
             if answer is not None:
                 return actions.Answered(answer)
 
@@ -94,7 +97,7 @@ class Waiting:
         """Chief: waits for an answer of any of `workers`."""
         while not self._early:
             missing = sorted(workers)
-            keys = [self._answers[w] for w in missing]
+            keys = [self._keys.refusal(self._refusal), *(self._answers[w] for w in missing)]
             if len(missing) > _FEW:
                 host.sleep(min(_GATHER, len(missing) * _GATHER / _MANY))
             got = self._wait(keys, missing, self._coordinator.fetch_all)
@@ -102,31 +105,46 @@ class Waiting:
                 return actions.Lost(got)
             if got is None:
                 return actions.TimedOut(self._too_late(missing))
-            found = [answer for _, text in got if (answer := self._answer(text)) is not None]
+            found = [answer for one in got if (answer := self._answer(*one)) is not None]
             self._early = sorted(found, key=lambda one: isinstance(one, Report))
         return actions.Answered(self._early.pop(0))
 
     def for_trouble(self) -> actions.Answered | actions.Lost | None:
-        """Chief, while it writes: returns a refusal or a death, without waiting."""
-        others = range(1, self._coordinator.count)
-        missing = sorted(set(others) - {answer.worker for answer in self._early})
-        while missing:
+        """Chief, while it writes: returns a refusal or a death, without waiting.
+
+        It does not look at the reports, of which a large job has many.
+        """
+        while True:
             try:
-                got = self._coordinator.fetch([self._answers[w] for w in missing], 0.0)
+                got = self._coordinator.fetch([self._keys.refusal(self._refusal)], 0.0)
+                if got is None:
+                    return self._for_death_of_missing()
             except WorkerLostError as error:
-                return actions.Lost(self._unreachable(error))
+                return actions.Lost(self._missing.unreachable(error))
+            answer = self._answer(*got)
+            if answer is not None:
+                return actions.Answered(answer)
+
+    def _for_death_of_missing(self) -> actions.Answered | actions.Lost | None:
+        """Chief: returns the deaths of workers that have not answered, or a dead one's refusal."""
+        others = set(range(1, self._coordinator.count))
+        while dead := self._dead(sorted(others - {answer.worker for answer in self._early})):
+            got = self._coordinator.fetch([self._answers[w] for w in dead], 0.0)
             if got is None:
-                dead = self._dead(missing)
-                return actions.Lost(self._died(dead)) if dead else None
-            answer = self._answer(got[1])
+                return actions.Lost(self._missing.died(dead))
+            answer = self._answer(*got)
             if isinstance(answer, Refusal):
                 return actions.Answered(answer)
             if answer is not None:
                 self._early.append(answer)
-                missing.remove(answer.worker)
         return None
 
-    def _answer(self, text: str) -> Report | Refusal | None:
+    def end(self) -> None:
+        """Chief: ends the wait for refusals, which few calls have. Never raises."""
+        if self._coordinator.is_chief and self._coordinator.count > 1:
+            self._coordinator.forget([self._keys.refusal(self._refusal)])
+
+    def _answer(self, key: str, text: str) -> Report | Refusal | None:
         """Returns the answer in `text`; None if it refuses the call of an earlier moment.
 
         That worker may still come to this call; then it answers again, under the next key.
@@ -137,6 +155,9 @@ class Waiting:
             return answer
         if answer.moment.relation(self._moment) is not Relation.EARLIER:
             return answer
+        if key == self._keys.refusal(self._refusal):
+            self._refusal += 1
+            return None
         turn = self._turns[answer.worker] = self._turns.get(answer.worker, 0) + 1
         self._answers[answer.worker] = self._keys.answer(answer.worker, turn)
         return None
@@ -147,7 +168,7 @@ class Waiting:
         # Look for the outcome first: a late worker must not begin a call that others have given up.
         keys = [self._keys.outcome, *first, self._keys.opening]
         got = self._fetch(keys, [0])
-        if got is None and self._come([0]):
+        if got is None and self._missing.come([0]):
             # The chief waits for another worker, and its outcome is due: wait for its error.
             self._deadline = host.monotonic() + self._patience.grace
             self._limit = max(self._limit, self._deadline)
@@ -160,6 +181,7 @@ class Waiting:
             return actions.Told(messages.outcome_from_json(got[1]))
         if got[0] == self._keys.rendezvous:
             return actions.Called(messages.rendezvous_from_json(got[1]))
+        self._coordinator.stop_waiting(first)
         # From here on the chief's deadline counts; it began before the opening was published.
         now, grace = host.monotonic(), self._patience.grace
         self._deadline = now + self._patience.seconds + grace
@@ -174,20 +196,16 @@ class Waiting:
         """
         self._deadline = max(self._deadline, host.monotonic() + self._patience.grace)
         self._limit = max(self._limit, self._deadline)
-        got = self._fetch([self._keys.rendezvous], [0])
-        if isinstance(got, Failure):
-            return actions.Lost(got)
-        if got is None:
-            return actions.TimedOut(self._too_late([0]))
+        got = self._of_chief([self._keys.rendezvous])
+        if not isinstance(got, tuple):
+            return got
         return actions.Called(messages.rendezvous_from_json(got[1]))
 
     def for_outcome(self) -> actions.Event:
         """Worker: waits for the chief's outcome."""
-        got = self._fetch([self._keys.outcome], [0])
-        if isinstance(got, Failure):
-            return actions.Lost(got)
-        if got is None:
-            return actions.TimedOut(self._too_late([0]))
+        got = self._of_chief([self._keys.outcome])
+        if not isinstance(got, tuple):
+            return got
         return actions.Told(messages.outcome_from_json(got[1]))
 
     def is_over(self) -> bool:
@@ -199,11 +217,9 @@ class Waiting:
 
     def for_call(self) -> messages.Call | actions.Lost | actions.TimedOut:
         """Worker: waits for the chief's entry for this call."""
-        got = self._fetch([self._keys.call], [0])
-        if isinstance(got, Failure):
-            return actions.Lost(got)
-        if got is None:
-            return actions.TimedOut(self._too_late([0]))
+        got = self._of_chief([self._keys.call])
+        if not isinstance(got, tuple):
+            return got
         return messages.call_from_json(got[1])
 
     def for_word(self) -> str:
@@ -246,11 +262,9 @@ class Waiting:
     ) -> messages.Proposal | messages.Outcome | actions.Lost | actions.TimedOut:
         """Worker: waits for step `number` of a restore, or for its outcome."""
         # Look for the outcome first: a late worker must not begin a call that others have given up.
-        got = self._fetch([self._keys.outcome, self._keys.step(number)], [0])
-        if isinstance(got, Failure):
-            return actions.Lost(got)
-        if got is None:
-            return actions.TimedOut(self._too_late([0]))
+        got = self._of_chief([self._keys.outcome, self._keys.step(number)])
+        if not isinstance(got, tuple):
+            return got
         if got[0] == self._keys.outcome:
             return messages.outcome_from_json(got[1])
         return messages.proposal_from_json(got[1])
@@ -264,11 +278,18 @@ class Waiting:
         while True:
             dead = self._coordinator.lost()
             if dead:
-                return self._died(dead)
+                return self._missing.died(dead)
             if host.monotonic() >= end:
                 return None
             host.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)  # all workers ask, and each answer is long
+
+    def _of_chief(self, keys: Sequence[str]) -> tuple[str, str] | actions.Lost | actions.TimedOut:
+        """Waits for any of the chief's `keys`."""
+        got = self._fetch(keys, [0])
+        if isinstance(got, Failure):
+            return actions.Lost(got)
+        return actions.TimedOut(self._too_late([0])) if got is None else got
 
     def _fetch(self, keys: Sequence[str], of: Sequence[int]) -> tuple[str, str] | Failure | None:
         """Waits for any of `keys`, published by the workers `of`; receives their progress."""
@@ -288,9 +309,9 @@ class Waiting:
                 got = fetch([*keys, *words], max(0.0, min(SLICE, left)))
                 dead = {} if got else self._dead(of)
                 if dead:
-                    got = fetch(keys, 0.0)  # its last message may have arrived
+                    got = fetch(self._without(keys, set(of) - dead.keys()), 0.0)
             except WorkerLostError as error:
-                return self._unreachable(error)
+                return self._missing.unreachable(error)
             for key, text in got:
                 if key in words:
                     self._hear(words[key], text)
@@ -298,7 +319,7 @@ class Waiting:
             if answers:
                 return answers
             if not got and dead:
-                return self._died(dead)
+                return self._missing.died(dead)
             if not got and left <= 0 and not self._extend(of):
                 return None
 
@@ -308,6 +329,12 @@ class Waiting:
             reason = self._coordinator.chief_lost()
             return {} if reason is None else {0: reason}
         return {w: r for w, r in self._coordinator.lost().items() if w in of}
+
+    def _without(self, keys: Sequence[str], workers: Iterable[int]) -> Sequence[str]:
+        """Returns `keys` without those of `workers`: of the dead, the last message may be there."""
+        names = (self._readies, self._answers, *self._verdicts.values())
+        theirs = {one[w] for w in workers for one in names}
+        return [key for key in keys if key not in theirs]
 
     def _words(self, of: Sequence[int]) -> dict[str, int]:
         """Returns the keys of the next progress messages of `of`; {} in a short wait."""
@@ -325,7 +352,7 @@ class Waiting:
         now = host.monotonic()
         if now >= self._limit or self._hearing is None or not all(map(self._hearing.last, of)):
             return False
-        missing = self._standings(of)
+        missing = self._missing.standings(of)
         if not all(s.is_slow(self._patience) for s in missing):
             return False
         # The deadline becomes the time when the first of them counts as stuck without progress.
@@ -340,59 +367,6 @@ class Waiting:
             )
         return True
 
-    def _unreachable(self, error: WorkerLostError) -> Failure:
-        return Failure(type(error).__name__, f"{error} ({self._what})", 0)
-
-    def _died(self, dead: dict[int, str]) -> Failure:
-        who = "; ".join(self._describe_death(w, reason) for w, reason in sorted(dead.items()))
-        text = (
-            f"During {self._what}: {who}. Restart the job: it resumes from the last committed "
-            "checkpoint."
-        )
-        return Failure(WorkerLostError.__name__, text, min(dead))
-
-    def _describe_death(self, worker: int, reason: str) -> str:
-        text = f"{self._coordinator.name(worker)} died ({reason})"
-        heard = self._hearing.last(worker) if self._hearing else None
-        return f"{text}, last reported: {slow_or_stuck.what(heard[0])}" if heard else text
-
     def _too_late(self, missing: Sequence[int]) -> Failure:
-        standings = self._standings(missing)
-        others = [] if self._coordinator.index else set(range(self._coordinator.count))
-        finished = [self._coordinator.name(w) for w in sorted(set(others) - set(missing))]
-        who = slow_or_stuck.explain(standings, finished, self._patience)
-        seconds = host.monotonic() - self._began if self._warned else self._patience.seconds
-        text = (
-            f"{self._what} was given up after {seconds:.3g} s: {who}. "
-            f"{slow_or_stuck.advise(standings, self._patience)}"
-        )
-        return Failure("DeadlineExceededError", text, missing[0])
-
-    def _standings(self, workers: Sequence[int]) -> list[Standing]:
-        heard = {w: self._hearing.last(w) if self._hearing else None for w in workers}
-        came = self._come([w for w in workers if heard[w] is None])
-        found = []
-        for worker in workers:
-            progress, ago = heard[worker] or (None, 0.0)
-            found.append(
-                Standing(
-                    self._coordinator.name(worker),
-                    joined=self._coordinator.has_joined(worker),
-                    came=progress is not None or worker in came,
-                    progress=progress,
-                    ago=ago,
-                )
-            )
-        return found
-
-    def _come(self, workers: Sequence[int]) -> set[int]:
-        """Returns those of `workers` that have come to this call, without waiting."""
-        owners = {self._readies[w]: w for w in workers}
-        found: set[int] = set()
-        with contextlib.suppress(CoordinationError):
-            while owners:
-                got = self._coordinator.fetch(list(owners), 0.0)
-                if got is None:
-                    break
-                found.add(owners.pop(got[0]))
-        return found
+        extended = host.monotonic() - self._began if self._warned else self._patience.seconds
+        return self._missing.too_late(missing, extended)

@@ -48,6 +48,7 @@ class Ownership:
 
     Attributes:
       memory: Remembers who owned the directory when this manager restored.
+      names: What the last `take` has found in the directory; None if it took a term.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Ownership:
         self._mine: HeldTerm | None = None
         self._has_committed = False
         self._successor: Owner | None = None
+        self.names: list[str] | None = None
         self.memory = RestoreMemory(storage, directory, self._held_terms)
 
     @property
@@ -97,6 +99,7 @@ class Ownership:
           DirectoryError: There is no term left, or a private folder is a link.
           OSError: The directory cannot be read or written.
         """
+        self.names = None
         with self._held_terms.lock(self._directory):
             if self._successor is not None:
                 raise self._supersede(self._successor)
@@ -112,7 +115,7 @@ class Ownership:
             # Instead of the cleared directory, a new manager may find a copy of another one.
             is_new = self._mine is None and (found is None or not found.may_run)
             if last is None or is_new:
-                if not self._take_term(lambda owner: seen is None or seen.still_holds(owner)):
+                if not self._take_term(seen.still_holds if seen else lambda owner: True):
                     raise self._lost(seen)
             elif found is None:
                 self._take_cleared()
@@ -136,9 +139,12 @@ class Ownership:
         """
         if current is not self._mine:  # another manager has taken it
             self._mine, self._has_committed = current, False
-        if current.is_certain and not self._terms.is_surpassed(current.term):
-            return False
-        if not current.is_certain and not self._follows_rightly(current):
+        if current.is_certain:
+            is_surpassed, names = self._terms.surpassing(current.term)
+            if not is_surpassed:
+                self.names = names
+                return False
+        elif not self._follows_rightly(current):
             raise self._lost()
         # The mentioned term may be that of a successor, which must not be replaced.
         keeps = owner_record.newest_by(current.owner)  # the owner is the same process
@@ -148,9 +154,7 @@ class Ownership:
 
     def _take_cleared(self) -> None:
         """Takes a directory that nobody owns any more, after the program has been told."""
-        if self._has_committed:
-            raise self._lost()
-        if not self._take_term(lambda owner: owner is None):
+        if self._has_committed or not self._take_term(lambda owner: owner is None):
             raise self._lost()
         _log.warning(
             "%s was cleared or moved. This process takes it again, as term %d.",
@@ -184,8 +188,7 @@ class Ownership:
     ) -> bool:
         """Takes a term above all others, if `may_follow` accepts the owner; the rest as in `Owner`.
 
-        It looks at the owner before it takes the term, which disturbs no other job, and once more
-        after that, because the directory may have been replaced in between.
+        It looks at the owner before, and again after, as the directory may have been replaced.
         """
         attempts: list[HeldTerm] = []
 
@@ -273,7 +276,7 @@ class Ownership:
         Args:
           seen: The owner at the restore, if a first save is refused because of it.
         """
-        found = (seen.successor if seen is not None else None) or self._terms.owner()
+        found = (seen.successor if seen else None) or self._terms.owner()
         if self._mine is None and seen is None:
             return lost_directory.superseded(self._directory, found or Owner(0), None, None)
         if found is None:
@@ -372,10 +375,6 @@ class Ownership:
         """Removes files of terms from the directory in which this process holds its term."""
         with self.held_term.settling:
             self._terms.remove(names, self.make_folder())
-
-    def next_attempt(self) -> str:
-        """Returns a new attempt id: the term, a count, and a random part."""
-        return self.held_term.next_attempt()
 
     # --- Giving back ----------------------------------------------------------------------------
 

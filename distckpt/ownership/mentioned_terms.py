@@ -26,12 +26,16 @@ class MentionedTerms:
     Args:
       storage: The directory's storage.
       directory: The directory's path.
+
+    Attributes:
+      names: What `highest` has found in the directory.
     """
 
     def __init__(self, storage: Storage, directory: str) -> None:
         self._storage = storage
         self._directory = directory
         self._read: dict[str, tuple[_State, int]] = {}
+        self.names: list[str] = []
 
     def highest(self) -> int:
         """Returns the highest term of a manifest or pending folder; 0 if there is none.
@@ -39,7 +43,8 @@ class MentionedTerms:
         Raises:
           OSError: The directory cannot be read.
         """
-        listing = listings.classify(self._storage.list(self._directory))
+        self.names = self._storage.list(self._directory)
+        listing = listings.classify(self.names)
         pending = [p.attempt.term for p in listing.pending]
         named = [name for name, files in listing.checkpoints.items() if files.has_manifest]
         self._read = {name: read for name, read in self._read.items() if name in named}

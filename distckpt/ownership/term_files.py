@@ -56,14 +56,14 @@ class TermFiles:
         taken = owner_record.taken(self._storage, self._directory)
         return [layout.term_name(one) for one in taken if one < term]
 
-    def is_surpassed(self, term: int) -> bool:
-        """Returns whether the directory mentions a term above `term`.
+    def surpassing(self, term: int) -> tuple[bool, list[str]]:
+        """Returns whether the directory mentions a term above `term`, and the names found there.
 
         Raises:
           OSError: The directory cannot be read.
         """
         self._storage.freshen(self._directory)
-        return self._mentioned.highest() > term
+        return self._mentioned.highest() > term, self._mentioned.names
 
     def take(self, me: Callable[[int], Owner], may: Callable[[], bool] = lambda: True) -> bool:
         """Takes a term above all that the directory mentions.

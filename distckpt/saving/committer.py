@@ -43,6 +43,7 @@ from distckpt.state.base import Merger
 from distckpt.storage.base import Storage
 
 _log = logging.getLogger("distckpt")
+Refresh = Callable[[str | None, bool, Sequence[str] | None], None]
 
 
 class Committer:
@@ -66,7 +67,7 @@ class Committer:
         merger: Merger,
         *,
         durable: bool,
-        refresh: Callable[[str | None, bool], None] = lambda kind, anew: None,
+        refresh: Refresh = lambda kind, anew, names: None,
     ) -> None:
         self._refresh = refresh
         self._storage = storage
@@ -79,6 +80,7 @@ class Committer:
         self._builder = ManifestBuilder(storage, directory)
         # The term in which the directory was cleaned up and the list updated; None if that is due.
         self._settled: HeldTerm | None = None
+        self._names: Sequence[str] = ()  # what the directory had when the attempt was merged
         self._is_first = True  # no attempt has been opened yet
         self._last: tuple[HeldTerm, Opening] | None = None  # the attempt opened last
 
@@ -110,7 +112,8 @@ class Committer:
         with self._ownership.telling():
             try:
                 self._merger.put_together(name, folder, reports)
-                existing = self._files(name, folder).data()
+                self._names = self._storage.list(self._directory)
+                existing = self._files(name, folder).data(self._names)
                 self._merger.renumber(name, folder, sum(len(r.files) for r in reports), existing)
             except (OSError, CheckpointDamagedError) as error:
                 self._ownership.check_cause()
@@ -158,7 +161,7 @@ class Committer:
         self._settled = None  # after an error, the directory must be read again
         try:
             self._ownership.check()
-            manifest = self._builder.manifest(opening, reports, label, seconds)
+            manifest = self._builder.manifest(opening, reports, label, seconds, self._names)
             self._prepare(manifest, reports, folder)
             old = self._replaced(opening.name, manifest, folder)
             if old is None:
@@ -198,17 +201,19 @@ class Committer:
             # This shows all folders made before; a process that makes one later sees the new term.
             self._storage.freshen(self._directory)
         self._forget_last()
-        self._cleanup.finish_all()
+        is_new = self._settled is not self._ownership.held_term
+        names = self._ownership.names
+        if self._cleanup.finish_all(names) or is_new:
+            names = None
         if taken_over:
             self._cleanup.remove_temporaries()
-        is_new = self._settled is not self._ownership.held_term
         if is_new:
             self._rollbacks.finish()
             self._ownership.forget_older()
         kind = None if taken_over and self._is_first else layout.split_number(name)[0]
-        self._refresh(kind, is_new)
+        self._refresh(kind, is_new, names)
         self._settled, self._is_first = self._ownership.held_term, False
-        attempt = self._ownership.next_attempt()
+        attempt = self._ownership.held_term.next_attempt()
         opening = Opening(attempt, name, self._directory, fingerprint, host.token(16))
         folder = self.folder(opening)
         self._last = self._ownership.held_term, opening

@@ -7,6 +7,7 @@ import logging
 from distckpt.coordination.base import Coordinator
 from distckpt.core.protocol import messages
 from distckpt.errors import DistckptError, Failure
+from distckpt.messaging import refusals
 from distckpt.messaging.keys import Keys
 
 _log = logging.getLogger("distckpt")
@@ -30,8 +31,7 @@ def withdraw(
         if coordinator.is_chief:
             coordinator.publish(keys.outcome, messages.to_json(messages.Outcome(failure)))
         else:
-            refusal = messages.to_json(messages.Refusal(me, failure))
-            coordinator.publish(keys.answer(me, turn), refusal)
+            refusals.publish(coordinator, keys, turn, messages.Refusal(me, failure))
     except DistckptError as lost:
         _log.warning("%s", lost)
     return failure

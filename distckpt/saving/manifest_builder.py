@@ -61,7 +61,12 @@ class ManifestBuilder:
         self._catalog = Catalog(storage, directory)
 
     def manifest(
-        self, opening: Opening, reports: Sequence[Report], label: Label, seconds: float
+        self,
+        opening: Opening,
+        reports: Sequence[Report],
+        label: Label,
+        seconds: float,
+        names: Sequence[str],
     ) -> Manifest:
         """Returns the manifest of a merged attempt whose files are still in the pending folder.
 
@@ -70,6 +75,7 @@ class ManifestBuilder:
           reports: All reports, in the order in which they were merged.
           label: The program's label.
           seconds: Duration of the save so far.
+          names: What is in the directory; the workers' own checkpoints get other names.
 
         Raises:
           SaveFailedError: The files are not those that the workers have reported.
@@ -82,8 +88,7 @@ class ManifestBuilder:
         attempt = attempts.parse_attempt_id(opening.attempt)
         assert attempt is not None
         has_states = any(report.own for report in reports)
-        listing = self._storage.list(self._directory) if has_states else []
-        states = _States(opening.name, reports, listing)
+        states = _States(opening.name, reports, names if has_states else ())
         data = self._data(folder, opening.name, reports)
         return Manifest(
             name=opening.name,

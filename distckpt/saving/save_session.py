@@ -27,6 +27,7 @@ from distckpt.errors import (
     WorkerLostError,
     named,
 )
+from distckpt.messaging import refusals
 from distckpt.messaging.keys import Keys
 from distckpt.messaging.waiting import Waiting
 from distckpt.runtime.gc_pause import paused
@@ -87,7 +88,7 @@ class SaveSession:
         self._writer = writer
         self._chief = chief
         self._phase_log = phase_log
-        self._answer_key = keys.answer(coordinator.index, turn)
+        self._turn = turn
         self._owe = owe
         self._progress = SaveProgress(coordinator, keys, subject.plan, patience, phase_log)
         self._waiting = self._make_waiting(patience)
@@ -143,6 +144,7 @@ class SaveSession:
                 self._drive(lambda: True)
         finally:
             self._subject.release()  # an error may keep this session in memory
+            self._waiting.end()
         if self._outcome.warning:
             _log.warning("%s", self._outcome.warning)
         if self._failure is not None:
@@ -286,10 +288,13 @@ class SaveSession:
 
     def _send_answer(self, answer: messages.Report | messages.Refusal) -> None:
         self.is_open = isinstance(answer, messages.Report)
-        with paused():
-            text = messages.to_json(answer)
         try:
-            self._publish(self._answer_key, text)
+            if isinstance(answer, messages.Refusal):
+                self._refuse(answer)
+            else:
+                with paused():
+                    text = messages.to_json(answer)
+                self._publish(self._keys.answer(self._coordinator.index, self._turn), text)
         except DistckptError:
             self.is_open = False  # the chief commits only with all answers
             raise
@@ -297,6 +302,12 @@ class SaveSession:
     def _publish(self, key: str, value: str) -> None:
         try:
             self._coordinator.publish(key, value)
+        except WorkerLostError as error:
+            _log.warning("%s", error)  # the wait that follows will fail, too
+
+    def _refuse(self, refusal: messages.Refusal) -> None:
+        try:
+            refusals.publish(self._coordinator, self._keys, self._turn, refusal)
         except WorkerLostError as error:
             _log.warning("%s", error)  # the wait that follows will fail, too
 
@@ -331,7 +342,7 @@ class SaveSession:
             if self._subject.plan.collective:
                 incomplete = messages.Rendezvous("", False)
                 self._publish(self._keys.rendezvous, messages.to_json(incomplete))
-            self._publish(self._answer_key, messages.to_json(refusal))
+            self._refuse(refusal)
         except DistckptError as lost:
             _log.warning("%s", lost)
 

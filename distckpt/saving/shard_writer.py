@@ -161,7 +161,11 @@ class ShardWriter:
             tasks = [functools.partial(write_part, number) for number in range(len(parts))]
             bundles = run_all(tasks, threads)
             mine = self._written_state(folder, bundles.pop()) if own is not None else None
-            return self._report(folder, [b for part in bundles for b in part], mine, started)
+            written = [bundle for part in bundles for bundle in part]
+            # Only registered savers write files of which the bundles say nothing.
+            held = state.held and (own is None or own.values.held)
+            extras = () if held else self._extras(folder, written, mine)
+            return self._report(folder, written, mine, extras, started)
         except OSError as error:
             raise self._explain(error, folder) from error
 
@@ -262,6 +266,7 @@ class ShardWriter:
         folder: str,
         bundles: Sequence[_Bundle],
         own: WrittenState | None,
+        extras: tuple[WrittenFile, ...],
         started: float,
     ) -> Report:
         files: list[WrittenFile] = []
@@ -273,7 +278,6 @@ class ShardWriter:
                 msgspec.structs.replace(piece, file=first + piece.file) if first else piece
                 for piece in written.pieces
             ]
-        extras = self._extras(folder, bundles, own)
         if self._durable:
             for file in extras:
                 self._storage.flush(layout.join(folder, file.name))

@@ -2,12 +2,18 @@
 
     python tests/benchmarks/scale.py
 
-The protocol, the committer and the directory are the real ones, the coordination is in-process, and
-no TensorFlow is needed: what the other workers would write and report is made beforehand, one after
-the other, since 4,096 threads on a few cores would measure only each other. Their data files have
-the right sizes and nothing in them. The chief's work is the processor time of its thread, from the
-opening to the last word: it takes the reports, compares them with the plan, merges and commits. The
-merge is in Python; a real chief lets TensorFlow do it.
+The protocol, the committer and the directory are the real ones; no TensorFlow is needed. The
+key-value store is in-process and, like TensorFlow's, can wait for one key at a time. Worker 1 runs
+the real session, too; what the others would write and report is made by one thread, one after the
+other, since 4,096 threads on a few cores would measure only each other. Their data files have the
+right sizes and nothing in them.
+
+The chief's work is the processor time of its thread, from the opening to the last word: it takes
+the reports, compares them with the plan, merges and commits. The merge is in Python; a real chief
+lets TensorFlow do it. "Waiting" is the processor time of the threads that wait for answers. Calls,
+threads and characters are those of the store, without the entry in the log of calls, of which each
+worker reads one, and without messages of progress, which only slow saves have. Calls "in vain" were
+given up; those of the other workers are not counted.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scale_workers import Chief, Crew, entries_of, rejoin
+from scale_workers import Chief, Crew, Worker, entries_of, rejoin
 
 from distckpt.core.protocol.write_plan import make_plan
 
@@ -36,7 +42,12 @@ EXPECTED = (
     ("plan", 1.0, "s"),
     ("commit", 2.0, "s"),
     ("manifest", 10e6, "bytes"),
+    ("threads", 8, "threads"),
+    ("worker_calls", 6, "calls"),
+    ("worker_names", 0, "names"),
 )
+# What may grow with the workers, at the most like their number.
+GROWING = ("plan", "commit", "waiting", "calls", "received", "manifest")
 
 
 def measure(workers: Sequence[int], entries: int, rounds: int = 3) -> list[dict[str, Any]]:
@@ -55,13 +66,18 @@ def growth(rows: Sequence[dict[str, Any]], over: str, column: str) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table."""
     lines = [
-        "| Workers | Entries | Plan | Fingerprint | Chief's work per commit | Manifest | Reports |",
-        "|---|---|---|---|---|---|---|",
+        "| Workers | Entries | Plan | Fingerprint | Chief's work per commit | Waiting "
+        "| Chief's calls | In vain | Threads | Received | Calls of each other worker "
+        "| Manifest | Reports |",
+        "|" + "---|" * 13,
     ]
     for row in rows:
         lines.append(
             f"| {row['workers']:,} | {row['entries']:,} | {1000 * row['plan']:.0f} ms "
             f"| {1000 * row['fingerprint']:.0f} ms | {1000 * row['commit']:.0f} ms "
+            f"| {1000 * row['waiting']:.0f} ms | {row['calls']:,.0f} | {row['in_vain']:,.0f} "
+            f"| {row['threads']:.0f} | {row['received'] / 1e6:.2f} MB "
+            f"| {row['worker_calls']:.0f} "
             f"| {row['manifest'] / 1e6:.2f} MB | {row['reports'] / 1e6:.2f} MB |"
         )
     return "\n".join(lines)
@@ -75,8 +91,9 @@ def findings(by_workers: Sequence[dict[str, Any]], by_entries: Sequence[dict[str
         verdict = "met" if last[column] <= most else "NOT met"
         lines.append(f"- {column}: {last[column]:.3g} {unit}, expected <= {most:g}: {verdict}")
     lines += ["", "Growth (the power of the number; 1 is linear), expected <= 1:", ""]
-    for over, rows in (("workers", by_workers), ("entries", by_entries)):
-        for column in ("plan", "commit", "manifest"):
+    by_both = (("workers", by_workers, GROWING), ("entries", by_entries, GROWING[:2]))
+    for over, rows, columns in by_both:
+        for column in columns:
             power = growth(rows, over, column)
             verdict = "met" if power <= 1.1 else "NOT met"
             lines.append(f"- {column} with {over}: {power:.2f}: {verdict}")
@@ -94,11 +111,13 @@ def _once(workers: int, count: int) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     try:
         chief = Chief(folder, plan)
-        crew = Crew(folder, plan, chief.job)
-        thread = threading.Thread(target=crew.work)
-        thread.start()
+        crew = Crew(folder, plan, chief.service)
+        worker = Worker(folder, plan, chief.service)
+        threads = [threading.Thread(target=run) for run in (crew.work, worker.save)]
+        for thread in threads:
+            thread.start()
         chief.save()
-        rejoin(thread)
+        rejoin(threads)
         manifest = (folder / "ckpt-1.manifest.json").stat().st_size
     finally:
         shutil.rmtree(folder)
@@ -108,6 +127,13 @@ def _once(workers: int, count: int) -> dict[str, Any]:
         "plan": planned - began,
         "fingerprint": hashed - planned,
         "commit": chief.seconds,
+        "waiting": chief.coordinator.waiting,
+        "calls": chief.service.calls[0],
+        "in_vain": chief.service.given_up[0],
+        "threads": chief.coordinator.crew.most,
+        "received": chief.service.sent[0],
+        "worker_calls": chief.service.calls[1] - chief.service.given_up[1],
+        "worker_names": worker.storage.names,
         "manifest": manifest,
         "reports": crew.report_bytes,
         "actions": chief.actions,

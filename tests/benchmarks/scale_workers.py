@@ -1,4 +1,4 @@
-"""The chief of `scale.py`, and the crew that plays all other workers."""
+"""The chief of `scale.py`, one other worker, and the crew that plays all the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distckpt.coordination.in_process import InProcessJob
+from one_key_service import OneKeyCoordinator, OneKeyService
+
 from distckpt.core import attempts, layout
 from distckpt.core.protocol import messages
 from distckpt.core.protocol.messages import Report, WrittenFile, WrittenPiece
@@ -54,14 +55,17 @@ class Chief:
     """Worker 0, with the real session, committer and books.
 
     Attributes:
-      job: The job, for the crew.
+      service: The job's key-value store, for the other workers.
+      coordinator: The chief's view of it.
       seconds: Processor time of its thread in a save, but for writing its share.
       actions: The same by action of the protocol.
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
-        directory, storage = str(folder), LocalStorage()
-        self.job = InProcessJob(plan.workers)
+        directory, storage = str(folder), CountingStorage()
+        self.storage = storage
+        self.service = OneKeyService()
+        self.coordinator = OneKeyCoordinator(self.service, 0, plan.workers)
         self.seconds = 0.0
         self.actions: dict[str, float] = defaultdict(float)
         ownership = Ownership(storage, directory, durable=False)
@@ -70,7 +74,7 @@ class Chief:
         subject = Subject("ckpt-1", directory, Label(1), plan, EmptyState())
         log = PhaseLog("ckpt-1", subject.label)
         self._session = SaveSession(
-            self.job.coordinator(0),
+            self.coordinator,
             KEYS,
             subject,
             ShardWriter(storage, directory, 0, plan.workers, durable=False, threads=4),
@@ -99,31 +103,68 @@ class Chief:
         self.seconds = sum(seconds for name, seconds in self.actions.items() if name in WORK)
 
 
-class Crew:
-    """All other workers: writes their files and publishes their reports, then the chief goes on.
+class Worker:
+    """Worker 1, with the real session: its calls are those of each worker but the chief."""
+
+    def __init__(self, folder: Path, plan: Plan, service: OneKeyService) -> None:
+        directory, storage = str(folder), CountingStorage()
+        self.storage = storage
+        subject = Subject("ckpt-1", directory, Label(1), plan, EmptyState())
+        self._session = SaveSession(
+            OneKeyCoordinator(service, 1, plan.workers),
+            KEYS,
+            subject,
+            ShardWriter(storage, directory, 1, plan.workers, durable=False, threads=4),
+            None,
+            patience=Patience(600.0),
+            phase_log=PhaseLog("ckpt-1", subject.label),
+        )
+
+    def save(self) -> None:
+        """Saves."""
+        self._session.hold()
+        self._session.run()
+
+
+class CountingStorage(LocalStorage):
+    """Counts the names that it lists.
 
     Attributes:
-      report_bytes: The size of all reports.
+      names: How many names it has listed.
     """
 
-    def __init__(self, folder: Path, plan: Plan, job: InProcessJob) -> None:
+    names = 0
+
+    def list(self, directory: str) -> list[str]:
+        found = super().list(directory)
+        self.names += len(found)
+        return found
+
+
+class Crew:
+    """The workers from 2 on: writes their files and publishes their reports.
+
+    Attributes:
+      report_bytes: The size of all their reports.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, service: OneKeyService) -> None:
         self._folder = folder
         self._plan = plan
-        self._job = job
+        self._service = service
         self.report_bytes = 0
 
     def work(self) -> None:
         """Waits for the opening, then does what the workers do."""
-        first = self._job.coordinator(1)
-        found = first.fetch([KEYS.opening], 60.0)
+        found = self._service.get(2, KEYS.opening, 60.0)
         assert found is not None
-        opening = messages.opening_from_json(found[1])
+        opening = messages.opening_from_json(found)
         pending = self._folder / attempts.pending_name(opening.name, opening.attempt)
-        for worker in range(1, self._plan.workers):
+        for worker in range(2, self._plan.workers):
             report = write_share(str(pending), worker, self._plan)
             text = messages.to_json(report)
             self.report_bytes += len(text)
-            self._job.coordinator(worker).publish(KEYS.answer(worker), text)
+            self._service.set(worker, KEYS.answer(worker), text)
 
 
 class EmptyState(CapturedState):
@@ -180,7 +221,8 @@ def write_bundle(folder: str, stem: str, pieces: Sequence[Piece]) -> list[int]:
     return offsets
 
 
-def rejoin(thread: threading.Thread) -> None:
-    """Waits for the crew; raises if it has not come to an end."""
-    thread.join(60.0)
-    assert not thread.is_alive()
+def rejoin(threads: Sequence[threading.Thread]) -> None:
+    """Waits for the other workers; raises if they have not come to an end."""
+    for thread in threads:
+        thread.join(60.0)
+        assert not thread.is_alive()

@@ -295,3 +295,17 @@ def test_shared_directory_and_in_process_import_no_tensorflow():
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=300, check=False).returncode == 0
+
+
+def test_a_worker_that_joins_slowly_does_not_take_its_own_heartbeat_for_another(
+    tmp_path, monkeypatch
+):
+    join = heartbeats.Heartbeats._join
+
+    def slowly(one):
+        time.sleep(0.3)
+        join(one)
+
+    monkeypatch.setattr(heartbeats.Heartbeats, "_join", slowly)
+    one = SharedDirectory(str(tmp_path), "run", 0, 1, heartbeat_seconds=0.05, lost_after=0.5)
+    one.close()

@@ -29,8 +29,8 @@ def term_is_ignored() -> list[Change]:
 def folders_of_a_replaced_chief_stay() -> list[Change]:
     """A successor settles the attempts it finds, but does not move their folders away."""
 
-    def finish_all(self):
-        for parent, name in self._unfinished(self._ownership.held_term, []):
+    def finish_all(self, names):
+        for parent, name in self._unfinished(self._ownership.held_term, [], names):
             self._settle(layout.join(parent, name))
 
     return [(AttemptCleanup, "finish_all", finish_all)]
@@ -108,14 +108,19 @@ def a_first_save_takes_the_directory_from_whoever_came_since() -> list[Change]:
 @bug(kinds=["copy_in"])
 def a_copy_from_a_later_term_is_not_looked_for() -> list[Change]:
     """Where there are term files, the terms of the manifests are ignored."""
-    return [(MentionedTerms, "highest", lambda self: 0)]
+
+    def highest(self):
+        self.names = self._storage.list(self._directory)
+        return 0
+
+    return [(MentionedTerms, "highest", highest)]
 
 
 @bug(kinds=CLEARED)
 def what_has_vanished_stays_on_the_list() -> list[Change]:
     """The list of checkpoints is read at the first save and never again."""
 
-    def refresh(self, kind, anew):
+    def refresh(self, kind, anew, names):
         if kind is None:
             self._reload()
 

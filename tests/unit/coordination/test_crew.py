@@ -14,10 +14,10 @@ from ..kit.refusing import Refusing
 SOON = 10.0
 
 
-def blocked(crew, number, leave=0):
+def blocked(crew, number, most=None):
     """Gives `number` pieces of work that do not end; returns which are done, and their end."""
     release = threading.Event()
-    return [crew.do(lambda: release.wait(60), leave) for _ in range(number)], release
+    return [crew.do(lambda: release.wait(60), most) for _ in range(number)], release
 
 
 def test_each_piece_of_work_has_a_thread_of_its_own():
@@ -26,9 +26,9 @@ def test_each_piece_of_work_has_a_thread_of_its_own():
     met.wait(SOON)
 
 
-def test_what_is_in_reserve_goes_on_when_no_thread_can_be_started(monkeypatch):
+def test_threads_in_reserve_go_on_when_no_thread_can_be_started(monkeypatch):
     crew = Crew(0)
-    crew.grow(3)
+    crew.grow(4)
     Refusing(monkeypatch)
     done, release = blocked(crew, 6)
     assert done == [True] * 4 + [False] * 2
@@ -37,13 +37,18 @@ def test_what_is_in_reserve_goes_on_when_no_thread_can_be_started(monkeypatch):
     assert crew.do(lambda: None)
 
 
-def test_a_part_of_the_reserve_is_left_for_others(monkeypatch):
-    crew = Crew(0)
-    crew.grow(3)
-    Refusing(monkeypatch)
-    done, release = blocked(crew, 3, leave=2)
+def test_work_with_a_limit_leaves_the_other_threads_alone():
+    before = threading.active_count()
+    crew = Crew(4)
+    done, release = blocked(crew, 3, most=2)
     assert done == [True, True, False]
-    assert crew.do(release.set)
+    others, also = blocked(crew, 2)
+    assert all(others)
+    assert threading.active_count() == before + 4
+    release.set()
+    also.set()
+    eventually(lambda: crew._idle == 4)
+    assert crew.do(lambda: None, 2)
 
 
 def test_threads_are_started_again_when_that_is_possible(monkeypatch):
@@ -62,7 +67,7 @@ def test_no_more_threads_stay_than_are_in_reserve():
     done, release = blocked(crew, 20)
     assert all(done)
     release.set()
-    eventually(lambda: threading.active_count() <= before + 2)
+    eventually(lambda: threading.active_count() <= before + 1)
 
 
 def test_a_call_for_which_there_is_no_thread_says_so(monkeypatch):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from distckpt import errors
-from distckpt.coordination import watches as module
+from distckpt.coordination import watched_key as module
 from distckpt.coordination.crew import Crew
 from distckpt.coordination.in_process import InProcess
 from distckpt.coordination.watches import Forgotten, Watches
@@ -57,7 +57,7 @@ def engine():
 
 @pytest.fixture
 def watches(engine):
-    return Watches(engine.ask, Crew(0))
+    return Watches(engine.ask, Crew(0), 4)
 
 
 def test_a_published_key_is_found(engine, watches):
@@ -72,7 +72,8 @@ def test_a_key_published_while_waiting_is_found_at_once(engine, watches):
     assert time.monotonic() - began < SOON
 
 
-def test_many_fetches_of_an_absent_key_make_one_call(engine, watches):
+def test_many_fetches_of_an_absent_key_make_one_call(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_CALL", 60.0)
     for _ in range(20):
         assert watches.fetch(["a"], 0.01) is None
     assert engine.asked == ["a"]
@@ -118,7 +119,7 @@ def test_the_first_key_is_preferred_even_if_its_thread_begins_late(engine):
     late = []
     for key in "ab":
         engine.store.publish(key, "value")
-    assert Watches(engine.ask, Busy(0)).fetch(["a", "b"], SOON) == ("a", "value")
+    assert Watches(engine.ask, Busy(0), 4).fetch(["a", "b"], SOON) == ("a", "value")
     assert engine.asked == ["b", "a"]
 
 
@@ -164,7 +165,7 @@ def test_an_error_of_the_program_does_not_leave_the_fetch_waiting():
         raise TypeError("the interface has changed")
 
     with pytest.raises(TypeError, match="the interface has changed"):
-        Watches(ask, Crew(0)).fetch(["a"], 30)
+        Watches(ask, Crew(0), 4).fetch(["a"], 30)
 
 
 def test_a_forgotten_key_ends_its_call(engine, watches):
@@ -186,14 +187,14 @@ def test_a_fetch_goes_on_when_its_key_is_forgotten_and_published_anew(engine, wa
 
 
 def test_a_call_that_runs_out_is_renewed_while_somebody_waits(engine, watches, monkeypatch):
-    monkeypatch.setattr(module, "_CALL", 0.05)
+    monkeypatch.setattr(module, "CALL", 0.05)
     threading.Timer(0.5, engine.store.publish, ["a", "value"]).start()
     assert watches.fetch(["a"], SOON) == ("a", "value")
     assert len(engine.asked) > 3
 
 
 def test_a_call_that_runs_out_is_not_renewed_when_nobody_waits(engine, watches, monkeypatch):
-    monkeypatch.setattr(module, "_CALL", 0.05)
+    monkeypatch.setattr(module, "CALL", 0.05)
     assert watches.fetch(["a"], 0.1) is None
     time.sleep(0.3)
     assert engine.open == 0
@@ -203,7 +204,7 @@ def test_a_call_that_runs_out_is_not_renewed_when_nobody_waits(engine, watches, 
 
 
 def test_answers_that_nobody_fetches_are_dropped_in_the_end(engine, watches, monkeypatch):
-    monkeypatch.setattr(module, "_CALL", 0.05)
+    monkeypatch.setattr(module, "CALL", 0.05)
     assert watches.fetch(["a"], 0) is None
     engine.store.publish("a", "value")
     time.sleep(0.3)
@@ -217,7 +218,7 @@ def test_answers_that_nobody_fetches_are_dropped_in_the_end(engine, watches, mon
 @pytest.fixture
 def alone(engine, monkeypatch):
     Refusing(monkeypatch)
-    return Watches(engine.ask, Crew(0))
+    return Watches(engine.ask, Crew(0), 4)
 
 
 def test_without_threads_a_published_key_is_found(engine, alone):
@@ -237,7 +238,6 @@ def test_without_threads_a_fetch_ends_at_its_deadline_and_no_call_stays_open(eng
     assert alone.fetch(["a", "b"], 0.5) is None
     assert 0.5 <= time.monotonic() - began < SOON
     assert engine.open == 0
-    assert alone._watches == {}
 
 
 def test_without_threads_an_error_is_raised_and_a_forgotten_key_is_none(engine, alone):
@@ -249,6 +249,7 @@ def test_without_threads_an_error_is_raised_and_a_forgotten_key_is_none(engine, 
 
 
 def test_a_watch_that_got_no_thread_gets_one_later(engine, watches, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_CALL", 60.0)
     with monkeypatch.context() as limited:
         Refusing(limited)
         assert watches.fetch(["a"], 0) is None
@@ -264,3 +265,54 @@ def test_closing_ends_a_fetch(engine, watches):
         eventually(lambda: engine.open == 1)
         watches.close()
         assert future.result(SOON) is None
+
+
+# --- More keys than threads
+
+
+def test_a_key_that_no_thread_has_taken_is_found(engine, watches):
+    keys = [str(n) for n in range(10)]
+    threading.Timer(0.3, engine.store.publish, ["9", "value"]).start()
+    assert watches.fetch(keys, SOON) == ("9", "value")
+    assert watches.fetch_all(["x", *keys], SOON) == [("9", "value")]
+
+
+def test_all_that_are_there_are_found_in_one_look(engine, watches):
+    for key in "aceg":
+        engine.store.publish(key, "value")
+    assert watches.fetch_all(list("xyzabcdefgh"), 0) == [(key, "value") for key in "aceg"]
+
+
+def test_a_thread_takes_the_next_key_when_its_own_is_published(engine, watches):
+    keys = [str(n) for n in range(40)]
+    for key in keys:
+        engine.store.publish(key, "value")
+    found = []
+    while len(found) < len(keys):
+        found += [key for key, _ in watches.fetch_all([k for k in keys if k not in found], SOON)]
+    assert sorted(engine.asked) == sorted(keys)
+
+
+def test_a_thread_leaves_a_key_that_nobody_waits_for_to_one_that_is_waited_for(engine):
+    watches = Watches(engine.ask, Crew(1), 1)
+    assert watches.fetch(["old"], 0) is None
+    watches.stop_waiting(["old"])
+    threading.Timer(1.0, engine.store.publish, ["b", "value"]).start()
+    assert watches.fetch(["a", "b"], SOON) == ("b", "value")
+    assert engine.asked.count("old") == 1
+    assert watches._watches["a"].taken
+
+
+def test_the_first_key_keeps_its_thread_between_two_fetches_of_many(engine, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_CALL", 0.05)
+    watches = Watches(engine.ask, Crew(1), 1)
+    for _ in range(10):
+        assert watches.fetch_all(["first", *map(str, range(9))], 0.01) == []
+        time.sleep(0.1)
+        assert watches._watches["first"].taken
+
+
+def test_an_absent_key_that_no_thread_has_is_asked_for_at_intervals_that_double(engine):
+    watches = Watches(engine.ask, Crew(1), 1)
+    assert watches.fetch(["first", "second"], 5.0) is None
+    assert engine.asked.count("second") <= 5  # at 0.5, 1, 2, 4 s

@@ -151,7 +151,7 @@ def test_what_is_not_understood_is_nobodys_to_delete(run):
 
 def test_running_saves_of_this_process_are_left_alone(run):
     chief = taken_over(run)
-    folder = attempts.pending_name("ckpt-5", chief.ownership.next_attempt())
+    folder = attempts.pending_name("ckpt-5", chief.ownership.held_term.next_attempt())
     chief.ownership.enter(folder)
     cleanup(chief).finish_all()
     assert (run / folder).is_dir()
@@ -162,7 +162,7 @@ def test_running_saves_of_this_process_are_left_alone(run):
 
 def test_a_replaced_chief_leaves_the_saves_of_its_successor_alone(run):
     old, new = taken_over(run), taken_over(run)
-    folder = attempts.pending_name("ckpt-5", new.ownership.next_attempt())
+    folder = attempts.pending_name("ckpt-5", new.ownership.held_term.next_attempt())
     new.ownership.enter(folder)
     with contextlib.suppress(SupersededError):
         cleanup(old).finish_all()

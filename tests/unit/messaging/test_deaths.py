@@ -8,7 +8,7 @@ from distckpt.coordination.in_process import InProcessJob
 from distckpt.core.protocol import actions
 from distckpt.core.protocol.messages import Report
 from distckpt.core.protocol.slow_or_stuck import Patience
-from distckpt.messaging import waiting
+from distckpt.messaging import refusals, waiting
 from distckpt.messaging.waiting import Waiting
 
 from .jobs import REFUSAL
@@ -20,10 +20,24 @@ def test_the_chief_hears_of_trouble_while_it_writes(job):
     report = Report(2, "h", 1, 0.0, (), (), ())
     job.publish(job.keys.answer(2), report)
     assert chief.for_trouble() is None
-    job.publish(job.keys.answer(1), REFUSAL)
+    refusals.publish(job.job.coordinator(1), job.keys, 0, REFUSAL)
     assert chief.for_trouble() == actions.Answered(REFUSAL)
+    assert chief.for_answer({1, 2}) == actions.Answered(REFUSAL)
+
+
+def test_the_death_of_a_worker_that_has_answered_is_no_trouble(job):
+    chief = job.waiting(0)
+    report = Report(2, "h", 1, 0.0, (), (), ())
+    job.publish(job.keys.answer(2), report)
+    job.job.kill(2, "power")
+    assert chief.for_trouble() is None
     assert chief.for_answer({1, 2}) == actions.Answered(report)  # received early, and not lost
-    assert chief.for_answer({1}) == actions.Answered(REFUSAL)
+
+
+def test_the_answer_of_a_dead_worker_is_looked_at_even_if_it_was_not_shared(job):
+    job.publish(job.keys.answer(1), REFUSAL)
+    job.job.kill(1, "power")
+    assert job.waiting(0).for_trouble() == actions.Answered(REFUSAL)
 
 
 def test_a_death_is_trouble_too(job):

@@ -12,6 +12,7 @@ def test_keys_of_different_calls_and_managers_differ():
         "a/save-0/opening",
         "a/save-0/outcome",
         "a/save-0/call",
+        "a/save-0/refusal-0",
         "a/save-0/answer-0-0",
         "a/save-0/answer-1-0",
         "a/save-0/ready-0",

@@ -87,9 +87,9 @@ def test_lower_terms_are_forgotten_and_higher_ones_are_not(tmp_path):
 def test_attempts_are_unique_and_sort_by_age(tmp_path):
     first, second = owner(tmp_path), owner(tmp_path)
     first.take()
-    made = [first.next_attempt() for _ in range(3)]
+    made = [first.held_term.next_attempt() for _ in range(3)]
     second.take()
-    made.append(second.next_attempt())
+    made.append(second.held_term.next_attempt())
     assert made == sorted(set(made))
     assert [attempts.parse_attempt_id(a)[:2] for a in made] == [(1, 1), (1, 2), (1, 3), (2, 1)]
 
@@ -133,7 +133,7 @@ def test_all_managers_of_a_process_share_its_hold(tmp_path):
     assert [m.take() for m in (one, two, other)] == [True, False, True]
     assert two.held_term is one.held_term
     assert other.held_term is not one.held_term
-    made = [m.next_attempt() for m in (one, two, one)]
+    made = [m.held_term.next_attempt() for m in (one, two, one)]
     assert [attempts.parse_attempt_id(a)[:2] for a in made] == [(1, 1), (1, 2), (1, 3)]
 
 

@@ -37,7 +37,7 @@ def test_the_list_stays_as_it_is_until_the_next_save(run):
     group.managed = [
         ManagedCheckpoints(LocalStorage(), str(run), 1, None, durable=True) for _ in range(2)
     ]
-    group.managed[0].delete = lambda names, after: frozenset(names)
+    group.managed[0].delete = lambda names, after, listed: frozenset(names)
     group.go()
     assert [len(managed.active) for managed in group.managed] == [3, 3]
 

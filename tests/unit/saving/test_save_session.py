@@ -169,9 +169,9 @@ def test_all_are_told_before_anything_is_deleted(tmp_path):
     told = []
     delete = chief.managed.delete
 
-    def look(names, after):
+    def look(names, after, listed):
         told.append(chief.job.coordinator(1).fetch([Keys("lab", "save", 0).outcome], 0))
-        return delete(names, after)
+        return delete(names, after, listed)
 
     chief.managed.delete = look
     chief.save("ckpt-2", 2, 2)

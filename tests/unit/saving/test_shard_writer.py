@@ -89,6 +89,7 @@ def test_without_durability_nothing_is_flushed(tmp_path):
 
 def test_other_files_with_the_workers_name_are_reported_as_extras(tmp_path):
     bench = Bench(tmp_path)
+    bench.state.held = False  # so it may have registered savers, which write files
     (bench.folder / "shard-00001-of-00003-table.txt").write_text("abc")
     (bench.folder / "shard-00002-of-00003-table.txt").write_text("of another")
     report = bench.write()
