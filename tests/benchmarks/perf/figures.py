@@ -116,7 +116,7 @@ def _of_pace(results: list[Result]) -> list[Finding]:
     for result in results[:-1]:  # the last one is small
         if slowest := figure(result["rounds"], OURS, slowest_step):
             text = f"{result['state']}: slowest step during a save ÷ usual step"
-            found.append(Finding(text, slowest, ("≤", 2.0)))
+            found.append(Finding(text, slowest, ("≤", 3.0)))
     return found
 
 
