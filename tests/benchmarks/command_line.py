@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import report
+from arguments import add_json
+from summary import Figure, Finding
 
 from distckpt.core import layout, manifest_json
 from distckpt.core.tensorflow_format import checkpoint_state
@@ -69,6 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10, help="rounds that count; one warms up")
     parser.add_argument("--only", default="", help="only commands that contain this text")
+    add_json(parser)
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="command-line-"))
     print(report.describe_machine(report.machine(scratch)), flush=True)
@@ -84,6 +87,7 @@ def main() -> int:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print("\n" + "\n".join(table(found)))
+    report.write_findings(options.json, findings(found))
     return 0
 
 
@@ -172,6 +176,15 @@ def _run(words: Sequence[str]) -> Took:
     if process.returncode not in (0, 1):  # 1: the two differ
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
     return Took(first, whole, usage.ru_utime + usage.ru_stime)
+
+
+def findings(found: dict[str, list[Took]]) -> list[Finding]:
+    """Returns when the first line of each of our commands was there."""
+    return [
+        Finding(f"{name}: first line", Figure.of(t.first for t in runs), ("≤", PROMISE), " s")
+        for name, runs in found.items()
+        if "python" not in name
+    ]
 
 
 def table(found: dict[str, list[Took]]) -> list[str]:

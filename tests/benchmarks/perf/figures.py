@@ -8,6 +8,7 @@ from typing import Any
 
 from summary import Figure, Finding
 
+from perf import scaling
 from perf.memory import slope
 from perf.ways import OURS
 
@@ -73,7 +74,7 @@ def findings(sections: Result) -> list[Finding]:
     """Returns what was expected of distckpt, with the numbers; of the sections that there are."""
     found: list[Finding] = []
     for name, expect in _EXPECTED.items():
-        if name in sections:
+        if sections.get(name):
             found += expect(sections[name])
     return found
 
@@ -149,4 +150,5 @@ _EXPECTED: dict[str, Callable[[list[Result]], list[Finding]]] = {
     "pace": _of_pace,
     "memory": _of_memory,
     "leak": _of_leak,
+    "scale": scaling.findings,
 }
