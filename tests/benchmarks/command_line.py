@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import report
 from arguments import add_json
 from summary import Figure, Finding
@@ -127,7 +128,7 @@ def _copy(source: Path, target: Path, count: int) -> None:
     path = source / "ckpt-1.manifest.json"
     first = manifest_json.parse(path.read_bytes())
     (file,) = first.files
-    entries = tuple(dataclasses.replace(e, pieces=()) for e in first.entries[:4])
+    entries = tuple(msgspec.structs.replace(e, pieces=()) for e in first.entries[:4])
     index = (source / "ckpt-1.index").read_bytes()
     names = [f"ckpt-{number}" for number in range(1, count + 1)]
     for number, name in enumerate(names, start=1):
