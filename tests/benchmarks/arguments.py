@@ -22,4 +22,10 @@ def parser_for_rounds(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--rounds", type=positive, default=5, help="rounds that count; one more warms up")
     add("--directory", type=Path, default=tempfile.gettempdir(), help="write below this directory")
+    add_json(parser)
     return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds the option by which performance.py has a benchmark write what it found."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there")

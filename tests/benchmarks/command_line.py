@@ -25,7 +25,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import report
+from arguments import add_json
+from summary import Figure, Finding
 
 from distckpt.core import layout, manifest_json
 from distckpt.core.tensorflow_format import checkpoint_state
@@ -69,6 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10, help="rounds that count; one warms up")
     parser.add_argument("--only", default="", help="only commands that contain this text")
+    add_json(parser)
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="command-line-"))
     print(report.describe_machine(report.machine(scratch)), flush=True)
@@ -84,6 +88,7 @@ def main() -> int:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print("\n" + "\n".join(table(found)))
+    report.write_findings(options.json, findings(found))
     return 0
 
 
@@ -123,7 +128,7 @@ def _copy(source: Path, target: Path, count: int) -> None:
     path = source / "ckpt-1.manifest.json"
     first = manifest_json.parse(path.read_bytes())
     (file,) = first.files
-    entries = tuple(dataclasses.replace(e, pieces=()) for e in first.entries[:4])
+    entries = tuple(msgspec.structs.replace(e, pieces=()) for e in first.entries[:4])
     index = (source / "ckpt-1.index").read_bytes()
     names = [f"ckpt-{number}" for number in range(1, count + 1)]
     for number, name in enumerate(names, start=1):
@@ -172,6 +177,15 @@ def _run(words: Sequence[str]) -> Took:
     if process.returncode not in (0, 1):  # 1: the two differ
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
     return Took(first, whole, usage.ru_utime + usage.ru_stime)
+
+
+def findings(found: dict[str, list[Took]]) -> list[Finding]:
+    """Returns when the first line of each of our commands was there."""
+    return [
+        Finding(f"{name}: first line", Figure.of(t.first for t in runs), ("≤", PROMISE), " s")
+        for name, runs in found.items()
+        if "python" not in name
+    ]
 
 
 def table(found: dict[str, list[Took]]) -> list[str]:

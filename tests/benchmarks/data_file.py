@@ -28,6 +28,7 @@ import numpy as np
 import report
 import tensorflow as tf
 from arguments import parser_for_rounds, positive
+from summary import Figure, Finding
 
 from distckpt.state.base import BundleWriter
 from distckpt.state.direct_writer import DirectWriter
@@ -58,17 +59,21 @@ def main() -> int:
     tensors = [
         tf.constant(generator.random(elements, np.float32)) for _ in range(options.variables)
     ]
+    found: list[Finding] = []
     try:
         for durable in (False, True):
             rounds = _play(_ways(scratch, tensors, durable), scratch, options.rounds)
             title = f"{options.megabytes} MiB in {options.variables} tensors"
-            print(f"\n{title}, {'durable' if durable else 'not flushed'}")
+            title += ", durable" if durable else ", not flushed"
+            found += findings(title, rounds)
+            print(f"\n{title}")
             print(_table(rounds), flush=True)
     except KeyboardInterrupt:
         report.complain("Interrupted.")
         return 130
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    report.write_findings(options.json, found)
     return 0
 
 
@@ -134,12 +139,25 @@ def _measure(write: Callable[[], None], folder: Path) -> Sample:
     return Sample(time.perf_counter() - wall, time.process_time() - cpu)
 
 
+def findings(title: str, rounds: list[dict[str, Sample]]) -> list[Finding]:
+    """Returns the times as multiples of the plain file's."""
+    return [
+        Finding(f"{title}: {way} ÷ plain file", _figure(rounds, way))
+        for way in sorted(rounds[0])
+        if way != PLAIN
+    ]
+
+
+def _figure(rounds: list[dict[str, Sample]], way: str) -> Figure:
+    return Figure.of(measured[way].wall / measured[PLAIN].wall for measured in rounds)
+
+
 def _table(rounds: list[dict[str, Sample]]) -> str:
     lines = [f"{'':20}{'time, as a multiple of the plain file':>40}{'CPU':>10}"]
     for way in sorted(rounds[0]):
-        ratios = sorted(measured[way].wall / measured[PLAIN].wall for measured in rounds)
+        ratio = _figure(rounds, way)
         cpu = statistics.median(measured[way].cpu for measured in rounds)
-        figure = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+        figure = f"{ratio.median:.2f} ({ratio.least:.2f}–{ratio.most:.2f})"
         lines.append(f"{way:20}{figure:>40}{1000 * cpu:7.0f} ms")
     return "\n".join(lines)
 

@@ -24,6 +24,7 @@ import disk
 import report
 import tensorflow as tf
 from arguments import parser_for_rounds, positive
+from summary import Figure, Finding
 from tensorflow.python.checkpoint import save_util
 
 import distckpt
@@ -61,6 +62,7 @@ def main() -> int:
         return 130
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    report.write_findings(options.json, findings(options.variables, rounds[1:]))
     return 0
 
 
@@ -82,6 +84,19 @@ def _timed(stop: Callable[[], object], rest: Callable[[], object] = lambda: None
     stopped, own = time.perf_counter() - started, time.thread_time() - own
     rest()
     return Sample(stopped, own, time.perf_counter() - started, time.process_time() - cpu)
+
+
+def findings(variables: int, rounds: list[Round]) -> list[Finding]:
+    """Returns the processor times for which training is stopped, as multiples of the search's."""
+    title = f"{variables:,} variables of 10 floats"
+    return [
+        Finding(
+            f"{title}, {name}: CPU of the stop ÷ TensorFlow's search",
+            Figure.of(r[name].stop_cpu / r[SEARCH].stop_cpu for r in rounds),
+        )
+        for name in rounds[0]
+        if name != SEARCH
+    ]
 
 
 def _table(rounds: list[Round]) -> str:

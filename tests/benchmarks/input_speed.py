@@ -22,6 +22,8 @@ from typing import Any
 
 import report
 import tensorflow as tf
+from arguments import add_json
+from summary import Figure, Finding
 
 import distckpt
 from distckpt.launcher import LocalCluster
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count; one warms up")
     parser.add_argument("--steps", type=int, default=300, help="steps with each input in a round")
     parser.add_argument("--deadline", type=float, default=900.0, help="seconds for all of it")
+    add_json(parser)
     parser.add_argument("--worker", help=argparse.SUPPRESS)  # internal: where to write the figures
     options = parser.parse_args()
     if options.worker:
@@ -56,9 +59,21 @@ def main() -> int:
             if any(worker.returncode for worker in ended):
                 report.complain("\n".join(cluster.output(i)[-3000:] for i in range(len(ended))))
                 return 1
-        for loop, rounds in json.loads(figures.read_text()).items():
+        loops = json.loads(figures.read_text())
+        for loop, rounds in loops.items():
             print("\n".join(_table(loop, rounds, options.steps)), flush=True)
+    found = [each for loop, rounds in loops.items() for each in findings(loop, rounds)]
+    report.write_findings(options.json, found)
     return 0
+
+
+def findings(loop: str, rounds: list[dict[str, float]]) -> list[Finding]:
+    """Returns the times of distckpt's inputs as multiples of TensorFlow's."""
+    return [
+        Finding(f"{loop}: {way} ÷ {PLAIN}", Figure.of(r[way] / r[PLAIN] for r in rounds))
+        for way in rounds[0]
+        if not way.startswith("TensorFlow")
+    ]
 
 
 def _table(loop: str, rounds: list[dict[str, float]], steps: int) -> list[str]:

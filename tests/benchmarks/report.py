@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from disk import file_system
-from summary import WAYS, Figure, Run, Sample, action_medians, findings
+from summary import WAYS, Figure, Finding, Run, Sample, action_medians, findings
 
 _NAMES = {
     "distckpt": "distckpt, not flushed",
@@ -105,6 +108,13 @@ def spread(values: list[float], digits: int) -> str:
     """Returns the median of sorted values, and the least and the largest of them."""
     middle = statistics.median(values)
     return f"{middle:.{digits}f} ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
+
+
+def write_findings(path: Path | None, found: Iterable[Finding], **more: Any) -> None:
+    """Writes findings, and `more`, as JSON to the file of ``--json``, if one was given."""
+    if path is not None:
+        content = {"findings": [each.to_json() for each in found], **more}
+        path.write_text(json.dumps(content, indent=1))
 
 
 def _plural(count: int, noun: str) -> str:

@@ -29,6 +29,7 @@ import numpy as np
 import report
 import tensorflow as tf
 from arguments import parser_for_rounds, positive
+from summary import Figure, Finding
 
 import distckpt
 from distckpt.state.restore import restore
@@ -90,19 +91,23 @@ def main() -> int:
     options.directory.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="restoring-", dir=options.directory))
     print(report.describe_machine(report.machine(scratch)), flush=True)
+    found: list[Finding] = []
     try:
         for state in (large, small):
-            print(f"\n{state.title}\n{_measure(state, scratch / state.title, options.rounds)}")
+            rounds = _measure(state, scratch / state.title, options.rounds)
+            found += findings(state.title, rounds)
+            print(f"\n{state.title}\n{_table(rounds)}")
         print(f"\n{large.title}: memory\n{_memory(large, scratch / large.title)}")
     except KeyboardInterrupt:
         report.complain("Interrupted.")
         return 130
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    report.write_findings(options.json, found)
     return 0
 
 
-def _measure(state: State, folder: Path, rounds: int) -> str:
+def _measure(state: State, folder: Path, rounds: int) -> list[dict[str, Sample]]:
     checkpoint = state.make()
     distckpt.CheckpointManager(checkpoint, folder, 1).save()
     ways = _ways(checkpoint, folder)
@@ -110,7 +115,7 @@ def _measure(state: State, folder: Path, rounds: int) -> str:
     for _ in range(rounds + 1):  # the first warms up
         order = random.sample(WAYS, len(WAYS))
         samples.append({way: _timed(ways[way]) for way in order})
-    return _table(samples[1:])
+    return samples[1:]
 
 
 def _ways(checkpoint: tf.train.Checkpoint, folder: Path) -> dict[str, Callable[[], object]]:
@@ -138,6 +143,17 @@ def _timed(call: Callable[[], object]) -> Sample:
     began, cpu = time.perf_counter(), time.process_time()
     call()
     return Sample(time.perf_counter() - began, time.process_time() - cpu)
+
+
+def findings(title: str, rounds: list[dict[str, Sample]]) -> list[Finding]:
+    """Returns the times of distckpt's ways as multiples of TensorFlow's."""
+    return [
+        Finding(
+            f"{title}: {way} ÷ {TENSORFLOW}",
+            Figure.of(each[way].wall / max(1e-6, each[TENSORFLOW].wall) for each in rounds),
+        )
+        for way in (DIRECT, WHOLE)
+    ]
 
 
 def _table(rounds: list[dict[str, Sample]]) -> str:

@@ -10,7 +10,6 @@ is given time to finish what it was doing. What is measured and why is told in R
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import signal
@@ -23,7 +22,7 @@ from typing import Any, NoReturn
 import disk
 import report
 from arguments import positive
-from summary import WAYS, Round, Run, Sample, to_json
+from summary import WAYS, Round, Run, Sample, titled_findings, to_json
 from workers import WorkerFailedError, Workers
 
 STATES = ("big", "small")
@@ -53,8 +52,9 @@ def main() -> int:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if options.json:
-            result = {"machine": facts, "runs": [to_json(run) for run in runs]}
-            options.json.write_text(json.dumps(result, indent=1))
+            found = [each for run in runs for each in titled_findings(run)]
+            more = {"machine": facts, "runs": [to_json(run) for run in runs]}
+            report.write_findings(options.json, found, **more)
     return 0
 
 

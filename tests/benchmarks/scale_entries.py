@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import report
+from arguments import add_json
 from scale_workers import entries_of
+from summary import Figure, Finding
 
 from distckpt.core import layout, manifest_json
 from distckpt.core.manifest import EntryRecord, FileRecord, IndexRecord, Manifest
@@ -145,23 +148,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--most", type=int, default=ENTRIES[-1], help="up to so many tensors")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many is taken")
+    add_json(parser)
     options = parser.parse_args()
     rows = []
     for count in [n for n in ENTRIES if n <= options.most] or [options.most]:
         found = [measure(count) for _ in range(options.rounds)]
         rows.append({key: statistics.median(row[key] for row in found) for key in found[0]})
-    print(f"{WORKERS} workers\n\n{table(rows)}\n\nAt {rows[-1]['entries']:,.0f} tensors:\n")
-    for column, most, unit in EXPECTED:
-        verdict = "met" if rows[-1][column] <= most else "NOT met"
-        print(f"- {column}: {rows[-1][column]:.3g} {unit}, expected <= {most:g}: {verdict}")
-    look = measure_directory(CHECKPOINTS, min(TENSORS, options.most))
-    verdict = "met" if look["processor"] <= 1.0 else "NOT met"
+    print(f"{WORKERS} workers\n\n{table(rows)}\n")
+    count = min(TENSORS, options.most)
+    look = measure_directory(CHECKPOINTS, count)
     print(
-        f"\nLooking at {CHECKPOINTS:,} checkpoints of {min(TENSORS, options.most):,} tensors: "
-        f"{look['processor']:.2f} s of the processor, {look['wall']:.2f} s in all, "
-        f"expected <= 1: {verdict}"
+        f"Looking at {CHECKPOINTS:,} checkpoints of {count:,} tensors: "
+        f"{look['processor']:.2f} s of the processor, {look['wall']:.2f} s in all\n"
     )
+    found_here = findings(rows[-1], count, look["processor"])
+    print("\n".join(f"- {each.line()}" for each in found_here))
+    report.write_findings(options.json, found_here)
     return 0
+
+
+def findings(last: dict[str, float], tensors: int, looking: float) -> list[Finding]:
+    """Returns what was expected of the largest case, and of looking at a directory."""
+    title = f"{last['entries']:,.0f} tensors, {WORKERS} workers"
+    found = [
+        Finding(f"{title}: {column}", Figure.of([last[column]]), ("≤", most), f" {unit}")
+        for column, most, unit in EXPECTED
+    ]
+    text = f"{CHECKPOINTS:,} checkpoints of {tensors:,} tensors: looking at the directory, CPU"
+    return [*found, Finding(text, Figure.of([looking]), ("≤", 1.0), " s")]
 
 
 if __name__ == "__main__":

@@ -100,6 +100,25 @@ class Finding:
         good = self.figure.median >= bound if sign == "≥" else self.figure.median <= bound
         return "met" if good else "not met"
 
+    def line(self) -> str:
+        """Returns it as one line of text."""
+        f = self.figure
+        text = f"{self.name}: {f.median:.3g} ({f.least:.3g}–{f.most:.3g}){self.unit}"
+        if self.expected is None:
+            return text
+        sign, bound = self.expected
+        return f"{text}, expected {sign} {bound:g}{self.unit}: {self.verdict}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain data, with the verdict."""
+        return {**dataclasses.asdict(self), "verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Finding:
+        """Returns what `to_json` returned, after a journey through JSON."""
+        expected = data["expected"] and (str(data["expected"][0]), float(data["expected"][1]))
+        return cls(data["name"], Figure(**data["figure"]), expected, data["unit"])
+
 
 def findings(run: Run) -> list[Finding]:
     """Returns the ratios of a run, and what a median should be."""
@@ -125,6 +144,12 @@ def findings(run: Run) -> list[Finding]:
         Finding("distckpt durable / floor", run.ratio(durable, floor)),
         *_amounts(run),
     ]
+
+
+def titled_findings(run: Run) -> list[Finding]:
+    """Returns the findings of a run, with its state and its workers in their names."""
+    title = f"{run.state} state, {run.workers} {'worker' if run.workers == 1 else 'workers'}"
+    return [dataclasses.replace(f, name=f"{title}: {f.name}") for f in findings(run)]
 
 
 def _amounts(run: Run) -> list[Finding]:
@@ -170,5 +195,5 @@ def to_json(run: Run) -> dict[str, Any]:
     return {
         **dataclasses.asdict(run),
         "plain_sizes": run.plain_sizes,
-        "findings": [{**dataclasses.asdict(f), "verdict": f.verdict} for f in findings(run)],
+        "findings": [found.to_json() for found in findings(run)],
     }

@@ -110,9 +110,7 @@ class Program:
     def train(self, steps: int) -> list[float]:
         """Trains; returns the seconds of each step. The first call chooses how much to compute."""
         if self._matmuls == 1:
-            self._library.compute(1)
-            took = min(_timed(lambda: self._library.compute(4)) for _ in range(3)) / 4
-            self._matmuls = max(2, round(COMPUTE_SECONDS / took))
+            self._matmuls = matmuls(self._library.compute)
         return [self._step() for _ in range(steps)]
 
     def save(
@@ -239,6 +237,16 @@ def serve(make: Callable[[dict[str, Any]], Library]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     os._exit(0)  # the libraries' own ends would wait for other workers
+
+
+def matmuls(compute: Callable[[int], None]) -> int:
+    """Returns how many multiplications a step makes, so that they take `COMPUTE_SECONDS`.
+
+    The fastest of several tries decides: what else the machine does makes the others slower.
+    """
+    compute(1)
+    took = min(_timed(lambda: compute(4)) for _ in range(10)) / 4
+    return max(2, round(COMPUTE_SECONDS / took))
 
 
 def nested(state: dict[str, Any], make: Callable[[int, list[int]], Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ REQUIREMENTS = {
     "torch": ("torch==2.13.0", "numpy==2.4.6"),
 }
 _SECONDS = 1800.0
+_BRIEF = ("--retries", "1", "--timeout", "20")  # without a network, it is soon known
 _STAMP = "distckpt-fingerprint"
 
 
@@ -51,7 +52,7 @@ def _make(library: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    _run([*pip, "--disable-pip-version-check", *REQUIREMENTS[library]])
+    _run([*pip, "--disable-pip-version-check", *_BRIEF, *REQUIREMENTS[library]])
 
 
 def _run(command: list[str]) -> None:

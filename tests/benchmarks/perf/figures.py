@@ -8,6 +8,7 @@ from typing import Any
 
 from summary import Figure, Finding
 
+from perf import scaling
 from perf.memory import slope
 from perf.ways import OURS
 
@@ -73,7 +74,7 @@ def findings(sections: Result) -> list[Finding]:
     """Returns what was expected of distckpt, with the numbers; of the sections that there are."""
     found: list[Finding] = []
     for name, expect in _EXPECTED.items():
-        if name in sections:
+        if sections.get(name):
             found += expect(sections[name])
     return found
 
@@ -116,7 +117,7 @@ def _of_pace(results: list[Result]) -> list[Finding]:
     for result in results[:-1]:  # the last one is small
         if slowest := figure(result["rounds"], OURS, slowest_step):
             text = f"{result['state']}: slowest step during a save ÷ usual step"
-            found.append(Finding(text, slowest, ("≤", 2.0)))
+            found.append(Finding(text, slowest, ("≤", 3.0)))
     return found
 
 
@@ -149,4 +150,5 @@ _EXPECTED: dict[str, Callable[[list[Result]], list[Finding]]] = {
     "pace": _of_pace,
     "memory": _of_memory,
     "leak": _of_leak,
+    "scale": scaling.findings,
 }

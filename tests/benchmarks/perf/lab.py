@@ -10,15 +10,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import disk
 
 from distckpt.launcher.ports import pick_ports
-from perf import environments, ways
+from perf import environments, quiet, ways
 from perf.group import Group, PeerFailedError
+from perf.progress import Progress
+
+T = TypeVar("T")
 
 _SHAPES = Path(__file__).resolve().parents[1] / "peers" / "keras_shapes.py"
 
@@ -31,11 +34,17 @@ class Lab:
       missing: {library: why it cannot be had, in one line}.
       failed: {way or process: why it could not be measured, in one line}, since the last `groups`.
       versions: {name: version} of all that was started.
+      progress: What tells how far it is, and how much time is left.
+      counting: What was measured, and how quiet it was, of each round that counts.
+      made: How many rounds were made, also those that do not count.
     """
 
-    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+    def __init__(self, options: argparse.Namespace, scratch: Path, progress: Progress) -> None:
         self.options = options
         self.scratch = scratch
+        self.progress = progress
+        self.counting: list[tuple[str, quiet.Quiet]] = []
+        self.made = 0
         self.missing: dict[str, str] = {}
         self.failed: dict[str, str] = {}
         self.versions: dict[str, str] = {}
@@ -111,6 +120,11 @@ class Lab:
             self.give_up(key, error)
             started.pop(key).close()
 
+    def prepare(self) -> None:
+        """Makes the environments of all libraries, or finds out which cannot be had."""
+        for library in environments.REQUIREMENTS:
+            self._python(library)
+
     def _start(
         self,
         started: dict[str, Group],
@@ -119,7 +133,12 @@ class Lab:
         count: int,
         variables: Mapping[str, str],
     ) -> None:
-        if library not in self._pythons:
+        if python := self._python(library):
+            started[key] = Group(library, python, pick_ports(count), variables)
+
+    def _python(self, library: str) -> str | None:
+        """Returns the interpreter for `library`; None if it cannot be had, see `missing`."""
+        if library not in self._pythons and library not in self.missing:
             began = time.monotonic()
             try:
                 root = self.options.environments
@@ -127,10 +146,9 @@ class Lab:
             except environments.EnvironmentFailedError as error:
                 self.missing[library] = f"cannot be installed: {error}"
                 self.say(f"  {library} {self.missing[library]}")
-                return
             if (took := time.monotonic() - began) > 1.0:
-                self.say(f"  the environment of {library} was made in {took:.0f} s")
-        started[key] = Group(library, self._pythons[library], pick_ports(count), variables)
+                self.say(f"  the environment of {library} took {took:.0f} s")
+        return self._pythons.get(library)
 
     def reasons(self, names: Sequence[str]) -> dict[str, str]:
         """Returns {way: why it was not measured} of those ways of `names` that failed."""
@@ -147,10 +165,25 @@ class Lab:
         self.failed[name] = str(error).strip().splitlines()[-1].strip()[:120]
         self.say(f"  {name} failed: {str(error)[-2000:]}")
 
+    def rounds(self, title: str, measure: Callable[[], T], wanted: int) -> list[T]:
+        """Returns `wanted` rounds, the least disturbed of at most twice as many.
+
+        Args:
+          title: What is measured, for the report of how quiet the machine was.
+          measure: Makes one round.
+          wanted: How many rounds are to count.
+        """
+        found = quiet.repeated(measure, wanted, spare=self.progress.spare)
+        counting = quiet.quietest(found, wanted)
+        self.made += len(found)
+        self.counting += [(title, one.quiet) for one in counting]
+        self.say(f"  {title}: " + "; ".join(str(one.quiet) for one in found))
+        return [one.value for one in counting]
+
     def settle(self) -> bool:
         """Waits until the disk is at rest; returns whether it is."""
         return disk.settle(self.options.patience)
 
     def say(self, text: str) -> None:
         """Tells on standard error how far it is."""
-        print(text, file=sys.stderr, flush=True)
+        self.progress.say(text)

@@ -31,9 +31,11 @@ def _measure(lab: Lab, state: dict[str, Any]) -> dict[str, Any]:
         first = _round(lab, groups, list(groups))
         _round(lab, groups, [n for n in groups if ways.WARM_UPS.get(n, 1) > 1])
         slow = ways.slow(first)
-        rounds = []
-        for _ in range(lab.options.rounds):
-            rounds.append(_round(lab, groups, [n for n in groups if n not in slow]))
+
+        def once() -> dict[str, Any]:
+            return _round(lab, groups, [n for n in groups if n not in slow])
+
+        rounds = lab.rounds(f"steps, {state['title']}", once, lab.options.rounds)
         rounds[0] |= slow
         return {
             "state": state["title"],

@@ -7,23 +7,69 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from perf import figures, restores, scaling, tables, ways
+from summary import Finding
+
+from perf import figures, programs, quiet, restores, scaling, tables, ways
 from perf.figures import Result, figure, seconds
 from perf.plots import Bar, Panel, chart
+from perf.quiet import Quiet
+
+# Of the benchmarks that are programs of their own, those whose output the page shows.
+_SHOWN = ("first_update", "real_training", "data_file", "restoring", "holding")
 
 
 def as_text(results: Result) -> str:
-    """Returns all tables."""
-    return "\n\n".join(f"## {name}\n\n{text}" for name, text in blocks(results).items())
+    """Returns all tables, what was left out, what was expected, and how quiet the machine was."""
+    found = blocks(results)
+    last = [name for name in ("expectations", "quiet") if name in found]
+    order = [*(name for name in found if name not in last), *last]
+    return "\n\n".join(f"## {name}\n\n{found[name]}" for name in order)
 
 
 def blocks(results: Result) -> dict[str, str]:
     """Returns the Markdown of each generated part that there are measurements for."""
     sections = results["sections"]
     found = {"machine": tables.machine(results["machine"], results["settings"])}
-    found |= {name: tables.TABLES[name](part) for name, part in sections.items() if part}
-    if figures.findings(sections):
-        found["expectations"] = tables.expectations(sections)
+    for name, part in sections.items():
+        if name in programs.PROGRAMS:
+            found[name] = programs.text_block(part)
+        elif part:
+            found[name] = tables.TABLES[name](part)
+    if all_findings(sections) or results.get("left out") or results.get("missing"):
+        found["expectations"] = _expectations(results)
+    if "quiet" in results:
+        found["quiet"] = quiet.summary(_counting(results), results["quiet"]["made"])
+    return found
+
+
+def all_findings(sections: Result) -> list[Finding]:
+    """Returns what was found in all sections."""
+    return [*figures.findings(sections), *programs.findings(sections)]
+
+
+def _expectations(results: Result) -> str:
+    """Returns the table of what was expected, and what is missing in it."""
+    lines = [tables.expectations(all_findings(results["sections"]))]
+    missing = {**results.get("missing", {}), **results.get("left out", {})}
+    for why in dict.fromkeys(missing.values()):
+        names = ", ".join(name for name in missing if missing[name] == why)
+        lines.append(f"Not measured: {names}: {why}.")
+    return "\n\n".join(lines)
+
+
+def _counting(results: Result) -> list[tuple[str, Quiet]]:
+    return [(title, Quiet(*values)) for title, values in results["quiet"]["counting"]]
+
+
+def objections(results: Result) -> list[str]:
+    """Returns why the page should not show `results`."""
+    found = []
+    if results["settings"].get("quick"):
+        found.append("the states of --quick are too small")
+    if results.get("left out"):
+        found.append(f"not measured: {', '.join(results['left out'])}")
+    if loud := [title for title, one in _counting(results) if one.disturbed]:
+        found.append(f"disturbed: {', '.join(dict.fromkeys(loud))}")
     return found
 
 
@@ -37,7 +83,8 @@ def write(results: Result, page: Path, plots: Path) -> None:
     """
     text = page.read_text()
     for name, content in blocks(results).items():
-        text = replaced(text, name, content)
+        if name not in programs.PROGRAMS or name in _SHOWN:
+            text = replaced(text, name, content)
     page.write_text(text)
     plots.mkdir(exist_ok=True)
     for name, picture in pictures(results["sections"]).items():

@@ -43,10 +43,9 @@ def _measure(lab: Lab, state: dict[str, Any], times: int) -> dict[str, Any]:
     names = list(dict.fromkeys(saver for saver, _ in RESTORES.values()))
     wanted = _save(lab, state, names, folder)
     failed = {r: lab.reasons(names)[s] for r, (s, _) in RESTORES.items() if s in lab.reasons(names)}
-    rounds = []
-    for number in range(times):
+
+    def once() -> dict[str, float]:
         found: dict[str, float] = {}
-        rounds.append(found)
         todo = [r for r, (saver, _) in RESTORES.items() if saver in wanted and r not in failed]
         for restorer in random.sample(todo, len(todo)):
             try:
@@ -54,7 +53,10 @@ def _measure(lab: Lab, state: dict[str, Any], times: int) -> dict[str, Any]:
             except PeerFailedError as error:
                 lab.give_up(restorer, error)
                 failed[restorer] = lab.failed[restorer]
-        lab.say(f"  round {number}: {found}")
+        lab.say(f"  {found}")
+        return found
+
+    rounds = lab.rounds(f"restore, {state['title']}", once, times)
     return {"state": state["title"], "rounds": rounds, "failed": failed}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import scale
+from summary import Figure, Finding
 
 from perf.lab import Lab
 from perf.plots import Bar, Panel, chart
@@ -29,6 +30,22 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Returns the Markdown of what `measure` returned, and what was expected of it."""
     by_workers, by_entries = _sorted(rows)
     return scale.table(rows) + "\n\n" + scale.findings(by_workers, by_entries)
+
+
+def findings(rows: list[dict[str, Any]]) -> list[Finding]:
+    """Returns what was expected of the most workers, and of the growth with their number."""
+    by_workers, by_entries = _sorted(rows)
+    last = by_workers[-1]
+    title = f"{last['workers']:,} workers, {last['entries']:,} entries"
+    found = [
+        Finding(f"{title}: {column}", Figure.of([last[column]]), ("≤", float(most)), f" {unit}")
+        for column, most, unit in scale.EXPECTED
+    ]
+    for over, some in (("workers", by_workers), ("entries", by_entries)):
+        for column in ("plan", "commit", "manifest"):
+            power = Figure.of([scale.growth(some, over, column)])
+            found.append(Finding(f"power by which {column} grows with {over}", power, ("≤", 1.1)))
+    return found
 
 
 def picture(rows: list[dict[str, Any]]) -> str:

@@ -43,7 +43,11 @@ def _measure(
         second = _round(lab, groups, again, update)
         slow = ways.slow(first)
         quick = [n for n in groups if n not in slow]
-        found = [_round(lab, groups, quick, update) for _ in range(rounds)]
+
+        def once() -> dict[str, Any]:
+            return _round(lab, groups, quick, update)
+
+        found = lab.rounds(f"saves, {state['title']}, {count} process(es)", once, rounds)
         found[0] |= slow
         return {
             "state": state["title"],

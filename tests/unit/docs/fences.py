@@ -18,7 +18,7 @@ PAGES = sorted(
 SOURCES = sorted(ROOT.glob("distckpt/**/*.py"))
 
 _FENCE = re.compile(
-    r"^(?:[ ]*<!--\ (?P<mark>.+?)\ -->\n)?"
+    r"^(?:[ ]*<!--\ (?P<mark>[^\n]+?)\ -->\n)?"
     r"(?P<indent>[ ]*)```(?P<language>\S*)\n(?P<code>.*?)^[ ]*```$",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
