@@ -85,9 +85,7 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module(_WHERE[name])
     except ModuleNotFoundError as error:
         version = importlib.import_module("distckpt.runtime.tf_version")
-        if version.is_missing(error):
-            raise ImportError(f"distckpt.{name}: {version.missing()}") from error
-        raise
+        raise version.explained(error, f"distckpt.{name}") from None
     return module if name in _MODULES else getattr(module, name)
 
 

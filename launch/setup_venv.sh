@@ -32,13 +32,25 @@ no_ensurepip() {
         "(or set PYTHON to another Python, 3.10 to 3.13)."
 }
 
+# Prints the line of $1 that says what is wrong: the last one of a traceback, else the first one, after
+# which pyenv's commands give advice.
+gist() {
+    case $1 in
+    Traceback*) echo "${1##*$'\n'}" ;;
+    *) echo "${1%%$'\n'*}" ;;
+    esac
+}
+
 # Prints the Python to use.
 find_python() {
-    local candidate reason crippled=
+    local candidate reason found crippled=
     if [ -n "${PYTHON:-}" ]; then
         command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', which was not found."
-        reason=$(supported_version "$PYTHON" 2>&1 >/dev/null) ||
-            fail "PYTHON is '$PYTHON', which will not do: ${reason##*$'\n'}. Needed: 3.10 to 3.13."
+        if ! reason=$(supported_version "$PYTHON" 2>&1 >/dev/null); then
+            found=$(supported_pythons | awk '!seen[$1]++ { print $1 " is " $2 }' | paste -sd , - | sed 's/,/, /g')
+            fail "PYTHON is '$PYTHON', which will not do: $(gist "$reason"). Needed: 3.10 to 3.13." \
+                ${found:+"Found: $found."}
+        fi
         can_make_venv "$PYTHON" || no_ensurepip "$PYTHON"
         echo "$PYTHON"
         return
@@ -148,6 +160,8 @@ if [ "$now" = "$known" ] && [ "$extras" = "$had" ]; then
 fi
 if [ -z "$known" ]; then
     say "installing TensorFlow and the rest (the first time about 700 MB to download) ..."
+elif [ "$now" = "$known" ]; then
+    say "installing also what is needed for: $* ..."
 else
     say "something has changed: installing again ..."
 fi

@@ -16,6 +16,7 @@ import signal
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from distckpt.runtime import portable
 
@@ -38,6 +39,16 @@ def _import_tensorflow_faster(folder):
 
 
 _import_tensorflow_faster(str(ROOT / "unit" / "kit" / "startup"))
+
+
+# The time of an example says how busy the machine is, not whether the code is right.
+settings.register_profile(
+    "any machine",
+    parent=settings.default,
+    deadline=None,
+    suppress_health_check={*settings.default.suppress_health_check, HealthCheck.too_slow},
+)
+settings.load_profile("any machine")
 
 
 # After a test that leaves more objects than this, they are collected at once.

@@ -30,7 +30,13 @@ __all__ = ["JsonLines", "Log", "Prometheus", "TensorBoard"]
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'distckpt.listeners' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    try:
+        module = importlib.import_module(_WHERE[name])
+    except ModuleNotFoundError as error:
+        from distckpt.runtime import tf_version
+
+        raise tf_version.explained(error, f"distckpt.listeners.{name}") from None
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

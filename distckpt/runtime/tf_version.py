@@ -28,6 +28,19 @@ def missing() -> str:
     )
 
 
+def explained(error: ModuleNotFoundError, name: str) -> ImportError:
+    """Returns the error to raise for `error`.
+
+    Args:
+      error: The import of something that `name` needs has failed.
+      name: What was asked for.
+
+    Returns:
+      An error that says what to install, if no TensorFlow is installed; else `error` itself.
+    """
+    return ImportError(f"{name}: {missing()}") if is_missing(error) else error
+
+
 @functools.cache
 def check(version: str) -> None:
     """Warns once if distckpt was not tested with this version of TensorFlow.

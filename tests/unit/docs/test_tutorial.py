@@ -12,12 +12,12 @@ import pytest
 from .fences import ROOT, blocks_of
 
 TUTORIAL = blocks_of(ROOT / "docs" / "tutorial.md")
-PROGRAM = next(b.code for b in TUTORIAL if b.language == "python")
+PROGRAM, READ = (b.code for b in TUTORIAL if b.language == "python")
 # Without the part that kills a worker: the quickstart's test does that.
 RUN, RUN_WITH_THREE = (
     b.code for b in TUTORIAL if b.language == "sh" and "--max-restarts" not in b.code
 )
-SEEN, FILES = (b.code for b in TUTORIAL if b.language == "text")
+SEEN, FILES, ENTRIES = (b.code for b in TUTORIAL if b.language == "text")
 
 
 def typed(command: str, folder: pathlib.Path) -> list[str]:
@@ -51,3 +51,6 @@ def test_the_tutorial_prints_and_writes_what_it_says(tmp_path):
     again = [line for line in typed(RUN_WITH_THREE, tmp_path) if "restored" in line]
     assert len(again) == 3
     assert all(line.endswith("restored run/ckpt-30") for line in again)
+
+    (tmp_path / "read.py").write_text(READ)
+    assert typed("python read.py", tmp_path) == ENTRIES.splitlines()

@@ -139,7 +139,7 @@ def test_the_program_of_the_manifests_serves_these_metrics(tmp_path):
     port = portpicker.pick_unused_port()
     program = [ROOT / "launch" / "digits.py", "--directory", tmp_path / "digits"]
     program += ["--steps", "100000", "--save-every", "5", "--metrics-port", port]
-    text, end = "", time.monotonic() + 100
+    text, end = "", time.monotonic() + 400
     log = str(tmp_path / "log")
     process = warm.start(program, os.environ, os.getcwd(), log, log)
     try:

@@ -57,6 +57,22 @@ def test_a_python_that_is_too_old_is_refused_with_its_version(root: Path, tmp_pa
     assert not (root / ".venv").exists()
 
 
+def test_a_command_of_pyenv_that_refuses_is_named_with_what_there_is_instead(
+    root: Path, tmp_path: Path
+) -> None:
+    body = "echo 'pyenv: python3.13: command not found' >&2; echo 'Note: advice' >&2; exit 127"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    there = fake_python(tools / "python3", f'exec {sys.executable} "$@"')
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    done = run(root, PYTHON=fake_python(tmp_path / "python3.13", body), PATH=path)
+    assert done.returncode == 1
+    assert "will not do: pyenv: python3.13: command not found. Needed" in done.stderr
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"Found: {version} is {Path(there).name}" in done.stderr
+    assert done.stderr.count(f"{version} is ") == 1
+
+
 def test_without_any_python_it_says_which_are_needed(root: Path, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()

@@ -36,16 +36,22 @@ def without_tensorflow(program):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("name", ["CheckpointManager", "IndexedInput", "handle_preemption"])
+@pytest.mark.parametrize(
+    "name",
+    ["CheckpointManager", "IndexedInput", "handle_preemption", "keras", "listeners.TensorBoard"],
+)
 def test_without_tensorflow_the_first_use_says_what_to_install(name):
     ended = without_tensorflow(f"import distckpt; distckpt.{name}")
     assert ended.returncode == 1
+    assert ended.stderr.count("Traceback") == 1
     assert f"ImportError: distckpt.{name}: This needs TensorFlow 2.16 to 2.21" in ended.stderr
     assert "pip install 'distckpt[tensorflow]'" in ended.stderr
 
 
 def test_another_missing_module_is_another_error():
-    assert not tf_version.is_missing(ModuleNotFoundError("x", name="numpy"))
+    error = ModuleNotFoundError("x", name="numpy")
+    assert not tf_version.is_missing(error)
+    assert tf_version.explained(error, "distckpt.keras") is error
 
 
 def test_without_tensorflow_a_local_directory_can_be_listed(tmp_path):
