@@ -99,7 +99,7 @@ class SaveSession:
         self._failure: Failure | None = None
         self._cause: BaseException | None = None
         self._machine = _machine(coordinator, subject)
-        self._todo = deque(self._machine.start())
+        self._todo: deque[actions.Action] | None = None  # before the first half
         self._holding = False
         self._has_read = not subject.plan.collective
 
@@ -126,7 +126,8 @@ class SaveSession:
         `run` raises its errors.
         """
         self._holding = True
-        self._drive(lambda: not self._has_read and isinstance(self._todo[0], _BEFORE_READING))
+        if not self._has_read:
+            self._drive(lambda action: not self._has_read and isinstance(action, _BEFORE_READING))
         self._holding = False
         self._phase_log.held()
 
@@ -141,7 +142,7 @@ class SaveSession:
         """
         try:
             with self._progress.telling():
-                self._drive(lambda: True)
+                self._drive(lambda action: True)
         finally:
             self._subject.release()  # an error may keep this session in memory
             self._waiting.end()
@@ -153,13 +154,17 @@ class SaveSession:
             raise error from self._cause
         return self._outcome
 
-    def _drive(self, wanted: Callable[[], bool]) -> None:
+    def _drive(self, wanted: Callable[[actions.Action], bool]) -> None:
         """Performs actions while there are any and the next one is `wanted`."""
         try:
-            while self._todo and wanted():
-                event = self._perform(self._todo.popleft())
+            todo = self._todo
+            if todo is None:  # not before: a large plan's fingerprint would stop training longer
+                with paused():
+                    todo = self._todo = deque(self._machine.start())
+            while todo and wanted(todo[0]):
+                event = self._perform(todo.popleft())
                 if event is not None:
-                    self._todo.extend(self._machine.on(event))
+                    todo.extend(self._machine.on(event))
         except BaseException as error:
             self._interrupted(error)
             raise

@@ -32,11 +32,10 @@ from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
 from distckpt.state.delegated import DelegatedState
-from distckpt.state.survey import Identity, Survey
+from distckpt.state.survey import Answer, Identity, Survey
 from distckpt.state.tensorflow_ops import OpWriter, os_errors
 from distckpt.state.variable_reads import (
     LARGE,
-    VariableReads,
     checksum,
     copy_of,
     has_shape,
@@ -69,22 +68,24 @@ class Share:
     """
 
     def __init__(self, survey: Survey, pieces: Sequence[Piece]) -> None:
-        whole: list[tuple[Identity, Callable[[], Any], tuple[int, ...]]] = []
+        whole: set[Identity] = set()
         self.divided: list[tuple[Piece, Callable[[], Any]]] = []
         self.given: list[tuple[Piece, Identity]] = []
         self.collective: list[tuple[Piece, Identity]] = []
         for piece in pieces:
-            source = (piece.entry.key, piece.entry.spec)
-            if piece.entry.collective:
+            entry = piece.entry
+            source = (entry.key, entry.spec)
+            if entry.collective:
                 self.collective.append((piece, source))
             elif source not in survey.variables:
                 self.given.append((piece, source))
             elif piece.rows is None:
-                whole.append((source, survey.variables[source], piece.entry.shape))
+                whole.add(source)
             else:
                 self.divided.append((piece, survey.variables[source]))
-        self.whole = VariableReads([find for _, find, _ in whole], [shape for *_, shape in whole])
-        self.identities = [whole[position][0] for position in self.whole.order]
+        sources = [(n, source) for n, source in enumerate(survey.variables) if source in whole]
+        self.whole = survey.reads.part([number for number, _ in sources])
+        self.identities = [sources[position][1] for position in self.whole.order]
 
 
 class Copies:
@@ -179,12 +180,12 @@ class Capture:
         if options is not None and options.experimental_sharding_callback is not None:
             return self._delegate(options, "experimental_sharding_callback")
         for again in (True, False):
-            survey, values = self._ask()
+            survey, answer = self._ask()
             if survey.several_tasks:
                 self._survey = None
                 return self._delegate(options, "state on several tasks")
             try:
-                return self._hold(survey, values, options, check), self._plan
+                return self._hold(survey, answer, options, check), self._plan
             except _OutdatedError:
                 self._survey = None
                 if not again:
@@ -207,19 +208,20 @@ class Capture:
             self._share = None
         return {name: int(find().numpy()) for name, find in self._survey.counters().items()}
 
-    def _ask(self) -> tuple[Survey, dict[Identity, Any]]:
-        """Returns a current survey, and the values that are not from variables."""
-        values = self._survey.ask() if self._survey is not None else None
-        if self._survey is None or values is None:
+    def _ask(self) -> tuple[Survey, Answer]:
+        """Returns a current survey, and what it answers."""
+        answer = self._survey.ask() if self._survey is not None else None
+        if self._survey is None or answer is None:
             self._survey = Survey(self._checkpoint, self._split)
-            values = self._survey.ask() or {}
+            answer = self._survey.ask()
+            assert answer is not None
             self._share = None
-        return self._survey, values
+        return self._survey, answer
 
     def _hold(
         self,
         survey: Survey,
-        values: dict[Identity, Any],
+        answer: Answer,
         options: tf.train.CheckpointOptions | None,
         check: Check,
     ) -> TensorState:
@@ -230,8 +232,9 @@ class Capture:
             self._share = Share(survey, self._plan.shares[self._index])
         copies = None
         if check.mode != "off":
-            copies = Copies(survey, values, replica_check.copies(self._plan, self._index, check))
-        return TensorState(survey, values, self._share, self._writer, options, copies)
+            others = replica_check.copies(self._plan, self._index, check)
+            copies = Copies(survey, answer.values, others)
+        return TensorState(survey, answer, self._share, self._writer, options, copies)
 
     def _delegate(self, options: Any, what: str) -> tuple[CapturedState, Plan]:
         if self._workers > 1:
@@ -247,7 +250,7 @@ class TensorState(CapturedState):
 
     Args:
       survey: The source of the values.
-      values: The values that are not from variables.
+      answer: What it answers.
       share: This worker's share.
       writer: Writes the bundles.
       options: As given to ``save()``.
@@ -260,7 +263,7 @@ class TensorState(CapturedState):
     def __init__(
         self,
         survey: Survey,
-        values: dict[Identity, Any],
+        answer: Answer,
         share: Share,
         writer: BundleWriter,
         options: Any,
@@ -277,8 +280,9 @@ class TensorState(CapturedState):
         self._together = dict(survey.together)
         self._collective = share.collective
         for piece, source in share.given:
-            self._keep(piece, values[source])
-        whole = share.whole.read()
+            self._keep(piece, answer.values[source])
+        # The survey has read all variables, for itself.
+        whole = share.whole.read(answer.read if share.whole is survey.reads else None)
         if whole is None:
             raise _OutdatedError
         self._unnamed, self._identities = whole, share.identities

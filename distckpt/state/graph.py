@@ -37,8 +37,10 @@ class GraphSnapshot:
         # A leaf has no children while its list of dependencies is empty.
         self._leaves: list[int] = []
         self._children: list[tuple[int, tuple[tuple[str, int], ...]]] = []
-        for position, (thing, children) in enumerate(zip(walk.objects, walk.children, strict=True)):
-            if not children and _is_leaf(thing):
+        for position, (thing, plain, children) in enumerate(
+            zip(walk.objects, walk.plain, walk.children, strict=True)
+        ):
+            if plain is not None or (not children and _is_leaf(thing)):
                 self._leaves.append(position)
             else:
                 self._children.append((position, children))

@@ -5,19 +5,22 @@ variables of one kind or have no state of their own; for these the result is kno
 left to TensorFlow, and so is the whole graph if something in it is irregular.
 
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``_TrackableData``,
-``_get_and_write_tensors_to_serialize``, ``registration.get_registered_saver_name``,
-``util.get_full_name``, ``trackable_has_serialize_to_tensor``, ``PythonState``, and that of
-`object_walk`; tests/unit/state/test_serializing.py would notice a change.
+``_get_and_write_tensors_to_serialize``, the registry of savers, ``util.get_full_name``,
+``trackable_has_serialize_to_tensor``, ``PythonState``, and that of `object_walk`;
+tests/unit/state/test_serializing.py would notice a change.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+import msgspec
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 from tensorflow.python.checkpoint import save_util, saveable_compat, util
-from tensorflow.python.saved_model import registration
+from tensorflow.python.saved_model.registration import registration
 from tensorflow.python.trackable.base import VARIABLE_VALUE_KEY, Trackable
 from tensorflow.python.trackable.python_state import PythonState
 from tensorflow.python.training.saving.saveable_object_util import (
@@ -25,6 +28,7 @@ from tensorflow.python.training.saving.saveable_object_util import (
 )
 from tensorflow.python.util.object_identity import ObjectIdentityDictionary
 
+from distckpt.core.tensorflow_format.object_graph import encode_attribute, encode_node
 from distckpt.state.object_walk import ObjectWalk
 
 _Graph = trackable_object_graph_pb2.TrackableObjectGraph
@@ -37,14 +41,34 @@ class Found(NamedTuple):
     Attributes:
       owner: The object; TensorFlow's converter for one that saves itself the old way.
       by_key: Its tensors, by checkpoint key.
-      key: The checkpoint key of a plain variable, which has no `by_key`; else "".
-      variable: The resource variable of a plain variable; else None.
     """
 
     owner: Any
     by_key: dict[str, Any]
-    key: str = ""
-    variable: Any = None
+
+
+class Plain(msgspec.Struct):
+    """An object whose only tensor is a resource variable that is read together with others.
+
+    There may be many, so it is not a dataclass.
+
+    Attributes:
+      owner: The object, or TensorFlow's converter.
+      variable: The resource variable whose value is saved.
+      shape: Its dimensions.
+      key: The checkpoint key.
+      spec: The slice spec.
+      distributed: The distributed variable that has it; None if there is none.
+      by_key: As in `Found`; None if the object was not asked for its tensors.
+    """
+
+    owner: Any
+    variable: Any
+    shape: tuple[int, ...]
+    key: str
+    spec: str = ""
+    distributed: Any = None
+    by_key: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +76,13 @@ class Serialized:
     """What is to be saved.
 
     Attributes:
-      found: The objects with tensors.
+      plain: The plain variables, see `object_walk.PlainVariables`.
+      found: The other objects with tensors.
       savers: Registered savers: {name: {object name: trackable}}.
       graph: The description of the objects, as it is saved with them.
     """
 
+    plain: list[Plain]
     found: list[Found]
     savers: dict[str, dict[str, Any]]
     graph: bytes
@@ -67,33 +93,44 @@ def serialize(walk: ObjectWalk) -> Serialized:
     if not is_regular(walk):
         tensors, _, savers, graph = save_util.serialize_graph_view(walk.view, None)
         asked = [Found(owner, by_key) for owner, by_key in tensors.items()]
-        return Serialized(asked, savers, graph.SerializeToString())
-    graph = _Graph()
-    found: list[Found] = []
+        return Serialized([], asked, savers, graph.SerializeToString())
+    plain: dict[int, Plain] = {}
+    attributes: dict[int, bytes] = {}
     others: list[int] = []
-    for position, children in enumerate(walk.children):
-        node = graph.nodes.add()
-        for name, child in children:
-            node.children.add(node_id=child, local_name=name)
-        variable = walk.plain[position]
-        if variable is not None and variable.shape.is_fully_defined():
-            found.append(_add_variable(walk, position, node))
+    for position, variable in enumerate(walk.plain):
+        shape = None if variable is None else _known_shape(variable)
+        if shape is not None:
+            owner, key = walk.objects[position], walk.paths[position] + _VALUE_SUFFIX
+            plain[position] = Plain(owner, variable, shape, key)
+            full_name = util.get_full_name(owner)
+            attributes[position] = encode_attribute(VARIABLE_VALUE_KEY, full_name, key)
         elif not _is_stateless(walk.objects[position]):
             others.append(position)
     # TensorFlow asks objects of Python last.
     others.sort(key=lambda position: isinstance(walk.objects[position], PythonState))
-    found += _ask_tensorflow(walk, others, graph)
-    with_values = _with_values(walk, graph)
-    for position, node in enumerate(graph.nodes):
-        node.has_checkpoint_values.value = position in with_values
-    return Serialized(found, {}, graph.SerializeToString())
+    found = _ask_tensorflow(walk, others, attributes)
+    return Serialized(list(plain.values()), found, {}, _graph(walk, attributes))
 
 
 def is_regular(walk: ObjectWalk) -> bool:
     """Returns whether TensorFlow would do nothing with these objects that is not known here."""
     if walk.irregular or not walk.comparable:
         return False
-    return not any(map(registration.get_registered_saver_name, walk.objects))
+    return not has_saver(walk.objects)
+
+
+def has_saver(things: Collection[Any]) -> bool:
+    """Returns whether a saver is registered for one of the objects.
+
+    TensorFlow's ``get_registered_saver_name`` makes an error for each object that has none.
+    """
+    predicates = registration._saver_registry.get_registrations().values()
+    return any(any(map(predicate, things)) for predicate in predicates)
+
+
+def _known_shape(variable: Any) -> tuple[int, ...] | None:
+    shape = variable.shape
+    return tuple(shape.as_list()) if shape.is_fully_defined() else None
 
 
 def _is_stateless(thing: Any) -> bool:
@@ -113,25 +150,22 @@ def has_saveables(thing: Any) -> bool:
     return not plain or bool(getattr(thing, "_self_saveable_object_factories", None))
 
 
-def _add_variable(walk: ObjectWalk, position: int, node: Any) -> Found:
-    owner = walk.objects[position]
-    key = walk.paths[position] + _VALUE_SUFFIX
-    node.attributes.add(
-        name=VARIABLE_VALUE_KEY, full_name=util.get_full_name(owner), checkpoint_key=key
-    )
-    return Found(owner, {}, key, walk.plain[position])
+def _ask_tensorflow(
+    walk: ObjectWalk, positions: list[int], attributes: dict[int, bytes]
+) -> list[Found]:
+    """Lets TensorFlow find the tensors of the objects at `positions`, and encode their attributes.
 
-
-def _ask_tensorflow(walk: ObjectWalk, positions: list[int], graph: Any) -> list[Found]:
-    """Lets TensorFlow find the tensors of the objects at `positions`, and describe them."""
-    data, ids = [], ObjectIdentityDictionary()
-    for position in positions:
+    TensorFlow numbers these objects as if there were no others.
+    """
+    data, ids, graph = [], ObjectIdentityDictionary(), _Graph()
+    for number, position in enumerate(positions):
         thing = walk.objects[position]
-        ids[thing] = position
+        ids[thing] = number
+        graph.nodes.add()
         data.append(
             save_util._TrackableData(
                 trackable=thing,
-                node_id=position,
+                node_id=number,
                 object_name=walk.paths[position],
                 children_proto=[],
                 slot_variable_proto=[],
@@ -139,17 +173,37 @@ def _ask_tensorflow(walk: ObjectWalk, positions: list[int], graph: Any) -> list[
             )
         )
     tensors = save_util._get_and_write_tensors_to_serialize(data, ids, None, None, graph)
+    for position, node in zip(positions, graph.nodes, strict=True):
+        if node.attributes:
+            attributes[position] = node.SerializeToString()  # it has nothing else
     return [Found(owner, by_key) for owner, by_key in tensors.items()]
 
 
-def _with_values(walk: ObjectWalk, graph: Any) -> set[int]:
-    """Returns the positions of the objects that have tensors, or descendants with tensors."""
-    parents: dict[int, list[int]] = {}
+def _graph(walk: ObjectWalk, attributes: dict[int, bytes]) -> bytes:
+    """Returns the encoded graph: the objects, their children, and their `attributes`."""
+    valued = _with_values(walk, attributes)
+    return b"".join(
+        encode_node(children, attributes.get(position, b""), position in valued)
+        for position, children in enumerate(walk.children)
+    )
+
+
+def _with_values(walk: ObjectWalk, own: Iterable[int]) -> set[int]:
+    """Returns the positions of the objects that have tensors, or descendants with tensors.
+
+    Args:
+      walk: The objects.
+      own: The positions of those that have tensors.
+    """
+    found, todo = set(own), list(own)
+    parents: dict[int, list[int]] = defaultdict(list)
     for position, children in enumerate(walk.children):
         for _, child in children:
-            parents.setdefault(child, []).append(position)
-    found = {position for position, node in enumerate(graph.nodes) if node.attributes}
-    todo = list(found)
+            if child not in found:
+                parents[child].append(position)
+            elif position not in found:
+                found.add(position)
+                todo.append(position)
     for position in todo:  # the list grows meanwhile
         fresh = [parent for parent in parents.get(position, ()) if parent not in found]
         found.update(fresh)

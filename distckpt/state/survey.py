@@ -30,7 +30,7 @@ from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.graph import GraphSnapshot, reference
 from distckpt.state.object_walk import ObjectWalk
-from distckpt.state.serializing import Found, has_saveables, serialize
+from distckpt.state.serializing import Found, Plain, Serialized, has_saveables, serialize
 from distckpt.state.variable_kinds import (
     distributed_variable,
     is_collective,
@@ -39,7 +39,7 @@ from distckpt.state.variable_kinds import (
     is_keras_variable,
     resource_variable,
 )
-from distckpt.state.variable_reads import read, uninitialized
+from distckpt.state.variable_reads import Values, VariableReads, read
 
 Identity = tuple[str, str]  # checkpoint key, slice spec
 Tensors = list[tuple[str, str, Any]]  # key, slice spec, value
@@ -65,24 +65,16 @@ class _Asked:
     entries: list[Entry]
 
 
-class _Batched(NamedTuple):
-    """An object whose only tensor is a variable that is read together with others.
+class Answer(NamedTuple):
+    """What a survey answers when it is asked for values.
 
     Attributes:
-      owner: The object, or TensorFlow's converter.
-      variable: The resource variable whose value is saved.
-      distributed: The distributed variable that has it; None if there is none.
-      key: The checkpoint key.
-      spec: The slice spec.
-      by_key: As in `Found`.
+      values: The values that are not from variables.
+      read: Values of variables that it has just read, for `VariableReads.read`.
     """
 
-    owner: Any
-    variable: Any
-    distributed: Any
-    key: str
-    spec: str
-    by_key: dict[str, Any]
+    values: dict[Identity, Any]
+    read: Values
 
 
 class Survey:
@@ -94,6 +86,7 @@ class Survey:
 
     Attributes:
       variables: For each value of a resource variable, a function that finds the variable.
+      reads: Reads these variables, in the order of `variables`.
       together: Values that all workers must read at the same time.
       savers: Registered savers: {name: {object name: trackable}}.
       several_tasks: Whether the state is on several tasks; then the rest is empty.
@@ -104,17 +97,18 @@ class Survey:
         self._fixed: list[Entry] = []
         self.variables: dict[Identity, Callable[[], Any]] = {}
         self.together: dict[Identity, Any] = {}
+        self.reads = VariableReads([], [])
         self._asked: list[_Asked] = []
-        self._fresh: dict[Identity, Any] | None = {}
+        self._fresh: Answer | None = Answer({}, {})
         self._reusable = True
         with saving():
             walk = ObjectWalk(checkpoint._saver._graph_view)
             serialized = serialize(walk)
             self._graph = GraphSnapshot(walk)
         self.savers = serialized.savers
-        self.several_tasks = _on_several_tasks(serialized.found)
+        self.several_tasks = _on_several_tasks(serialized)
         if not self.several_tasks:
-            batched: list[_Batched] = []
+            batched = serialized.plain
             for found in serialized.found:
                 variable = self._batched(found)
                 if variable is None:
@@ -151,15 +145,16 @@ class Survey:
         """Makes `ask` read the values again: the state may have changed since the survey."""
         self._fresh = None
 
-    def ask(self) -> dict[Identity, Any] | None:
+    def ask(self) -> Answer | None:
         """Returns the values that are not from variables; None if this survey is out of date."""
         if self._fresh is not None:  # the survey was just made
-            values, self._fresh = self._fresh, None
-            return values
+            answer, self._fresh = self._fresh, None
+            return answer
         if self.savers or not self._reusable:
             return None
         with saving():
-            return self._ask_again() if self._graph.unchanged() else None
+            values = self._ask_again() if self._graph.unchanged() else None
+        return None if values is None else Answer(values, {})
 
     def _ask_again(self) -> dict[Identity, Any] | None:
         values = {(OBJECT_GRAPH_KEY, ""): self._object_graph}
@@ -181,10 +176,8 @@ class Survey:
             asked.entries = entries
         return values
 
-    def _batched(self, found: Found) -> _Batched | None:
+    def _batched(self, found: Found) -> Plain | None:
         """Returns the variable that is an object's only tensor, if it can be read with others."""
-        if found.variable is not None:
-            return _Batched(found.owner, found.variable, None, found.key, "", {})
         flat = _flatten(found.by_key)
         if len(flat) != 1:
             return None
@@ -199,21 +192,25 @@ class Survey:
         if not variable.shape.is_fully_defined():
             self._reusable = False
             return None
-        return _Batched(found.owner, variable, distributed, key, spec, found.by_key)
+        shape = tuple(variable.shape.as_list())
+        return Plain(found.owner, variable, shape, key, spec, distributed, found.by_key)
 
-    def _add_batched(self, batched: Sequence[_Batched]) -> None:
-        """Adds variables, to be read later, together."""
-        shapes = [tuple(one.variable.shape.as_list()) for one in batched]
-        missing = uninitialized([one.variable for one in batched], shapes)
-        for position, (one, shape) in enumerate(zip(batched, shapes, strict=True)):
-            owner, variable, distributed, key, spec, by_key = one
-            if position in missing:
-                self._add(owner, by_key or {key: _only_value(owner)})
-                continue
-            self._fixed.append(
-                self._entry(key, spec, variable.dtype, shape, distributed, is_variable=True)
-            )
-            self.variables[(key, spec)] = _finder(owner, variable, distributed)
+    def _add_batched(self, batched: Sequence[Plain]) -> None:
+        """Adds variables, which are read together."""
+        self.reads = VariableReads(list(map(_finder, batched)), [one.shape for one in batched])
+        missing, found = self.reads.look()
+        if missing:
+            for position in sorted(missing):
+                one = batched[position]
+                self._add(one.owner, one.by_key or {one.key: _only_value(one.owner)})
+            rest = [position for position in range(len(batched)) if position not in missing]
+            self.reads, batched = self.reads.part(rest), [batched[position] for position in rest]
+        else:
+            self._fresh.read.update(found)  # type: ignore[union-attr]
+        for one, find in zip(batched, self.reads.find, strict=True):
+            dtype = one.variable.dtype
+            self._fixed.append(self._entry(one.key, one.spec, dtype, one.shape, one.distributed))
+            self.variables[(one.key, one.spec)] = find
 
     def _add(self, trackable: Any, by_key: dict[str, Any]) -> None:
         """Adds the tensors of an object, to be asked for at each save."""
@@ -227,7 +224,7 @@ class Survey:
                 self._reusable = False
                 continue
             entries.append(self._value_entry(owner, key, spec, tensor))
-            self._fresh[(key, spec)] = tensor  # type: ignore[index]
+            self._fresh.values[(key, spec)] = tensor  # type: ignore[union-attr]
         converted = owner is not trackable
         names = _own_names(owner) if converted else tuple(map(extract_local_name, by_key))
         if not converted or len(names) == len(by_key) == 1:  # an iterator has both interfaces
@@ -250,7 +247,8 @@ class Survey:
         with tf.device("CPU:0"):
             self._object_graph = tf.constant(proto, tf.string)
         self._fixed.append(Entry(OBJECT_GRAPH_KEY, "string", (), 0, chief_only=True))
-        self._fresh[(OBJECT_GRAPH_KEY, "")] = self._object_graph  # type: ignore[index]
+        fresh = self._fresh.values  # type: ignore[union-attr]
+        fresh[(OBJECT_GRAPH_KEY, "")] = self._object_graph
 
     def _value_entry(
         self, owner: Any, key: str, spec: str, value: Any, *, collective: bool = False
@@ -275,10 +273,10 @@ class Survey:
         shape: tuple[int, ...],
         distributed: Any,
         *,
-        is_variable: bool,
+        is_variable: bool = True,
         collective: bool = False,
     ) -> Entry:
-        name, size, sizeless = _element(dtype)
+        name, nbytes, sizeless = _layout(dtype, shape)
         if name == "resource":  # ``SaveV2`` would abort the process
             raise UnsupportedOptionError(
                 f"{key!r} is a handle (dtype resource), which has no value to save. Track the "
@@ -286,23 +284,16 @@ class Survey:
             )
         chief_only = self._split != "all" if distributed is None else is_first_replicas(distributed)
         # A value that is not a variable's, e.g. a table, may have another size on another worker.
-        elements = math.prod(shape) if is_variable or not chief_only else 0
-        return Entry(
-            key=key,
-            dtype=name,
-            shape=shape,
-            nbytes=elements * size,
-            chief_only=chief_only or sizeless,
-            spec=spec,
-            collective=collective,
-        )
+        nbytes = nbytes if is_variable or not chief_only else 0
+        return Entry(key, name, shape, nbytes, chief_only or sizeless, spec, collective)
 
 
-@functools.lru_cache(maxsize=64)
-def _element(dtype: Any) -> tuple[str, int, bool]:
-    """Returns a type's name, the bytes an element is taken to have, and whether these vary."""
+@functools.lru_cache(maxsize=4096)
+def _layout(dtype: Any, shape: tuple[int, ...]) -> tuple[str, int, bool]:
+    """Returns a type's name, the bytes that a tensor is taken to have, and whether these vary."""
     sizeless = dtype in _VARIABLE_SIZE
-    return dtype.name, 16 if sizeless else dtype.size, sizeless
+    size = 16 if sizeless else dtype.size
+    return dtype.name, math.prod(shape) * size, sizeless
 
 
 def _unconverted(trackable: Any) -> Any:
@@ -320,19 +311,19 @@ def _only_value(owner: Any) -> Any:
     return value
 
 
-def _finder(owner: Any, variable: Any, distributed: Any) -> Callable[[], Any]:
-    """Returns a function that returns the resource variable of `owner`, quickly, at later saves."""
-    if variable is owner:
-        return reference(owner)
-    owner = _unconverted(owner)
+def _finder(one: Plain) -> Callable[[], Any]:
+    """Returns a function that returns the resource variable, quickly, at later saves."""
+    if one.variable is one.owner:
+        return reference(one.owner)
+    owner = _unconverted(one.owner)
     find = reference(owner)
-    if distributed is owner:
+    if one.distributed is owner:
         return lambda: find().values[0]
     if is_keras_variable(owner):
         inner = owner._value
-        if inner is variable:
+        if inner is one.variable:
             return lambda: find()._value
-        if inner is distributed:
+        if inner is one.distributed:
             return lambda: find()._value.values[0]
     return lambda: resource_variable(find())
 
@@ -358,11 +349,11 @@ def _flatten(by_key: dict[str, Any]) -> Tensors:
     return flat
 
 
-def _on_several_tasks(found: Sequence[Found]) -> bool:
+def _on_several_tasks(serialized: Serialized) -> bool:
     """Returns whether the values are on several tasks, without reading them."""
-    devices = {one.variable.device for one in found if one.variable is not None}
-    for by_key in (one.by_key for one in found):
-        devices.update(value.device for _, _, value in _flatten(by_key))
+    devices = {one.variable.handle.device for one in serialized.plain}
+    for found in serialized.found:
+        devices.update(value.device for _, _, value in _flatten(found.by_key))
     return len(set(map(_task, devices)) - {_ANY_TASK}) > 1
 
 

@@ -18,6 +18,8 @@ change.
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -34,8 +36,7 @@ from distckpt.core.tensorflow_format import crc32c
 _BATCH = 64
 # From this size in bytes on, ending "copy on read" is cheaper than copying.
 LARGE = 64 * 1024
-# So many elements are read in less time than it takes to ask whether there are any.
-_FEW = 4096
+Values = dict[int, list[Any]]  # of the batches with these numbers
 # Bytes that are copied for a checksum: few enough to stay in a processor's cache.
 _CHUNK = 1 << 20
 
@@ -62,7 +63,7 @@ def read_variables(variables: Sequence[Any]) -> list[Any]:
     """
     tensors: list[Any] = [None] * len(variables)
     for batch in _batches(variables):
-        values = batch.read([variables[p].handle for p in batch.positions])
+        values = batch.read([variables[p] for p in batch.positions])
         for position, value in zip(batch.positions, values, strict=True):
             tensors[position] = value
     return tensors
@@ -76,33 +77,81 @@ class VariableReads:
       shapes: The shapes that their values must have.
 
     Attributes:
+      find: As given.
       order: The positions of the variables in the order in which `read` returns the values.
     """
 
     def __init__(
         self, find: Sequence[Callable[[], Any]], shapes: Sequence[tuple[int, ...]]
     ) -> None:
+        self.find, self._shapes = find, shapes
         variables = [each() for each in find]
-        batches = _batches(variables)
-        self.order = [position for batch in batches for position in batch.positions]
-        self._batches = [(batch, [find[p] for p in batch.positions]) for batch in batches]
-        self._shapes = [shapes[position] for position in self.order]
-        self._large = [
-            each
-            for each, variable, shape in zip(find, variables, shapes, strict=True)
-            if math.prod(shape) * variable.dtype.size >= LARGE
+        self._batches = [
+            (batch, [find[p] for p in batch.positions], [shapes[p] for p in batch.positions])
+            for batch in _batches(variables, shapes)
         ]
+        self.order = [position for batch, *_ in self._batches for position in batch.positions]
 
-    def read(self) -> list[Any] | None:
-        """Returns the values, in host memory; None if one has not the shape that it must have."""
-        for find in self._large:
-            share_on_read(find())
-        tensors: list[Any] = []
-        for batch, found in self._batches:
-            values = batch.read([find().handle for find in found])
-            tensors += values if batch.on_host else map(on_host, values)
-        shapes = [tensor._shape_tuple() for tensor in tensors]
-        return tensors if shapes == self._shapes else None
+    def part(self, positions: Sequence[int]) -> VariableReads:
+        """Returns the reads of the variables at `positions` alone."""
+        if len(positions) == len(self.find):
+            return self
+        shapes = [self._shapes[position] for position in positions]
+        return VariableReads([self.find[position] for position in positions], shapes)
+
+    def look(self) -> tuple[set[int], Values]:
+        """Returns the positions of variables that have no such value yet, and the values it read.
+
+        Small variables are read in batches, which is faster than asking each whether it has a
+        value. Other ones are not: `read` first makes large ones share their buffers.
+        """
+        missing: set[int] = set()
+        read: Values = {}
+        for number, (batch, found, shapes) in enumerate(self._batches):
+            variables = [find() for find in found]
+            if batch.size is _Size.SMALL:
+                with contextlib.suppress(tf.errors.OpError):  # a variable was destroyed
+                    read[number] = batch.read(variables)
+            if number not in read:
+                pairs = zip(batch.positions, variables, strict=True)
+                missing.update(position for position, each in pairs if not each.is_initialized())
+            elif (got := [value._shape_tuple() for value in read[number]]) != shapes:
+                triples = zip(batch.positions, got, shapes, strict=True)
+                missing.update(position for position, one, other in triples if one != other)
+        return missing, read
+
+    def read(self, known: Values | None = None) -> list[Any] | None:
+        """Returns the values, in host memory; None if one has not the shape that it must have.
+
+        Args:
+          known: The values that `look` has just read, and found to have these shapes.
+        """
+        values: list[Any] = []
+        for number, (batch, found, shapes) in enumerate(self._batches):
+            if known and number in known:
+                values += batch.to_host(known[number])
+                continue
+            variables = [find() for find in found]
+            if batch.size is _Size.LARGE:
+                for variable in variables:
+                    share_on_read(variable)
+            read = batch.read(variables)
+            if [value._shape_tuple() for value in read] != shapes:
+                return None
+            values += batch.to_host(read)
+        return values
+
+
+class _Size(enum.Enum):
+    """How large a variable is.
+
+    Ending "copy on read" is cheaper than copying a large one. An empty one must be asked whether it
+    has a value: the value of an uninitialised variable, too, is empty.
+    """
+
+    EMPTY = enum.auto()
+    SMALL = enum.auto()
+    LARGE = enum.auto()
 
 
 class _Batch(NamedTuple):
@@ -111,51 +160,48 @@ class _Batch(NamedTuple):
     positions: list[int]
     attributes: tuple[Any, ...]
     on_host: bool
+    size: _Size
 
-    def read(self, handles: list[Any]) -> list[Any]:
-        """Returns the values of the variables with these handles, where they are."""
+    def read(self, variables: Sequence[Any]) -> list[Any]:
+        """Returns the values of these variables, where they are."""
         values: list[Any] = execute.execute(
             b"_ReadVariablesOp",
-            len(handles),
-            inputs=handles,
+            len(variables),
+            inputs=[variable.handle for variable in variables],
             attrs=self.attributes,
             ctx=context.context(),
         )
         return values
 
+    def to_host(self, values: list[Any]) -> list[Any]:
+        """Returns values of these variables in host memory."""
+        return values if self.on_host else list(map(on_host, values))
 
-def _batches(variables: Sequence[Any]) -> list[_Batch]:
-    groups: dict[tuple[str, Any], list[int]] = defaultdict(list)
+
+def _batches(
+    variables: Sequence[Any], shapes: Sequence[tuple[int, ...]] | None = None
+) -> list[_Batch]:
+    """Divides variables into batches; by their sizes, too, if their shapes are given."""
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for position, variable in enumerate(variables):
-        groups[(variable.handle.device, variable.dtype)].append(position)
+        shape = shapes[position] if shapes else None
+        groups[(variable.handle.device, variable.dtype, shape)].append(position)
+    merged: dict[tuple[str, Any, _Size], list[int]] = defaultdict(list)
+    for (device, dtype, shape), positions in groups.items():
+        merged[(device, dtype, _size(dtype, shape))] += positions
     batches = []
-    for (device, dtype), positions in groups.items():
+    for (device, dtype, size), positions in merged.items():
         for start in range(0, len(positions), _BATCH):
             batch = positions[start : start + _BATCH]
             types = [dtype.as_datatype_enum] * len(batch)
             attributes = ("N", len(batch), "dtypes", types)
-            batches.append(_Batch(batch, attributes, is_host(device)))
+            batches.append(_Batch(batch, attributes, is_host(device), size))
     return batches
 
 
-def uninitialized(variables: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> set[int]:
-    """Returns the positions of the resource variables that have no value yet.
-
-    Small ones are read in batches, which is faster than asking each.
-
-    Args:
-      variables: The variables.
-      shapes: Their shapes.
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    small = [p for p, size in enumerate(sizes) if 0 < size <= _FEW]
-    asked = [p for p, size in enumerate(sizes) if not 0 < size <= _FEW]
-    try:
-        values = read_variables([variables[p] for p in small])
-    except tf.errors.OpError:  # a variable was destroyed
-        asked, small, values = list(range(len(variables))), [], []
-    missing = {p for p, v in zip(small, values, strict=True) if not has_shape(v, shapes[p])}
-    return missing.union(p for p in asked if not variables[p].is_initialized())
+def _size(dtype: Any, shape: tuple[int, ...] | None) -> _Size:
+    size = 1 if shape is None else math.prod(shape) * dtype.size
+    return _Size.EMPTY if size == 0 else _Size.LARGE if size >= LARGE else _Size.SMALL
 
 
 def share_on_read(variable: Any) -> None:

@@ -281,7 +281,7 @@ def to_json(message: Any) -> str:
 
 def _plain(part: Any) -> Any:
     """Returns a part of a message for JSON: an entry as a row, since there may be many of them."""
-    return list(vars(part).values()) if isinstance(part, Entry) else vars(part)
+    return msgspec.structs.astuple(part) if isinstance(part, Entry) else vars(part)
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode

@@ -58,9 +58,10 @@ SLICEABLE_DTYPES = frozenset(
 _FIXED_SIZE = frozenset(dtype.name for dtype in BY_NUMBER.values() if dtype.size is not None)
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One tensor of a state.
+
+    There may be many: a structure of msgspec is made ten times faster than a dataclass.
 
     Attributes:
       key: The checkpoint key.
@@ -102,8 +103,7 @@ class Entry:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """The part of one entry that one worker writes: all of it, or rows `start` up to `stop`.
 
     Attributes:

@@ -25,6 +25,7 @@ from distckpt.errors import CheckpointDamagedError
 
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_SIZE = 48
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 _TRAILER_SIZE = 5
 _BLOCK_SIZE = 262144
 _RESTART_INTERVAL = 16
@@ -278,6 +279,10 @@ def _encode_handle(handle: _Handle) -> bytes:
 
 def encode_varint(number: int) -> bytes:
     """Returns a number in the encoding of LevelDB and protocol buffers, 7 bits to a byte."""
+    if number < 0x80:
+        return _ONE_BYTE[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

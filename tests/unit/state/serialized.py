@@ -37,7 +37,7 @@ def described(found):
         "asked at each save": sorted((asked.names, id(asked.find())) for asked in found._asked),
         "can be used again": found._reusable,
         "savers": found.savers,
-        "values": {key: described_value(value) for key, value in (found.ask() or {}).items()},
+        "values": {key: described_value(value) for key, value in found.ask().values.items()},
         "objects": [id(find()) for find in found._graph._find],
         "their children": (found._graph._leaves, found._graph._children),
     }

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
+from distckpt.state import capture as capture_module
 from distckpt.state import survey
 from distckpt.state.capture import Capture
 
@@ -180,9 +181,21 @@ def test_a_variable_that_is_not_what_it_was_is_looked_at_anew(walks, tmp_path, m
     saves = Saves(tf.train.Checkpoint(it=variable), tmp_path)
     saves()
     reads = saves.capture._share.whole
-    monkeypatch.setattr(reads, "_shapes", [(9,)])
+    other = [(batch, found, [(9,)]) for batch, found, _ in reads._batches]
+    monkeypatch.setattr(reads, "_batches", other)
     assert saves()["it"].tolist() == [1.0, 2.0]
     assert len(walks) == 2
+
+
+def test_a_save_after_one_that_failed_has_the_values_of_its_own_moment(tmp_path, monkeypatch):
+    variable = tf.Variable([1.0, 2.0])
+    saves = Saves(tf.train.Checkpoint(it=variable), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(capture_module, "make_plan", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            saves()
+    variable.assign([3.0, 4.0])
+    assert saves()["it"].tolist() == [3.0, 4.0]
 
 
 def test_what_a_variable_of_keras_consists_of_is_found_anew_at_each_save(walks, tmp_path):

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
 import random
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -218,10 +218,10 @@ def test_fingerprints_tell_states_and_jobs_apart():
         make_plan(base[:1], 2),
         make_plan([base[0], float32("c", 3)], 2),
         make_plan([base[0], float32("b", 4)], 2),
-        make_plan([base[0], dataclasses.replace(base[1], dtype="int32")], 2),
-        make_plan([base[0], dataclasses.replace(base[1], chief_only=True)], 2),
-        make_plan([base[0], dataclasses.replace(base[1], collective=True)], 2),
-        make_plan([base[0], dataclasses.replace(base[1], spec="9 0,3")], 2),
+        make_plan([base[0], msgspec.structs.replace(base[1], dtype="int32")], 2),
+        make_plan([base[0], msgspec.structs.replace(base[1], chief_only=True)], 2),
+        make_plan([base[0], msgspec.structs.replace(base[1], collective=True)], 2),
+        make_plan([base[0], msgspec.structs.replace(base[1], spec="9 0,3")], 2),
     ]
     assert len({p.fingerprint for p in plans}) == len(plans)
 
@@ -237,8 +237,8 @@ def test_all_entries_are_sent_if_short_hashes_of_different_states_are_equal_by_c
 def test_equal_fingerprints_mean_equal_divisions_even_if_the_chiefs_values_differ_in_shape():
     """What only the chief writes may have another shape on the others, but must not move things."""
     ours = [float32("own", 7, chief_only=True), float32("w", 640, 64)]
-    ours[0] = dataclasses.replace(ours[0], nbytes=0)
-    theirs = [dataclasses.replace(ours[0], shape=(9000,)), ours[1]]
+    ours[0] = msgspec.structs.replace(ours[0], nbytes=0)
+    theirs = [msgspec.structs.replace(ours[0], shape=(9000,)), ours[1]]
     plan, other = make_plan(ours, 3), make_plan(theirs, 3)
     assert plan.fingerprint == other.fingerprint
     assert [[p.identity for p in s] for s in plan.shares] == [
