@@ -15,7 +15,7 @@ from distckpt.data.input_iteration import Stepping
 from distckpt.data.replicas import Replicas
 from distckpt.data.sample_order import Order
 from distckpt.errors import ConfigurationError
-from distckpt.state.rewind import rewind
+from distckpt.state.loading.rewind import rewind
 
 IndexedDatasetFn = Callable[[tf.data.Dataset, tf.distribute.InputContext], tf.data.Dataset]
 

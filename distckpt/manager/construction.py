@@ -21,9 +21,9 @@ from distckpt.ownership.process_terms import ownership_of
 from distckpt.runtime import portable, tf_version
 from distckpt.runtime.own_process import OwnProcess
 from distckpt.state.base import BundleWriter
-from distckpt.state.direct_writer import DirectWriter
-from distckpt.state.tensorflow_ops import OpWriter
 from distckpt.state.worker_state import WorkerState
+from distckpt.state.writing.direct_writer import DirectWriter
+from distckpt.state.writing.tensorflow_ops import OpWriter
 from distckpt.storage import obstacles
 from distckpt.storage.base import Storage
 

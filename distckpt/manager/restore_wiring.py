@@ -12,7 +12,7 @@ from distckpt.core.protocol.slow_or_stuck import Patience
 from distckpt.core.worker_states import WorkerStates
 from distckpt.manager.shared_parts import Common
 from distckpt.restoring.restore_session import RestoreSession
-from distckpt.state.restore import restore
+from distckpt.state.loading.restore import restore
 from distckpt.state.worker_state import WorkerState
 
 

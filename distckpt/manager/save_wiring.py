@@ -37,8 +37,8 @@ from distckpt.state.base import CapturedState, OwnState
 from distckpt.state.capture import Capture
 from distckpt.state.numbering import SaveCounter, evaluate, step_or
 from distckpt.state.save_options import call_back
-from distckpt.state.tensorflow_ops import BundleMerger
 from distckpt.state.worker_state import WorkerState
+from distckpt.state.writing.tensorflow_ops import BundleMerger
 
 _log = logging.getLogger("distckpt")
 

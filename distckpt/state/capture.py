@@ -32,8 +32,7 @@ from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
 from distckpt.state.delegated import DelegatedState
-from distckpt.state.survey import Answer, Identity, Survey
-from distckpt.state.tensorflow_ops import OpWriter, os_errors
+from distckpt.state.search.survey import Answer, Identity, Survey
 from distckpt.state.variable_reads import (
     LARGE,
     checksum,
@@ -44,6 +43,7 @@ from distckpt.state.variable_reads import (
     read_variables,
     share_on_read,
 )
+from distckpt.state.writing.tensorflow_ops import OpWriter, os_errors
 
 _NO_CHECK = Check()
 

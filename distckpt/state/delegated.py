@@ -9,7 +9,7 @@ from typing import Any
 from distckpt.core.layout import join
 from distckpt.core.protocol.write_plan import Piece
 from distckpt.state.base import CapturedState
-from distckpt.state.tensorflow_ops import os_errors
+from distckpt.state.writing.tensorflow_ops import os_errors
 
 
 class DelegatedState(CapturedState):

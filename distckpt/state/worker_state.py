@@ -18,10 +18,10 @@ import tensorflow as tf
 
 from distckpt.core.worker_states import WorkerStates
 from distckpt.errors import RestoreError, UnsupportedOptionError
-from distckpt.state import program_match
 from distckpt.state.base import BundleWriter, OwnState
 from distckpt.state.capture import Capture
-from distckpt.state.restore import as_damage
+from distckpt.state.loading import program_match
+from distckpt.state.loading.restore import as_damage
 
 _log = logging.getLogger("distckpt")
 

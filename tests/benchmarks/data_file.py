@@ -31,8 +31,8 @@ from arguments import parser_for_rounds, positive
 from summary import Figure, Finding
 
 from distckpt.state.base import BundleWriter
-from distckpt.state.direct_writer import DirectWriter
-from distckpt.state.tensorflow_ops import OpWriter
+from distckpt.state.writing.direct_writer import DirectWriter
+from distckpt.state.writing.tensorflow_ops import OpWriter
 from distckpt.storage.local import LocalStorage
 
 CHUNK = 1 << 20

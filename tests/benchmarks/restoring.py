@@ -32,7 +32,7 @@ from arguments import parser_for_rounds, positive
 from summary import Figure, Finding
 
 import distckpt
-from distckpt.state.restore import restore
+from distckpt.state.loading.restore import restore
 
 MIB = 1 << 20
 CHUNK = MIB

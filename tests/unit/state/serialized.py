@@ -7,9 +7,9 @@ from unittest import mock
 import numpy as np
 from tensorflow.python.checkpoint import save_util
 
-from distckpt.state import serializing
-from distckpt.state.object_walk import ObjectWalk
-from distckpt.state.survey import Survey, saving
+from distckpt.state.search import serializing
+from distckpt.state.search.object_walk import ObjectWalk
+from distckpt.state.search.survey import Survey, saving
 
 
 def compare(checkpoint, *, split="all"):

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from distckpt.state import variable_reads
 from distckpt.state.capture import Capture, TensorState
-from distckpt.state.program_match import match
-from distckpt.state.survey import Survey
+from distckpt.state.loading.program_match import match
+from distckpt.state.search.survey import Survey
 
 from ..manager.conftest import FAST
 from .conftest import bits, program, take

@@ -11,8 +11,8 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from distckpt.core.tensorflow_format.leveldb_table import read_table, write_table
 from distckpt.errors import CheckpointDamagedError
-from distckpt.state import checkpoint_reads
-from distckpt.state.checkpoint_reads import LARGE, Wanted, read_tensors
+from distckpt.state.loading import checkpoint_reads
+from distckpt.state.loading.checkpoint_reads import LARGE, Wanted, read_tensors
 
 from .arrays import DTYPES, SHAPES, array
 

@@ -20,10 +20,10 @@ from distckpt.core.tensorflow_format.dtypes import BY_NUMBER
 from distckpt.core.tensorflow_format.index_reader import BundleEntry, read_index
 from distckpt.core.tensorflow_format.slice_encoding import format_spec
 from distckpt.runtime import disk_hints
-from distckpt.state import direct_writer
 from distckpt.state.capture import Capture
-from distckpt.state.direct_writer import DirectWriter
-from distckpt.state.tensorflow_ops import OpWriter
+from distckpt.state.writing import direct_writer
+from distckpt.state.writing.direct_writer import DirectWriter
+from distckpt.state.writing.tensorflow_ops import OpWriter
 
 from .arrays import DTYPES, SHAPES, array
 

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.trackable.base import Trackable
 
-from distckpt.state.graph import GraphSnapshot
-from distckpt.state.object_walk import ObjectWalk
+from distckpt.state.search.graph import GraphSnapshot
+from distckpt.state.search.object_walk import ObjectWalk
 
 
 def snapshot(checkpoint):

@@ -10,7 +10,7 @@ import tensorflow as tf
 import distckpt
 from distckpt.coordination.in_process import InProcessJob
 from distckpt.errors import ConfigurationError, RestoreError
-from distckpt.state.program_match import match
+from distckpt.state.loading.program_match import match
 
 from .conftest import together
 

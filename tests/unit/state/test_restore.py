@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError, RestoreError
-from distckpt.state.restore import restore
+from distckpt.state.loading.restore import restore
 
 
 class Pair(tf.__internal__.tracking.AutoTrackable):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from distckpt.state import variable_restore
-from distckpt.state.program_match import match
-from distckpt.state.restore import restore
+from distckpt.state.loading import variable_restore
+from distckpt.state.loading.program_match import match
+from distckpt.state.loading.restore import restore
 
 
 class Adding(tf.__internal__.tracking.Trackable):

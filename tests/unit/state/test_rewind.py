@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from distckpt.state.rewind import rewind
+from distckpt.state.loading.rewind import rewind
 
 
 @pytest.fixture

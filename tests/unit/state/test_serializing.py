@@ -8,10 +8,10 @@ import tensorflow as tf
 from tensorflow.python.checkpoint import save_util
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable, UninitializedVariable
 
-from distckpt.state import serializing
-from distckpt.state.object_walk import ObjectWalk
-from distckpt.state.survey import saving
-from distckpt.state.variable_kinds import PlainVariables
+from distckpt.state.search import serializing
+from distckpt.state.search.object_walk import ObjectWalk
+from distckpt.state.search.survey import saving
+from distckpt.state.search.variable_kinds import PlainVariables
 
 from ..kit.python_state import Settings
 from .serialized import compare

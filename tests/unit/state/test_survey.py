@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from distckpt.state import capture as capture_module
-from distckpt.state import survey
 from distckpt.state.capture import Capture
+from distckpt.state.search import survey
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.training.saving.saveable_object import SaveSpec
 
-from distckpt.state.variable_kinds import distributed_variable, resource_variable
+from distckpt.state.search.variable_kinds import distributed_variable, resource_variable
 from distckpt.state.variable_reads import read, read_variables
 
 

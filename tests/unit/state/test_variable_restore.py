@@ -14,10 +14,10 @@ from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from tensorflow.python.training.saving import saveable_object
 
 from distckpt.errors import CheckpointDamagedError
-from distckpt.state import variable_restore
-from distckpt.state.checkpoint_reads import LARGE
-from distckpt.state.program_match import match
-from distckpt.state.restore import restore
+from distckpt.state.loading import variable_restore
+from distckpt.state.loading.checkpoint_reads import LARGE
+from distckpt.state.loading.program_match import match
+from distckpt.state.loading.restore import restore
 
 from .conftest import bits
 

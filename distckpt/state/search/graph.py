@@ -13,8 +13,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from distckpt.state.object_walk import ObjectWalk, list_children
-from distckpt.state.variable_kinds import DEPENDENCIES, has_own_children_only
+from distckpt.state.search.object_walk import ObjectWalk, list_children
+from distckpt.state.search.variable_kinds import DEPENDENCIES, has_own_children_only
 
 
 class GraphSnapshot:

@@ -29,7 +29,7 @@ from tensorflow.python.training.saving.saveable_object_util import (
 from tensorflow.python.util.object_identity import ObjectIdentityDictionary
 
 from distckpt.core.tensorflow_format.object_graph import encode_attribute, encode_node
-from distckpt.state.object_walk import ObjectWalk
+from distckpt.state.search.object_walk import ObjectWalk
 
 _Graph = trackable_object_graph_pb2.TrackableObjectGraph
 _VALUE_SUFFIX = f"/.ATTRIBUTES/{VARIABLE_VALUE_KEY}"

@@ -33,7 +33,7 @@ from distckpt.core.tensorflow_format.leveldb_table import encode_varint
 from distckpt.runtime import disk_hints
 from distckpt.runtime.gc_pause import paused
 from distckpt.state.base import BundleWriter
-from distckpt.state.tensorflow_ops import OpWriter
+from distckpt.state.writing.tensorflow_ops import OpWriter
 
 # How many bytes are passed to the checksum and then to the file: they stay in the cache meanwhile.
 _CHUNK = 1 << 20

@@ -28,9 +28,9 @@ from tensorflow.python.eager import context, execute
 from tensorflow.python.framework import ops
 from tensorflow.python.saved_model import registration
 
-from distckpt.state.checkpoint_reads import Wanted, read_tensors
-from distckpt.state.program_match import Match, Value
-from distckpt.state.variable_kinds import KNOWN, RESTORING, assignable_variables
+from distckpt.state.loading.checkpoint_reads import Wanted, read_tensors
+from distckpt.state.loading.program_match import Match, Value
+from distckpt.state.search.variable_kinds import KNOWN, RESTORING, assignable_variables
 
 # How far the variables' numbers are ahead of TensorFlow's count while it restores everything else.
 # If an interrupt left such a number behind, soon a restore would have a larger one.

@@ -16,7 +16,7 @@ from tensorflow.python.checkpoint.graph_view import ObjectGraphView
 from tensorflow.python.trackable.base import SaveType, Trackable
 from tensorflow.python.trackable.trackable_utils import escape_local_name
 
-from distckpt.state.variable_kinds import SLOTS, PlainVariables, has_own_dir
+from distckpt.state.search.variable_kinds import SLOTS, PlainVariables, has_own_dir
 
 
 class ObjectWalk:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from distckpt.errors import CheckpointDamagedError
 from distckpt.runtime.gc_pause import paused
-from distckpt.state import program_match, variable_restore
+from distckpt.state.loading import program_match, variable_restore
 
 
 def restore(

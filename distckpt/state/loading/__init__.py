@@ -1,0 +1,1 @@
+"""Restores a checkpoint into the objects of a program."""
