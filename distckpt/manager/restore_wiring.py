@@ -53,8 +53,9 @@ class Restoring:
 
     def _restore(self, name: str, count: Callable[[int], None]) -> None:
         """Restores a checkpoint that was found good; counts the bytes that it has read."""
-        self._job.log.generation = self._job.log.passed  # from here on, also if it fails
-        options = self._common.options
+        log, options = self._job.log, self._common.options
+        # If it fails on this worker alone, its state is that of no other worker.
+        log.generation = -log.passed
         restore(
             self._target,
             self._path_of(name),
@@ -62,12 +63,18 @@ class Restoring:
             verified=options.verify_on_restore,
             count=count,
         )
-        if self._own is not None:
-            manifest = self._common.catalog().manifest(name)
-            states = manifest.worker_states if manifest is not None else ()
-            paths = tuple(self._path_of(state.prefix) for state in states)
-            me = self._job.coordinator
-            self._own.restore(name, WorkerStates(paths, me.index, me.count))
+        self._restore_own(name)
+        log.generation = log.passed
+
+    def _restore_own(self, name: str) -> None:
+        """Restores what only this worker has."""
+        if self._own is None:
+            return
+        manifest = self._common.catalog().manifest(name)
+        states = manifest.worker_states if manifest is not None else ()
+        paths = tuple(self._path_of(state.prefix) for state in states)
+        me = self._job.coordinator
+        self._own.restore(name, WorkerStates(paths, me.index, me.count))
 
     def _path_of(self, name: str) -> str:
         """Returns a checkpoint's path in the directory in which it was verified."""

@@ -277,8 +277,9 @@ class Program:
         ).run()
 
     def _take(self, name: str, count: Callable[[int], None]) -> None:
-        self._log.generation = self._log.passed
+        self._log.generation = -self._log.passed  # in case the restore fails
         self.step = state.restore(self.storage, RUN, name)
+        self._log.generation = self._log.passed
 
     # --- `calls.save_request.Saver` ---------------------------------------------------------------
 

@@ -29,7 +29,8 @@ class Moment:
     """How far a worker's state has got.
 
     Attributes:
-      generation: The number of the restore call that the state comes from; 0 without a restore.
+      generation: The number of the restore call that the state comes from; 0 without a restore, and
+        negative if that restore failed, so that the state may be half restored.
       counters: (name, value) of the state's counters, sorted by name: the step counter, or the
         mirrored integer variables. Empty if there are none.
     """
@@ -50,6 +51,8 @@ class Moment:
     def relation(self, other: Moment) -> Relation:
         """Returns the relation of this moment to `other`: EARLIER if it is before `other`."""
         if self.generation != other.generation:
+            if self.generation < 0 or other.generation < 0:
+                return Relation.UNRELATED
             before = self.generation < other.generation
             return Relation.EARLIER if before else Relation.LATER
         if [name for name, _ in self.counters] != [name for name, _ in other.counters]:
@@ -72,6 +75,8 @@ class Moment:
         if len(self.counters) > _SHOWN:
             shown.append(f"{len(self.counters) - _SHOWN} more counters")
         text = ", ".join(shown) or "a state without counters"
+        if self.generation < 0:
+            return f"{text}, after a restore that failed"
         return f"{text}, after a restore" if self.generation else text
 
 

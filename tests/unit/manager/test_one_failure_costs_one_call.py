@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -14,9 +15,11 @@ from distckpt.errors import (
     ConfigurationError,
     DeadlineExceededError,
     DirectoryError,
+    RestoreError,
     StateMismatchError,
     WorkerLostError,
 )
+from distckpt.manager import restore_wiring
 from distckpt.policies import EverySteps
 from distckpt.storage.local import LocalStorage
 
@@ -270,6 +273,36 @@ def test_states_of_different_restores_are_told_what_helps(tmp_path):
     assert isinstance(first.heard[-1][1], str)
     assert isinstance(second.heard[-1][1], str)
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_what_one_worker_could_not_restore_is_not_saved(tmp_path, monkeypatch, failing):
+    """The program ignores the error, and the step counter is that of the checkpoint everywhere."""
+    Job(2, tmp_path, options=DEADLINE).run(lambda worker: worker.train() or worker.save())
+    job = Job(2, tmp_path, options=DEADLINE)
+    whole, broken = restore_wiring.restore, []
+
+    def half(target, *args, **kwargs):
+        whole(target, *args, **kwargs)
+        if not broken and target is job.workers[failing].checkpoint:
+            broken.append(True)
+            raise RestoreError("the disk is gone")
+
+    monkeypatch.setattr(restore_wiring, "restore", half)
+
+    def restore(worker):
+        with contextlib.suppress(RestoreError):
+            worker.manager.restore_or_initialize()
+
+    job.run(restore)
+    job.run(lambda worker: worker.train() or worker.save())
+    told = job.workers[1].heard[-1][1]
+    assert isinstance(told, StateMismatchError)
+    assert "Call it again on all workers" in str(told)
+    assert not isinstance(job.workers[0].heard[-1][1], str)
+    job.run(restore)
+    job.run(lambda worker: worker.train() or worker.save())
+    assert all(isinstance(worker.heard[-1][1], str) for worker in job.workers)
 
 
 def test_another_checkpoint_name_on_one_worker_is_refused(tmp_path):
