@@ -53,6 +53,10 @@ class Traced:
         self._world = world
         self._role = type(machine).__name__
 
+    def start(self):
+        """As the machine itself."""
+        return self._machine.start()
+
     def on(self, event):
         """See the machine's."""
         before = type(self._machine._last).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_every_policy_saves_again_after_a_failure_on_one_worker(
     def program(worker):
         for number in range(1, 13):
             worker.train()
+            time.sleep(0.005)  # so that seconds pass, by which one of the policies goes
             job.together()
             if worker.index == 1 and number == 4:
                 bad_metric(worker, monkeypatch)
