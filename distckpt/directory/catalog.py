@@ -17,13 +17,13 @@ from typing import Any, TypeVar, cast
 
 import google_crc32c
 
-from distckpt.core import layout, listings, retention, rollback_record, safe_names
+from distckpt.core import layout, listings, rollback_record, safe_names, tf_retention
 from distckpt.core.listings import Listing
 from distckpt.core.manifest import Head, Manifest, Pointer
-from distckpt.core.retention import Kept
 from distckpt.core.rollback_record import Leaving, Rollback
 from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
+from distckpt.core.tf_retention import Kept
 from distckpt.directory import verification_notes
 from distckpt.directory.checkpoint_files import is_whole_index, read_head, read_manifest
 from distckpt.directory.read_once import read_once
@@ -97,7 +97,7 @@ class Catalog:
         listing = self.listing()
         data = self._pointer_data()
         state = self._state(data)
-        recovered = retention.recover(state, now)
+        recovered = tf_retention.recover(state, now)
         if recovered.clock_went_back is not None:
             _log.warning(
                 "The clock is %.0f s behind the time of the last preserved checkpoint in %s; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from distckpt.core import layout, retention
+from distckpt.core import layout, tf_retention
 from distckpt.core.manifest import Commit, Manifest, Retention
 from distckpt.core.protocol.messages import Outcome
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
@@ -63,7 +63,7 @@ class ManagedCheckpoints:
         self._holds = Holds(storage, directory)
         self._facts: dict[str, Checkpoint] = {}  # for the policy
         self._verified: dict[str, int] = {}  # index checksums, which the next `record` writes
-        self._decided: retention.Sweep | None = None
+        self._decided: tf_retention.Sweep | None = None
         self._said: set[str] = set()
         self._catalog = Catalog(RetryingReader(storage), directory)
         self._replacing = ReplacementWarning(self._catalog, directory)
@@ -73,7 +73,7 @@ class ManagedCheckpoints:
         self.delete: Delete | None = None
         self._names: Sequence[str] | None = None  # what the save that is in progress has found
         self._committed: Commit | None = None  # the last commit
-        self.active: tuple[retention.Kept, ...] = ()
+        self.active: tuple[tf_retention.Kept, ...] = ()
         self._seen_at = host.now()
         self._seen = self._catalog.view(self._seen_at)
         self._take_over(self._seen)
@@ -178,7 +178,7 @@ class ManagedCheckpoints:
         self._damaged.pop(manifest.name, None)
         self._facts.pop(manifest.name, None)
         self._verified.pop(manifest.name, None)
-        self.active = retention.record(self.active, manifest.name, host.now())
+        self.active = tf_retention.record(self.active, manifest.name, host.now())
         self.latest = manifest.name
         self._committed = manifest.commit
         self._write_notes()
@@ -204,14 +204,14 @@ class ManagedCheckpoints:
             self._write_state_file(folder)
         return tuple(k.name for k in decided.victims if k.name not in still)
 
-    def decide(self) -> retention.Sweep:
+    def decide(self) -> tf_retention.Sweep:
         """Returns what retention would decide now. Deletes nothing. Any process."""
         most = self._max_to_keep
         if most is None and self._keep is not None:
             most = 1  # the policy decides
         is_full = most is not None and len(self.active) > most
         spared = self._spared() if is_full else set()
-        return retention.sweep(
+        return tf_retention.sweep(
             self.active, most, self._keep_every_hours, self.last_preserved, spared
         )
 
@@ -232,7 +232,7 @@ class ManagedCheckpoints:
 
     def adopt(self, outcome: Outcome) -> None:
         """Takes over the chief's list."""
-        self.active = tuple(retention.Kept(n, t) for n, t in outcome.active)
+        self.active = tuple(tf_retention.Kept(n, t) for n, t in outcome.active)
         self.last_preserved = outcome.last_preserved
         self.latest = outcome.name
 
@@ -257,7 +257,7 @@ class ManagedCheckpoints:
             _log.warning("Nothing is deleted, as the checkpoints to keep are unknown: %r", error)
         return {kept.name for kept in self.active}
 
-    def _fact(self, kept: retention.Kept) -> Checkpoint:
+    def _fact(self, kept: tf_retention.Kept) -> Checkpoint:
         """Returns what a policy may know about a checkpoint; read only once."""
         if kept.name not in self._facts:
             try:
@@ -265,7 +265,7 @@ class ManagedCheckpoints:
             except DistckptError:
                 head = None  # the catalog has warned about it
             verified = kept.name in self._verified or kept.name in self._catalog.verified()
-            self._facts[kept.name] = retention.facts(kept, head, verified=verified)
+            self._facts[kept.name] = tf_retention.facts(kept, head, verified=verified)
         return self._facts[kept.name]
 
     def _write_state_file(self, folder: str) -> None:
@@ -296,5 +296,5 @@ class ManagedCheckpoints:
             _log.warning("The note in %s on %s could not be written: %s", folder, name, error)
 
 
-def _pairs(active: Sequence[retention.Kept]) -> tuple[tuple[str, float], ...]:
+def _pairs(active: Sequence[tf_retention.Kept]) -> tuple[tuple[str, float], ...]:
     return tuple((kept.name, kept.timestamp) for kept in active)

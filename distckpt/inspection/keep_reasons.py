@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from distckpt.core import retention
+from distckpt.core import tf_retention
 from distckpt.core.manifest import Retention
-from distckpt.core.retention import Kept
+from distckpt.core.tf_retention import Kept
 from distckpt.directory.catalog import View
 from distckpt.errors import ConfigurationError
 from distckpt.keep import Checkpoint, parse
@@ -83,7 +83,7 @@ def _facts(
     """Returns what a policy may know about the managed checkpoints, oldest first."""
     by_name = {item.name: item for item in items}
     return [
-        retention.facts(kept, by_name[kept.name].manifest, verified=kept.name in verified)
+        tf_retention.facts(kept, by_name[kept.name].manifest, verified=kept.name in verified)
         for kept in active
         if kept.name in by_name
     ]
@@ -101,7 +101,7 @@ def _by_policy(keep: str, checkpoints: Sequence[Checkpoint], now: float) -> dict
 def _preserved(found: dict[str, list[str]], rules: Retention, view: View) -> tuple[Kept, ...]:
     """Returns what ``keep_checkpoint_every_n_hours`` keeps of what nothing else keeps."""
     spared = {name for name, reasons in found.items() if reasons}
-    swept = retention.sweep(
+    swept = tf_retention.sweep(
         view.active, _most(rules), rules.every_hours, view.last_preserved, spared
     )
     return tuple(kept for kept in swept.preserved if kept.name in found)

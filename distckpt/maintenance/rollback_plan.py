@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from distckpt.core import layout, listings
 from distckpt.core.manifest import Manifest
-from distckpt.core.retention import Kept
 from distckpt.core.rollback_record import Leaving, Rollback, crc32c_of
 from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
+from distckpt.core.tf_retention import Kept
 from distckpt.directory.catalog import Catalog
 from distckpt.directory.holds import Holds
 from distckpt.errors import ConfigurationError, DistckptError

@@ -16,7 +16,7 @@ import msgspec
 
 from distckpt.core import attempts, layout
 from distckpt.core.protocol.messages import Opening, Report, WrittenFile, WrittenPiece, WrittenState
-from distckpt.core.protocol.parallel_files import divide
+from distckpt.core.protocol.share_parts import divide
 from distckpt.core.protocol.write_plan import Piece
 from distckpt.core.tensorflow_format import index_reader
 from distckpt.core.tensorflow_format.dtypes import BY_NUMBER

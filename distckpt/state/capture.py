@@ -32,7 +32,7 @@ from distckpt.core.tensorflow_format.index_writer import WrittenIndex
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.base import BundleWriter, CapturedState
 from distckpt.state.delegated import DelegatedState
-from distckpt.state.search.survey import Answer, Identity, Survey
+from distckpt.state.search.tensor_search import Answer, Identity, Survey
 from distckpt.state.variable_reads import (
     LARGE,
     checksum,

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import distckpt
 import distckpt.manager.checkpoint_manager
-from distckpt.core.protocol import parallel_files
+from distckpt.core.protocol import share_parts
 from distckpt.storage.local import LocalStorage
 
 
@@ -41,7 +41,7 @@ def refuse_threads() -> None:
 
 def main() -> None:
     (directory,) = sys.argv[1:]
-    parallel_files.LEAST = 1  # so that a share is written in parts, at the same time
+    share_parts.LEAST = 1  # so that a share is written in parts, at the same time
     distckpt.manager.checkpoint_manager.storage_for = lambda path: Slow()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     with strategy.scope():

@@ -30,8 +30,8 @@ from tensorflow.python.training.saving.saveable_object_util import (
 
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY
 from distckpt.errors import RestoreError
-from distckpt.state.search.serializing import has_saveables
-from distckpt.state.search.survey import saving
+from distckpt.state.search.object_tensors import has_saveables
+from distckpt.state.search.tensor_search import saving
 from distckpt.state.search.variable_kinds import PlainVariables
 
 _log = logging.getLogger("distckpt")

@@ -5,7 +5,7 @@ which nearly always has no children, `ObjectWalk` asks for nothing.
 
 Private TensorFlow API used here: ``ObjectGraphView`` (root, attached_dependencies),
 ``Trackable._maybe_initialize_trackable``, ``_trackable_children``, and that of `variable_kinds`.
-The tests in tests/unit/state/test_graph.py and test_serializing.py would notice a change.
+The tests in tests/unit/state/test_graph.py and test_object_tensors.py would notice a change.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from distckpt.core import layout, pins_and_leases, retention
+from distckpt.core import layout, pins_and_leases, tf_retention
 from distckpt.directory import pinning, pruner
 from distckpt.directory.attempt_cleanup import AttemptCleanup
 from distckpt.errors import ConfigurationError
@@ -66,7 +66,7 @@ def retention_keeps_the_oldest() -> list[Change]:
 
         return rule
 
-    return [(retention, "keep_newest", keep_newest)]
+    return [(tf_retention, "keep_newest", keep_newest)]
 
 
 @bug()

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from distckpt.core.retention import Kept
 from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
+from distckpt.core.tf_retention import Kept
 from distckpt.directory.catalog import Catalog
 from distckpt.errors import CheckpointDamagedError, ManifestError
 from distckpt.storage.local import LocalStorage

@@ -1,12 +1,12 @@
-"""Why each checkpoint is kept or deleted: the decision of `retention.sweep`, in words."""
+"""Why each checkpoint is kept or deleted: the decision of `tf_retention.sweep`, in words."""
 
 from __future__ import annotations
 
 import pytest
 
-from distckpt.core import retention
+from distckpt.core import tf_retention
 from distckpt.core.manifest import Retention
-from distckpt.core.retention import Kept
+from distckpt.core.tf_retention import Kept
 from distckpt.directory.catalog import View
 from distckpt.inspection import inventory, keep_reasons
 
@@ -38,7 +38,7 @@ def test_what_is_deleted_is_what_retention_deletes(most, hours, keep):
     )
     young = {k.name for k in ACTIVE if keep.startswith("Y") and k.timestamp > now - 1.5 * 3600.0}
     spared = {k.name for k in ACTIVE} if keep.startswith("their") else young
-    swept = retention.sweep(ACTIVE, 1 if keep and most is None else most, hours, 0.0, spared)
+    swept = tf_retention.sweep(ACTIVE, 1 if keep and most is None else most, hours, 0.0, spared)
     deleted = {name for name, reason in why.items() if reason == keep_reasons.DELETED}
     assert deleted == {k.name for k in swept.victims}
     for kept in swept.preserved:

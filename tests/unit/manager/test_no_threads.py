@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from distckpt import events
-from distckpt.core.protocol import parallel_files
+from distckpt.core.protocol import share_parts
 
 from ..kit.refusing import Refusing
 from .conftest import ASYNC, FAST
@@ -21,7 +21,7 @@ from .conftest import ASYNC, FAST
 def test_a_save_is_made_and_the_next_one_too(
     make, observer, tmp_path, monkeypatch, caplog, options, number, more
 ):
-    monkeypatch.setattr(parallel_files, "LEAST", 1)
+    monkeypatch.setattr(share_parts, "LEAST", 1)
     heard = []
     options = dataclasses.replace(options, listeners=[heard.append])
     variables = [tf.Variable(tf.fill([50, 50], float(n))) for n in range(8)]

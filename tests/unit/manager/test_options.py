@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import distckpt
 from distckpt import errors
-from distckpt.core.protocol import parallel_files
+from distckpt.core.protocol import share_parts
 
 from .conftest import FAST
 from .three_variables import restored, three_variables, values
@@ -70,7 +70,7 @@ def test_every_option_saves_and_restores_the_same(tmp_path, durable, verify):
 def test_a_large_share_is_written_in_as_many_parts_as_threads(
     make, observer, tmp_path, monkeypatch, threads
 ):
-    monkeypatch.setattr(parallel_files, "LEAST", 1000)
+    monkeypatch.setattr(share_parts, "LEAST", 1000)
     checkpoint = tf.train.Checkpoint(
         values=[tf.Variable(tf.fill([500], float(n))) for n in range(9)]
     )

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from distckpt.core import attempts
-from distckpt.core.protocol import parallel_files
+from distckpt.core.protocol import share_parts
 from distckpt.core.protocol.messages import Opening
 from distckpt.core.protocol.report_checks import unplanned
 from distckpt.core.protocol.write_plan import make_plan
@@ -223,7 +223,7 @@ def test_a_worker_that_comes_when_the_save_is_over_does_not_wait(tmp_path, monke
 
 def test_between_parts_a_worker_looks_whether_the_save_is_over(tmp_path, monkeypatch):
     """An error elsewhere does not wait for the slowest to write all of its share."""
-    monkeypatch.setattr(parallel_files, "LEAST", 1)
+    monkeypatch.setattr(share_parts, "LEAST", 1)
     bench = Bench(tmp_path)
     asked = []
 

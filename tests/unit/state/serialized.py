@@ -7,9 +7,9 @@ from unittest import mock
 import numpy as np
 from tensorflow.python.checkpoint import save_util
 
-from distckpt.state.search import serializing
+from distckpt.state.search import object_tensors
 from distckpt.state.search.object_walk import ObjectWalk
-from distckpt.state.search.survey import Survey, saving
+from distckpt.state.search.tensor_search import Survey, saving
 
 
 def compare(checkpoint, *, split="all"):
@@ -18,10 +18,10 @@ def compare(checkpoint, *, split="all"):
     with saving():
         _, _, _, proto = save_util.serialize_graph_view(view, None)
         walk = ObjectWalk(view)
-        left = not serializing.is_regular(walk)
-        assert serializing.serialize(walk).graph == proto.SerializeToString()
+        left = not object_tensors.is_regular(walk)
+        assert object_tensors.serialize(walk).graph == proto.SerializeToString()
     ours = described(Survey(checkpoint, split))
-    with mock.patch.object(serializing, "is_regular", return_value=False):
+    with mock.patch.object(object_tensors, "is_regular", return_value=False):
         theirs = described(Survey(checkpoint, split))
     assert ours == theirs
     return left

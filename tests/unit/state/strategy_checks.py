@@ -15,7 +15,7 @@ import tensorflow as tf
 from distckpt.state import variable_reads
 from distckpt.state.capture import Capture, TensorState
 from distckpt.state.loading.program_match import match
-from distckpt.state.search.survey import Survey
+from distckpt.state.search.tensor_search import Survey
 
 from ..manager.conftest import FAST
 from .conftest import bits, program, take

@@ -26,5 +26,5 @@ def test_keras_2_and_the_strategies_of_one_process():
 @needs_keras_2
 def test_what_is_found_of_models_of_keras_2():
     models = ["-k", "model_and_its_optimizer"]
-    output = run_tests(FOLDER, "test_serializing.py", *models, TF_USE_LEGACY_KERAS="1")
+    output = run_tests(FOLDER, "test_object_tensors.py", *models, TF_USE_LEGACY_KERAS="1")
     assert "skipped" not in output

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.saved_model import registration
 
-from distckpt.core.protocol import parallel_files
+from distckpt.core.protocol import share_parts
 from distckpt.errors import SaveFailedError, UnsupportedOptionError
 
 from ..manager.conftest import FAST
@@ -157,7 +157,7 @@ def test_a_saver_may_use_a_folder_of_its_own(make, observer, tmp_path, monkeypat
 
 
 def test_such_state_is_written_in_one_part_before_save_returns(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel_files, "LEAST", 1)
+    monkeypatch.setattr(share_parts, "LEAST", 1)
     one = Filed(1)
     checkpoint = tf.train.Checkpoint(one=one, values=[tf.Variable([1.0]), tf.Variable([2.0])])
     manager = make(checkpoint, tmp_path, options=dataclasses.replace(FAST, enable_async=True))

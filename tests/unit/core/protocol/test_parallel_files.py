@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distckpt.core.protocol import parallel_files
+from distckpt.core.protocol import share_parts
 from distckpt.core.protocol.write_plan import Entry, Piece
 
 MIB = 2**20
@@ -17,12 +17,12 @@ def share(*sizes):
 
 def counts(total, workers=1, threads=4):
     pieces = share(*[MIB] * total)
-    return len(parallel_files.divide(pieces, workers, threads))
+    return len(share_parts.divide(pieces, workers, threads))
 
 
 def test_a_small_share_is_one_part():
     assert counts(127) == 1
-    assert parallel_files.divide((), 4, 4) == ((),)
+    assert share_parts.divide((), 4, 4) == ((),)
 
 
 def test_there_are_as_many_parts_as_threads():
@@ -33,7 +33,7 @@ def test_there_are_as_many_parts_as_threads():
 
 def test_a_large_share_has_more_parts_to_let_go_of_sooner():
     assert counts(2048) == 8
-    assert counts(100 * 256) == parallel_files.OF_ONE
+    assert counts(100 * 256) == share_parts.OF_ONE
 
 
 def test_many_workers_write_few_files():
@@ -42,13 +42,13 @@ def test_many_workers_write_few_files():
 
 
 def test_one_huge_tensor_is_one_part():
-    assert len(parallel_files.divide(share(4000 * MIB), 1, 4)) == 1
+    assert len(share_parts.divide(share(4000 * MIB), 1, 4)) == 1
 
 
 @given(st.lists(st.integers(0, 300 * MIB), max_size=40), st.integers(1, 2000), st.integers(1, 8))
 def test_every_piece_is_in_one_part_in_order_and_parts_are_balanced(sizes, workers, threads):
     pieces = share(*sizes)
-    divided = parallel_files.divide(pieces, workers, threads)
+    divided = share_parts.divide(pieces, workers, threads)
     assert sorted(p for part in divided for p in map(pieces.index, part)) == list(range(len(sizes)))
     assert all([*map(pieces.index, part)] == sorted(map(pieces.index, part)) for part in divided)
     loads = [sum(p.nbytes for p in part) for part in divided]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.python.checkpoint import checkpoint_management
 
-from distckpt.core import retention
-from distckpt.core.retention import Kept, Recovered, Sweep
+from distckpt.core import tf_retention
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState, render
+from distckpt.core.tf_retention import Kept, Recovered, Sweep
 
 HOUR = 3600.0
 TIMES = st.integers(0, 40).map(lambda quarters: quarters * HOUR / 4)
@@ -27,19 +27,19 @@ def kept(*times):
 
 def test_the_newest_stay_and_the_oldest_go():
     a, b, c = kept(1.0, 2.0, 3.0)
-    assert retention.sweep((a, b, c), 2, None, 0.0) == Sweep((b, c), (a,), (), 0.0)
+    assert tf_retention.sweep((a, b, c), 2, None, 0.0) == Sweep((b, c), (a,), (), 0.0)
 
 
 @pytest.mark.parametrize("everything", [None, 0, 3, 4])
 def test_nothing_goes_while_there_is_room(everything):
     active = kept(1.0, 2.0, 3.0)
-    assert retention.sweep(active, everything, 1.0, 0.0) == Sweep(active, (), (), 0.0)
+    assert tf_retention.sweep(active, everything, 1.0, 0.0) == Sweep(active, (), (), 0.0)
 
 
 def test_one_checkpoint_is_preserved_every_so_many_hours():
     active = kept(0.5 * HOUR, 1.0 * HOUR, 1.5 * HOUR, 2.0 * HOUR, 9.0 * HOUR)
     a, b, c, d, e = active
-    assert retention.sweep(active, 1, 1.0, 0.0) == Sweep((e,), (a, c), (b, d), 2.0 * HOUR)
+    assert tf_retention.sweep(active, 1, 1.0, 0.0) == Sweep((e,), (a, c), (b, d), 2.0 * HOUR)
 
 
 def test_rules_compose():
@@ -50,7 +50,11 @@ def test_rules_compose():
 
     a, b, c = kept(1.0, 2.0, 3.0)
     decisions = Sweep((a, b, c), (), (), 0.0)
-    for rule in (retention.keep_newest(1), spare_the_first, retention.spare_every(None)):
+    for rule in (
+        tf_retention.keep_newest(1),
+        spare_the_first,
+        tf_retention.spare_every(None),
+    ):
         decisions = rule(decisions)
     assert decisions == Sweep((c,), (b,), (a,), 0.0)
 
@@ -74,7 +78,7 @@ def test_sweep_decides_as_tensorflow_does(times, max_to_keep, hours, last_preser
     with mock.patch.object(checkpoint_management, "_delete_file_if_exists", deleted.append):
         manager._sweep()
 
-    ours = retention.sweep(active, max_to_keep, hours, last_preserved)
+    ours = tf_retention.sweep(active, max_to_keep, hours, last_preserved)
 
     assert list(ours.active) == list(manager._maybe_delete.items())
     assert [v.name + ".index" for v in ours.victims] == deleted[::2]
@@ -86,39 +90,42 @@ def test_sweep_decides_as_tensorflow_does(times, max_to_keep, hours, last_preser
 
 
 def test_a_new_checkpoint_is_the_newest():
-    assert retention.record(kept(1.0), "ckpt-7", 2.0) == (*kept(1.0), Kept("ckpt-7", 2.0))
+    assert tf_retention.record(kept(1.0), "ckpt-7", 2.0) == (
+        *kept(1.0),
+        Kept("ckpt-7", 2.0),
+    )
 
 
 def test_a_name_saved_again_moves_to_the_end():
     a, b, c = kept(1.0, 2.0, 3.0)
-    assert retention.record((a, b, c), "ckpt-1", 4.0) == (a, c, Kept("ckpt-1", 4.0))
+    assert tf_retention.record((a, b, c), "ckpt-1", 4.0) == (a, c, Kept("ckpt-1", 4.0))
 
 
 # --- recover
 
 
 def test_without_a_file_there_is_nothing_and_the_clock_starts_a_little_earlier():
-    assert retention.recover(None, 100.0) == Recovered((), None, 99.0)
+    assert tf_retention.recover(None, 100.0) == Recovered((), None, 99.0)
 
 
 def test_a_manager_takes_over_what_the_file_lists():
     state = CheckpointState("b", ("a", "b"), (10.0, 20.0), 5.0)
-    assert retention.recover(state, 100.0) == Recovered(
+    assert tf_retention.recover(state, 100.0) == Recovered(
         (Kept("a", 10.0), Kept("b", 20.0)), "b", 5.0
     )
 
 
 def test_a_clock_that_went_back_is_reported_and_no_time_lies_ahead_of_it():
     state = CheckpointState("b", ("a", "b"), (10.0, 20.0), 15.0)
-    recovered = retention.recover(state, 12.0)
+    recovered = tf_retention.recover(state, 12.0)
     assert recovered == Recovered((), "b", 12.0, clock_went_back=3.0)
-    recovered = retention.recover(CheckpointState("b", ("a", "b"), (10.0, 20.0), 5.0), 12.0)
+    recovered = tf_retention.recover(CheckpointState("b", ("a", "b"), (10.0, 20.0), 5.0), 12.0)
     assert recovered == Recovered((Kept("a", 10.0), Kept("b", 12.0)), "b", 5.0)
 
 
 def test_checkpoints_without_times_are_not_managed():
     state = CheckpointState("b", ("a", "b"), (), 5.0)
-    assert retention.recover(state, 100.0) == Recovered((), "b", 5.0)
+    assert tf_retention.recover(state, 100.0) == Recovered((), "b", 5.0)
 
 
 @settings(deadline=None)
@@ -142,7 +149,7 @@ def test_recover_takes_over_what_tensorflow_does(
     with mock.patch.object(checkpoint_management.time, "time", return_value=now):
         manager = tf.train.CheckpointManager(tf.train.Checkpoint(), directory, max_to_keep=3)
 
-    recovered = retention.recover(state, now)
+    recovered = tf_retention.recover(state, now)
 
     assert [os.path.join(directory, k.name) for k in recovered.active] == manager.checkpoints
     assert [k.timestamp for k in recovered.active] == list(manager._maybe_delete.values())

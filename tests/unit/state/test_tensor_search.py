@@ -10,20 +10,20 @@ from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from distckpt.state import capture as capture_module
 from distckpt.state.capture import Capture
-from distckpt.state.search import survey
+from distckpt.state.search import tensor_search
 
 
 @pytest.fixture
 def walks(monkeypatch):
     """Counts how often the tensors are found anew."""
     calls = []
-    serialize = survey.serialize
+    serialize = tensor_search.serialize
 
     def counting(walk):
         calls.append(1)
         return serialize(walk)
 
-    monkeypatch.setattr(survey, "serialize", counting)
+    monkeypatch.setattr(tensor_search, "serialize", counting)
     return calls
 
 

@@ -29,8 +29,8 @@ from tensorflow.python.training.saving.saveable_object_util import (
 from distckpt.core.protocol.write_plan import OBJECT_GRAPH_KEY, Entry
 from distckpt.errors import UnsupportedOptionError
 from distckpt.state.search.graph import GraphSnapshot, reference
+from distckpt.state.search.object_tensors import Found, Plain, Serialized, has_saveables, serialize
 from distckpt.state.search.object_walk import ObjectWalk
-from distckpt.state.search.serializing import Found, Plain, Serialized, has_saveables, serialize
 from distckpt.state.search.variable_kinds import (
     distributed_variable,
     is_collective,

@@ -8,9 +8,9 @@ import tensorflow as tf
 from tensorflow.python.checkpoint import save_util
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable, UninitializedVariable
 
-from distckpt.state.search import serializing
+from distckpt.state.search import object_tensors
 from distckpt.state.search.object_walk import ObjectWalk
-from distckpt.state.search.survey import saving
+from distckpt.state.search.tensor_search import saving
 from distckpt.state.search.variable_kinds import PlainVariables
 
 from ..kit.python_state import Settings
@@ -245,12 +245,12 @@ def test_usual_variables_are_not_left_to_tensorflow(monkeypatch):
     asked = []
     ask = save_util._get_and_write_tensors_to_serialize
     monkeypatch.setattr(
-        serializing.save_util,
+        object_tensors.save_util,
         "_get_and_write_tensors_to_serialize",
         lambda data, *rest: asked.extend(data) or ask(data, *rest),
     )
     with saving():
-        serializing.serialize(ObjectWalk(checkpoint._saver._graph_view))
+        object_tensors.serialize(ObjectWalk(checkpoint._saver._graph_view))
     assert [type(data.trackable) for data in asked] == [Box]
 
 

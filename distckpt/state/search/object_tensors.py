@@ -7,7 +7,7 @@ left to TensorFlow, and so is the whole graph if something in it is irregular.
 Private TensorFlow API used here: ``save_util.serialize_graph_view``, ``_TrackableData``,
 ``_get_and_write_tensors_to_serialize``, the registry of savers, ``util.get_full_name``,
 ``trackable_has_serialize_to_tensor``, ``PythonState``, and that of `object_walk`;
-tests/unit/state/test_serializing.py would notice a change.
+tests/unit/state/test_object_tensors.py would notice a change.
 """
 
 from __future__ import annotations
