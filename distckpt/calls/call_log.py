@@ -66,8 +66,7 @@ class CallLog:
       manager: The manager's name, the same on all workers.
 
     Attributes:
-      generation: The number of the restore that this worker's state comes from, counted from 1; 0
-        for none.
+      generation: The number of the restore that this worker's state comes from; see `Moment`.
     """
 
     def __init__(self, coordinator: Coordinator, manager: str) -> None:

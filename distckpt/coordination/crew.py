@@ -81,7 +81,13 @@ class Crew:
         queue, me = self._work, threading.current_thread()
         while True:
             me.name, work, limited = queue.get()
-            work()
+            try:
+                work()
+            except BaseException:
+                with self._lock:
+                    self._waiting -= limited
+                    self._threads -= 1
+                raise
             me.name = _NAME
             del work  # and the objects it references
             with self._lock:

@@ -247,7 +247,7 @@ class _Fetch:
             return _longest_ago(unseen) if self._has_time else None
         if not self._is_helped:
             if now >= self.deadline:
-                left = unseen
+                left = unseen if now < self.deadline + _OVERRUN else []
         elif now >= self.deadline:
             left = [w for w in left if not w.looked] if now < self.deadline + _OVERRUN else []
         else:

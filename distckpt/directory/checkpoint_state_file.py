@@ -10,6 +10,7 @@ from distckpt.core.tensorflow_format import checkpoint_state
 from distckpt.core.tensorflow_format.checkpoint_state import CheckpointState
 from distckpt.errors import CheckpointDamagedError
 from distckpt.storage.base import Storage
+from distckpt.storage.lenient_reads import content_of
 
 _log = logging.getLogger("distckpt")
 
@@ -22,11 +23,11 @@ def newest_named(storage: Storage, directory: str) -> str | None:
     Raises:
       OSError: The file cannot be read.
     """
+    data = content_of(storage, layout.join(directory, layout.POINTER_FILE))
     try:
-        data = storage.read(layout.join(directory, layout.POINTER_FILE))
         return layout.name_of_path(directory, checkpoint_state.parse(data).latest)
-    except (FileNotFoundError, IsADirectoryError, CheckpointDamagedError):
-        return None
+    except CheckpointDamagedError:
+        return None  # also without a file: nothing names no checkpoint
 
 
 class CheckpointStateFile:

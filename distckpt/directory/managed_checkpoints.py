@@ -197,6 +197,10 @@ class ManagedCheckpoints:
             return ()
         decided, self._decided = self._decided or self.decide(), None
         self.last_preserved = decided.last_preserved
+        if self._committed is None and decided.victims:
+            self._write_state_file(folder)  # for a command: the last job may have died before it
+            if not self._state_file_is_true:
+                return ()
         names, self._names = self._names, None
         still = self.delete([k.name for k in decided.victims], self._committed, names)
         self.active = (*(k for k in decided.victims if k.name in still), *decided.active)

@@ -112,8 +112,8 @@ class Pruner:
     def _check_is_not_newest(self, name: str) -> None:
         """Checks that plain TensorFlow would not restore the checkpoint.
 
-        TensorFlow's file was written just before. It names the checkpoint if a backup from before
-        that has taken the directory's place.
+        TensorFlow's file was written just before. It names the checkpoint if an older backup has
+        taken the directory's place since.
         """
         if newest_named(self._storage, self._directory) == name:
             raise DirectoryError(

@@ -43,6 +43,9 @@ def publish(coordinator: Coordinator, keys: Keys, turn: int, refusal: Refusal) -
     coordinator.publish(own, text)
     published = [own]
     try:
+        answer = coordinator.fetch([own], _THERE)
+        if answer is not None and answer[1] != text:
+            return published  # it has answered before: the chief goes by that
         for shared in map(keys.refusal, range(MOST)):
             coordinator.publish(shared, text)
             published.append(shared)

@@ -48,7 +48,7 @@ class Ownership:
 
     Attributes:
       memory: Remembers who owned the directory when this manager restored.
-      names: What the last `take` has found in the directory; None if it took a term.
+      names: The directory's listing, if the last `take` made one in a term held before; or None.
     """
 
     def __init__(
@@ -211,12 +211,13 @@ class Ownership:
         """Returns whether this process may own the directory; if not, gives the term back."""
         if taken.may_follow(self._terms.owner_before(taken.term)):
             return True
-        last, self._mine = self._mine, taken
+        last, successor = self._mine, self._successor
+        self._mine = taken
         try:
             with contextlib.suppress(OSError, DistckptError):
                 self._remove_terms([layout.term_name(taken.term)])
         finally:
-            self._mine = None if last is taken else last
+            self._mine, self._successor = None if last is taken else last, successor
             self._held_terms.forget(taken)
         return False
 
@@ -277,10 +278,10 @@ class Ownership:
           seen: The owner at the restore, if a first save is refused because of it.
         """
         found = (seen.successor if seen else None) or self._terms.owner()
-        if self._mine is None and seen is None:
-            return lost_directory.superseded(self._directory, found or Owner(0), None, None)
         if found is None:
             return lost_directory.cleared(self._directory, self.term, seen)
+        if self._mine is None and seen is None:
+            return lost_directory.superseded(self._directory, found, None, None)
         if self._held_terms.of(found) is not None:
             return lost_directory.taken_by_a_neighbour(self._directory)
         if seen is None:

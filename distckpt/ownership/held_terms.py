@@ -31,7 +31,8 @@ class HeldTerm:
       owner: The content of the term's file.
       may_follow: Whether this process may take the directory after a given owner.
       pid: The process id, which differs in a forked child.
-      is_certain: Whether the file was written without an error. If not, a new term is taken.
+      is_certain: Whether the file was written without an error, after an owner that may be
+        followed. If not, a new term is taken, or this one is given back.
       in_flight: The names of the pending folders that this process uses.
       settling: A lock, held during the cleanup of unfinished attempts, because managers share the
         directory.
@@ -115,7 +116,7 @@ class HeldTerms:
         self._by_nonce: dict[tuple[int, str], HeldTerm] = {}
         self._by_path: dict[tuple[int, str], HeldTerm] = {}
         self._seen: dict[tuple[int, str], SeenOwner] = {}
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: defaultdict[tuple[int, str], threading.Lock] = defaultdict(threading.Lock)
 
     @property
     def some(self) -> bool:
@@ -123,8 +124,11 @@ class HeldTerms:
         return bool(self._by_nonce)
 
     def lock(self, path: str) -> threading.Lock:
-        """Returns the lock for taking the directory at `path`."""
-        return self._locks[path]
+        """Returns the lock for taking the directory at `path`.
+
+        A forked child has a lock of its own: nobody there would release one that its parent holds.
+        """
+        return self._locks[host.pid(), path]
 
     def attempt(self, held_term: HeldTerm) -> None:
         """Remembers a term whose file is about to be written."""

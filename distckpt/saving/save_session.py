@@ -127,7 +127,11 @@ class SaveSession:
         """
         self._holding = True
         if not self._has_read:
-            self._drive(lambda action: not self._has_read and isinstance(action, _BEFORE_READING))
+            try:
+                self._drive(lambda act: not self._has_read and isinstance(act, _BEFORE_READING))
+            except BaseException:
+                self._end()
+                raise
         self._holding = False
         self._phase_log.held()
 
@@ -144,8 +148,7 @@ class SaveSession:
             with self._progress.telling():
                 self._drive(lambda action: True)
         finally:
-            self._subject.release()  # an error may keep this session in memory
-            self._waiting.end()
+            self._end()
         if self._outcome.warning:
             _log.warning("%s", self._outcome.warning)
         if self._failure is not None:
@@ -153,6 +156,10 @@ class SaveSession:
             self._phase_log.failed(error)
             raise error from self._cause
         return self._outcome
+
+    def _end(self) -> None:
+        self._subject.release()  # an error may keep this session in memory
+        self._waiting.end()
 
     def _drive(self, wanted: Callable[[actions.Action], bool]) -> None:
         """Performs actions while there are any and the next one is `wanted`."""

@@ -2,9 +2,9 @@
 
 TensorFlow restores a variable by an object, a function and three ops of its own: ten thousand take
 two seconds. Here TensorFlow still decides what is restored: it walks through the objects, defers
-what does not exist yet, and restores all but most variables. It skips these because their
-``_update_uid`` is set to that of a later restore. Their values are then read in batches, and
-assigned.
+what does not exist yet, and restores everything except most of the variables. It skips these
+because their ``_update_uid`` is set to that of a later restore. Their values are then read in
+batches, and assigned.
 
 If a class that is not TensorFlow's restores objects in its own way, TensorFlow restores everything:
 such an object may read or write variables, so the order counts. The same goes for a subclass of

@@ -200,6 +200,19 @@ def test_gc_finishes_a_deletion_that_has_begun(shell, run):
     assert names(run) == ["ckpt-2", "ckpt-4", "ckpt-5"]
 
 
+def test_prune_after_a_chief_that_died_before_it_wrote_the_file_checkpoint(shell, run):
+    """The file names an older checkpoint than the newest; it may be deleted all the same."""
+    pointer = run / "checkpoint"
+    lines = pointer.read_text().splitlines(keepends=True)
+    times = [line for line in lines if line.startswith("all_model_checkpoint_timestamps")]
+    kept = [line for line in lines if "ckpt-5" not in line and line != times[-1]]
+    pointer.write_text("".join(['model_checkpoint_path: "ckpt-4"\n', *kept]))
+    shell("prune", run, "--max-to-keep", "1", "--yes", "--force")
+    assert names(run) == ["ckpt-5"]
+    assert 'model_checkpoint_path: "ckpt-5"' in pointer.read_text()
+    assert not list(run.glob("*.pending-*"))
+
+
 def test_a_dry_run_changes_nothing(shell, run):
     plain = make_work(run)
     before = content(run)

@@ -20,6 +20,7 @@ from distckpt.errors import (
     WorkerLostError,
 )
 from distckpt.manager import restore_wiring
+from distckpt.messaging.waiting import Waiting
 from distckpt.policies import EverySteps
 from distckpt.storage.local import LocalStorage
 
@@ -252,6 +253,41 @@ def test_an_interrupt_while_the_background_save_begins_is_told_as_it_ends(
     assert sorted(job.saved().values()) == ([1, 2, 3, 4, 5, 6] if begun else [1, 2, 4, 5, 6])
     told = [str(error) for error in job.workers[1 - interrupted].errors]
     assert ["KeyboardInterrupt" in text for text in told] == ([] if begun else [True])
+
+
+def test_who_is_interrupted_after_it_has_reported_spoils_no_save(tmp_path, monkeypatch):
+    """The chief still waits for another worker; the interrupted one's part is already written."""
+    job = Job(3, tmp_path, options={"save_deadline": 60.0})
+    struck, wait = [], Waiting.for_outcome
+
+    def interrupted(waiting, *args, **kwargs):
+        if waiting._coordinator.index == 1 and job.workers[1].step == 2 and not struck:
+            struck.append(True)
+            raise KeyboardInterrupt
+        return wait(waiting, *args, **kwargs)
+
+    monkeypatch.setattr(Waiting, "for_outcome", interrupted)
+    slow = job.workers[2].manager._common.job.coordinator
+    publish = slow.publish
+
+    def publish_slowly(key, value):
+        if "/answer-2-" in key:
+            time.sleep(1.0)
+        publish(key, value)
+
+    monkeypatch.setattr(slow, "publish", publish_slowly)
+
+    def program(worker):
+        for _ in range(3):
+            worker.train()
+            job.together()
+            with contextlib.suppress(KeyboardInterrupt):
+                worker.save()
+            job.together()
+
+    job.run(program)
+    assert struck
+    assert sorted(job.saved().values()) == [1, 2, 3]
 
 
 def test_states_of_different_restores_are_told_what_helps(tmp_path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from distckpt.ownership.held_terms import HeldTerms
 from distckpt.ownership.owner_record import find
 from distckpt.storage.local import LocalStorage
 
@@ -90,3 +91,12 @@ def test_who_is_interrupted_at_the_very_end_shows_no_traceback(tmp_path):
     )
     assert done.stderr == ""
     assert find(LocalStorage(), str(tmp_path)).ended is None
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_that_its_parent_held():
+    terms = HeldTerms()
+    with terms.lock("/run"):
+        child = os.fork()
+        if child == 0:
+            os._exit(not terms.lock("/run").acquire(timeout=5))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -130,6 +130,39 @@ def test_a_directory_that_is_replaced_while_its_term_is_being_taken(tmp_path):
         late.take()
 
 
+def test_who_gave_a_term_back_may_restore_again_and_save(tmp_path):
+    def replace(storage, operation):
+        shutil.rmtree(tmp_path / ".distckpt")
+        owner(tmp_path).take()
+
+    owner(tmp_path).take()
+    storage = FaultyStorage(LocalStorage())
+    late = Ownership(storage, str(tmp_path), durable=True)
+    late.memory.look()
+    late.memory.restored()
+    storage.add(Fault(replace, Where("create")))
+    storage.add(Fault(lambda storage, operation: owner(tmp_path).take(), Where("create"), AFTER))
+    with pytest.raises(SupersededError):
+        late.take()
+    late.memory.look()
+    late.memory.restored()
+    assert late.take()
+
+
+def test_a_directory_cleared_while_its_term_is_being_taken_is_told_as_cleared(tmp_path):
+    owner(tmp_path).take()
+    storage = FaultyStorage(LocalStorage())
+    late = Ownership(storage, str(tmp_path), durable=True)
+    late.memory.look()
+    late.memory.restored()
+    storage.add(Fault(fails(errno.EIO), Where("create"), AFTER))
+    with pytest.raises(OSError, match="Input/output"):
+        late.take()
+    os.remove(tmp_path / ".distckpt/terms/00000001.json")
+    with pytest.raises(DirectoryClearedError):
+        late.take()
+
+
 def test_a_term_in_a_replaced_directory_is_given_back_after_an_error_too(tmp_path):
     def replace(storage, operation):
         shutil.rmtree(tmp_path / ".distckpt")
