@@ -145,7 +145,7 @@ class Ownership:
                 self.names = names
                 return False
         elif not self._follows_rightly(current):
-            raise self._lost()
+            raise self._lost(self.memory.of_first_save(self._last()))
         # The mentioned term may be that of a successor, which must not be replaced.
         keeps = owner_record.newest_by(current.owner)  # the owner is the same process
         if not self._take_term(current.is_of, keeps):
@@ -278,10 +278,10 @@ class Ownership:
           seen: The owner at the restore, if a first save is refused because of it.
         """
         found = (seen.successor if seen else None) or self._terms.owner()
+        if self._mine is None and seen is None:
+            return lost_directory.superseded(self._directory, found or Owner(0), None, None)
         if found is None:
             return lost_directory.cleared(self._directory, self.term, seen)
-        if self._mine is None and seen is None:
-            return lost_directory.superseded(self._directory, found, None, None)
         if self._held_terms.of(found) is not None:
             return lost_directory.taken_by_a_neighbour(self._directory)
         if seen is None:

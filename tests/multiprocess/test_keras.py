@@ -75,7 +75,9 @@ def test_kill_9_and_sigterm_leave_no_trace(tmp_path, legacy, workers):
     directory = tmp_path / "interrupted"
     killed = start(legacy, workers, directory, at="0.5", signal="SIGKILL")  # saves every third
     options = {"preemption": 1, "async": 1}
-    assert set(killed.codes) == {-signal.SIGKILL}, killed.texts
+    # A worker may fail because the other one died first.
+    assert -signal.SIGKILL in killed.codes, killed.texts
+    assert 0 not in killed.codes, killed.texts
     told = start(legacy, workers, directory, at="1.4", of=workers - 1, signal="SIGTERM", **options)
     assert told.codes == [75] * workers, told.texts
     done = start(legacy, workers, directory, **options)
