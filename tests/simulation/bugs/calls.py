@@ -36,7 +36,7 @@ def an_entry_that_is_passed_over_is_not_heeded() -> list[Change]:
 def a_withdrawal_counts_for_every_moment() -> list[Change]:
     """The chief gives up its call because a worker has withdrawn from an earlier one."""
 
-    def answer(self, text):
+    def answer(self, key, text):
         return messages.answer_from_json(text)
 
     return [(Waiting, "_answer", answer)]
